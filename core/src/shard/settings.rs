@@ -1,0 +1,106 @@
+//! What a shard is told at start: who it is, who may do what, and which rule keeps a param.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::ShardId;
+use crate::limits::Limits;
+use crate::time::Span;
+
+/// Everything that makes two shards behave differently. Equal settings and equal inputs: equal effects.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub id: ShardId,
+    /// Shards of this router; 1 without peers.
+    pub shards: u16,
+    pub limits: Limits,
+    /// WELCOME's name.
+    pub name: String,
+    /// Session ids and hash tables are drawn from it. The same on every shard of a router.
+    pub seed: [u64; 2],
+    /// `None`: open mode. `Some`: a token is needed, and these are the valid ones.
+    pub grants: Option<Vec<Grant>>,
+    /// Messages a second and session; `None`: no limit. The bucket holds one second's worth.
+    pub rate_limit: Option<u32>,
+    /// A session that was silent for this long is closed; `None`: never.
+    pub session_timeout: Option<Span>,
+    pub handshake_timeout: Span,
+    /// A congested link that takes no byte for this long is closed.
+    pub stall_timeout: Span,
+    /// Moves of one gesture are forwarded this far apart.
+    pub gesture_interval: Span,
+    /// Timelines emit their value this often.
+    pub timeline_interval: Span,
+    /// Params without a TTL of their own live this long after a write; `None`: for ever.
+    pub param_ttl: Option<Span>,
+    /// The first pattern that matches an address decides how its writes are settled; none: `Last`.
+    pub rules: Vec<RuleFor>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            id: ShardId(0),
+            shards: 1,
+            limits: Limits::default(),
+            name: String::from("clasp-rt"),
+            seed: [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210],
+            grants: None,
+            rate_limit: Some(1_000),
+            session_timeout: Some(Span::from_secs(300)),
+            handshake_timeout: Span::from_secs(10),
+            stall_timeout: Span::from_secs(10),
+            gesture_interval: Span::from_millis(16),
+            timeline_interval: Span::from_millis(16),
+            param_ttl: None,
+            rules: Vec::new(),
+        }
+    }
+}
+
+/// One line of a token file.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    pub token: String,
+    pub scopes: Vec<Scope>,
+    /// Seconds since the Unix epoch; `None`: does not expire.
+    pub expires_unix_s: Option<u64>,
+}
+
+/// `action:pattern`: `router.md` §11.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    pub action: Action,
+    pub pattern: String,
+}
+
+/// Admin implies write and read; write implies read of single addresses, not subscribing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    Read,
+    Write,
+    Admin,
+}
+
+/// How writes of the addresses that `pattern` matches are settled.
+#[derive(Clone, Debug)]
+pub struct RuleFor {
+    pub pattern: String,
+    pub rule: Rule,
+}
+
+/// Which of two writes a param keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rule {
+    /// The later one.
+    #[default]
+    Last,
+    /// The greater number.
+    Max,
+    /// The smaller number.
+    Min,
+    /// The first writer's, until it leaves or unlocks.
+    Lock,
+    /// Maps: key by key the later one. Anything else: the later one.
+    Merge,
+}
