@@ -1,1 +1,139 @@
+//! Foreign protocols as machines: packets in, CLASP frames out, and the other way round.
+//!
+//! A [`Bridge`] knows no socket, no clock and no thread. Whoever hosts it opens the sockets that it
+//! asks for, connects it to a router, and carries bytes; equal inputs at equal times give equal
+//! outputs, so that a bridge can be replayed from a capture and fuzzed as it is.
 #![forbid(unsafe_code)]
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use clasp_rt_core::time::Time;
+
+/// One foreign protocol, both ways.
+pub trait Bridge: Send {
+    /// What the router shows as its session name, and logs begin with.
+    fn name(&self) -> &str;
+
+    /// The UDP sockets it needs, in the order in which [`Input::Packet`] and [`Out::to_network`]
+    /// count them. Asked for once.
+    fn sockets(&self) -> Vec<SocketPlan>;
+
+    /// Applies `input` at `now`. `now` never goes back.
+    fn step(&mut self, now: Time, input: Input<'_>, out: &mut dyn Out);
+
+    /// When [`Input::Deadline`] is due, if nothing happens first.
+    fn deadline(&self) -> Option<Time>;
+
+    /// What happened so far; only rises.
+    fn counters(&self) -> Counters;
+}
+
+/// One UDP socket that the host opens for a bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketPlan {
+    pub bind: SocketAddr,
+    /// Sending to broadcast addresses is allowed.
+    pub broadcast: bool,
+    /// Other programs of this machine may bind the same port (Art-Net's habit).
+    pub reuse_address: bool,
+    /// Groups to join on the interface of `bind`.
+    pub multicast: Vec<IpAddr>,
+}
+
+/// What happened to a bridge.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// The router can be reached: say HELLO and SUBSCRIBE. What was said on an earlier connection is
+    /// forgotten.
+    Joined,
+    /// The router is gone. Packets still come; what they say reaches nobody.
+    Lost,
+    /// One datagram of socket `socket`.
+    Packet { socket: u8, from: SocketAddr, bytes: &'a [u8] },
+    /// One CLASP frame of the router.
+    Frame(&'a [u8]),
+    /// What the wall clock shows now, in microseconds since the Unix epoch; at start, then about once
+    /// a second.
+    Clock { unix_us: u64 },
+    /// The deadline passed.
+    Deadline,
+    /// The host is about to stop: whatever the network must hear last is said now.
+    Stop,
+}
+
+/// Takes what a bridge decides. Neither call fails or waits: a host without room drops and counts.
+pub trait Out {
+    fn to_router(&mut self, frame: &[u8]);
+    fn to_network(&mut self, socket: u8, to: SocketAddr, bytes: &[u8]);
+}
+
+/// What happened on a bridge, as plain numbers that only rise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets of the network that were understood.
+    pub packets_in: u64,
+    pub packets_out: u64,
+    /// Frames of the router that were understood.
+    pub frames_in: u64,
+    pub frames_out: u64,
+    /// Packets or frames that are not of their protocol.
+    pub malformed: u64,
+    /// Understood, but with no meaning on the other side: an address that cannot exist there, a value
+    /// without a form.
+    pub refused: u64,
+    /// Understood and overtaken: late, a third source, replaced by something newer.
+    pub dropped: u64,
+    /// Not kept because a table of the bridge was full.
+    pub overflowed: u64,
+}
+
+impl Counters {
+    /// Every counter with the name under which it is exported.
+    pub fn rows(&self) -> [(&'static str, u64); 8] {
+        [
+            ("packets_in", self.packets_in),
+            ("packets_out", self.packets_out),
+            ("frames_in", self.frames_in),
+            ("frames_out", self.frames_out),
+            ("malformed", self.malformed),
+            ("refused", self.refused),
+            ("dropped", self.dropped),
+            ("overflowed", self.overflowed),
+        ]
+    }
+}
+
+/// The configuration of a bridge cannot work. The person who wrote it is at fault: says which key,
+/// and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    pub key: String,
+    pub why: String,
+}
+
+impl ConfigError {
+    pub fn new(key: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { key: key.into(), why: why.into() }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.why)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// One kind of bridge, as a configuration names it.
+pub struct Entry {
+    pub name: &'static str,
+    /// One line for people who choose.
+    pub help: &'static str,
+    /// Opens it from its table of the configuration file, without the key `type`.
+    pub open: fn(serde_json::Value) -> Result<Box<dyn Bridge>, ConfigError>,
+}
+
+/// Every protocol that can be bridged, in the order of the documentation.
+pub const BRIDGES: &[Entry] = &[];
