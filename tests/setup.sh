@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# Installs what the tests need beyond Rust, on Debian 12 or newer. Run it again at will: what is
+# there already is left alone, and a second run takes about a second.
+#
+#   packages   a C compiler, pkg-config, Python's venv, Node 18 or newer with npm, iproute2,
+#              liblo-tools (oscsend, oscdump)
+#   tests/peers/venv           the published Python client and Art-Net senders and receivers
+#   tests/peers/node_modules   the published JavaScript client and an Art-Net node
+#   tests/published            a program around the published Rust client, built
+#
+# Versions are fixed in tests/peers/{requirements.txt,package-lock.json} and
+# tests/published/Cargo.lock. Nothing is installed outside the packages and these folders.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+
+say() { printf 'setup: %s\n' "$*"; }
+
+# Runs "$@" with the right to install packages.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo > /dev/null; then
+        sudo "$@"
+    else
+        say "needs root or sudo to run: $*" >&2
+        exit 1
+    fi
+}
+
+installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2> /dev/null)" = installed ]; }
+
+# A daemon that a package brings must not start: the tests start what they use, on free ports.
+# What was there before comes back when the installation ends, however it ends.
+without_daemons() {
+    local policy=/usr/sbin/policy-rc.d kept=/usr/sbin/policy-rc.d.before-setup status=0
+    if [ -e "$policy" ] && [ ! -e "$kept" ]; then as_root mv "$policy" "$kept"; fi
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" > /dev/null
+    as_root chmod 755 "$policy"
+    "$@" || status=$?
+    if [ -e "$kept" ]; then as_root mv "$kept" "$policy"; else as_root rm -f "$policy"; fi
+    return "$status"
+}
+
+install_packages() {
+    local wanted=() package
+    command -v cc > /dev/null || wanted+=(gcc libc6-dev)
+    command -v pkg-config > /dev/null || wanted+=(pkg-config)
+    command -v ip > /dev/null || wanted+=(iproute2)
+    command -v oscsend > /dev/null || wanted+=(liblo-tools)
+    python3 -c 'import ensurepip' 2> /dev/null || wanted+=(python3 python3-venv)
+    if ! command -v node > /dev/null || [ "$(node -p 'parseInt(process.versions.node)')" -lt 18 ]
+    then
+        wanted+=(nodejs npm)
+    elif ! command -v npm > /dev/null; then
+        wanted+=(npm)
+    fi
+    local missing=()
+    for package in "${wanted[@]}"; do installed "$package" || missing+=("$package"); done
+    if [ ${#missing[@]} = 0 ]; then
+        say "packages: all there"
+        return
+    fi
+    say "packages: installing ${missing[*]}"
+    local apt=(timeout 900 apt-get -q -o DPkg::Lock::Timeout=600)
+    as_root "${apt[@]}" update
+    without_daemons as_root env DEBIAN_FRONTEND=noninteractive \
+        "${apt[@]}" install -y --no-install-recommends "${missing[@]}"
+}
+
+# Runs "$@" unless it succeeded before with the same contents of file $1; $2 is what it makes.
+once_per() {
+    local cause=$1 made=$2 stamp
+    stamp=$(sha256sum < "$cause")
+    shift 2
+    if [ "$(cat "$made/.setup-stamp" 2> /dev/null)" = "$stamp" ]; then
+        say "${made#"$here"/}: up to date"
+        return
+    fi
+    say "${made#"$here"/}: making"
+    rm -rf "$made"
+    "$@"
+    printf '%s\n' "$stamp" > "$made/.setup-stamp"
+}
+
+make_venv() {
+    python3 -m venv "$here/peers/venv"
+    timeout 600 "$here/peers/venv/bin/pip" install --quiet --disable-pip-version-check \
+        --requirement "$here/peers/requirements.txt"
+}
+
+make_node_modules() {
+    (cd "$here/peers" && timeout 600 npm ci --no-audit --no-fund --loglevel=error)
+}
+
+build_published() {
+    say "published: building the published Rust client"
+    # A target folder of its own, so that the path is known to the tests.
+    timeout 1200 cargo build --quiet --locked \
+        --manifest-path "$here/published/Cargo.toml" --target-dir "$here/published/target"
+}
+
+install_packages
+once_per "$here/peers/requirements.txt" "$here/peers/venv" make_venv
+once_per "$here/peers/package-lock.json" "$here/peers/node_modules" make_node_modules
+build_published
+say "done"
