@@ -1,0 +1,77 @@
+//! What the threads are told at start: everything is decided, nothing is looked up any more.
+
+use std::net::SocketAddr;
+
+use clasp_rt_bridges::Bridge;
+use clasp_rt_core::shard::Settings;
+
+use crate::waiting::Idle;
+
+/// Every thread that will run, and what all of them share.
+pub struct Threads {
+    /// In the order of their ids: `shards[n].settings.id` is `ShardId(n)`.
+    pub shards: Vec<ShardPlan>,
+    pub bridges: Vec<BridgeThreadPlan>,
+    /// Links of strangers that may be sessions at once, all shards together.
+    pub sessions_max: u32,
+    /// Resolved: never `Idle::Auto`.
+    pub idle: Idle,
+    /// Keep every page in memory (`mlockall`); failing to is reported, not fatal.
+    pub lock_memory: bool,
+    /// Bytes of each ring between two threads and direction; a power of two is not needed.
+    pub exchange_bytes: usize,
+}
+
+/// One shard and the sockets that bring it links.
+pub struct ShardPlan {
+    /// `None`: the kernel places the thread.
+    pub core: Option<usize>,
+    /// `limits.links_max` counts in-router bridges too; `limits.peers` is the other shards.
+    pub settings: Settings,
+    /// May be empty: a shard without clients.
+    pub listeners: Vec<ListenerPlan>,
+}
+
+/// Shards that listen on the same address share it (`SO_REUSEPORT`), also when its port is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerPlan {
+    pub transport: ListenerTransport,
+    pub addr: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerTransport {
+    WebSocket,
+    Tcp,
+}
+
+/// One thread and the bridges that it hosts.
+pub struct BridgeThreadPlan {
+    /// `None`: the kernel places the thread.
+    pub core: Option<usize>,
+    pub bridges: Vec<BridgePlan>,
+}
+
+pub struct BridgePlan {
+    pub bridge: Box<dyn Bridge>,
+    pub uplink: Uplink,
+}
+
+/// How a bridge reaches its router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Uplink {
+    /// A shard of this process, by index: the bridge is a trusted link there.
+    Shard(usize),
+    /// A router elsewhere: connected again, with growing pauses, whenever the connection is lost.
+    Remote(Remote),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    pub transport: ListenerTransport,
+    /// Resolved anew for every attempt.
+    pub host: String,
+    pub port: u16,
+    /// Path of the WebSocket request; `/` when the URL has none.
+    pub path: String,
+}
