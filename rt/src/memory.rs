@@ -1,0 +1,89 @@
+//! What is taken at start, one term for each place where bytes can rest.
+
+use std::fmt;
+
+use clasp_rt_core::shard::Shard;
+
+use crate::plan_types::Threads;
+
+/// One place, how often it exists, and how much each takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Term {
+    pub what: &'static str,
+    pub count: u64,
+    pub bytes_each: u64,
+}
+
+impl Term {
+    pub fn bytes(&self) -> u64 {
+        self.count * self.bytes_each
+    }
+}
+
+/// Every term of what `threads` take.
+pub fn terms(threads: &Threads) -> Vec<Term> {
+    let shards = threads.shards.len() as u64;
+    let links_each = threads.shards.first().map_or(0, |shard| shard.settings.limits.links_max);
+    let bridges: usize = threads.bridges.iter().map(|thread| thread.bridges.len()).sum();
+    let bridges = bridges as u64;
+    let state_each = threads.shards.first().map_or(0, |shard| Shard::memory_bytes(&shard.settings));
+    let terms = [
+        ("state of a shard", shards, state_each),
+        ("buffers of a link", shards * u64::from(links_each), LINK_BYTES),
+        // Between each ordered pair of shards, and each bridge and its shard, two lanes each.
+        (
+            "ring between threads",
+            shards * shards.saturating_sub(1) * 2 + bridges * 2,
+            threads.exchange_bytes as u64,
+        ),
+        ("receive buffers of a thread", shards + threads.bridges.len() as u64, RECEIVE_BYTES),
+        ("program", 1, PROGRAM_BYTES),
+    ];
+    terms.into_iter().map(|(what, count, bytes_each)| Term { what, count, bytes_each }).collect()
+}
+
+/// Bytes of one link at the edge: what waits to leave, what is leaving, and a message cut in half.
+const LINK_BYTES: u64 = 2 * (16 << 10) + (2 << 10);
+
+/// Buffers that the kernel fills: 1,024 for streams and 512 for datagrams, 2 KiB each.
+const RECEIVE_BYTES: u64 = (1_024 + 512) * (2 << 10);
+
+/// Code, stacks and what the allocator keeps.
+const PROGRAM_BYTES: u64 = 6 << 20;
+
+/// Bytes in the unit that keeps the number short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scaled = |shift: u32| self.0 as f64 / (1_u64 << shift) as f64;
+        let text = match self.0 {
+            0..1_024 => format!("{} B", self.0),
+            1_024..1_048_576 => format!("{:.1} KiB", scaled(10)),
+            1_048_576..1_073_741_824 => format!("{:.1} MiB", scaled(20)),
+            _ => format!("{:.2} GiB", scaled(30)),
+        };
+        f.pad(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_shown_in_the_unit_that_keeps_them_short() {
+        let cases = [
+            (0, "0 B"),
+            (1_023, "1023 B"),
+            (1_536, "1.5 KiB"),
+            (16 << 20, "16.0 MiB"),
+            (5 << 29, "2.50 GiB"),
+        ];
+        for (bytes, shown) in cases {
+            assert_eq!(Size(bytes).to_string(), shown);
+        }
+        assert_eq!(format!("{:>9}", Size(16 << 20)), " 16.0 MiB");
+    }
+}

@@ -1,0 +1,596 @@
+//! What will run: defaults chosen, cores resolved against the host, memory counted, all printable.
+
+use std::fmt;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use clasp_rt_bridges::{BRIDGES, Bridge};
+use clasp_rt_core::ShardId;
+use clasp_rt_core::limits::Limits;
+use clasp_rt_core::pattern;
+use clasp_rt_core::shard::Settings;
+use clasp_rt_core::shard::settings::{Grant, RuleFor};
+use clasp_rt_core::time::Span;
+
+use crate::config::{AuthMode, BridgeAsWritten, Config, Cores, Idle, LogLevel, Transport};
+use crate::document::unknown;
+use crate::host::Host;
+use crate::memory::{self, Size, Term};
+use crate::plan_types::{
+    BridgePlan, BridgeThreadPlan, ListenerPlan, ListenerTransport, ShardPlan, Threads, Uplink,
+};
+use crate::tokens;
+use crate::waiting::{self, HostFacts};
+
+/// The port that published clients try first.
+pub const PORT: u16 = 7330;
+
+/// One ring between two threads and direction. Twice what one step may hand over, so that a peer can
+/// be a full step behind before anybody has to wait.
+pub const EXCHANGE_BYTES: usize = 2 * clasp_rt_core::limits::PEER_ROOM_BYTES;
+
+/// More shards than this are run only when asked for: rings between shards grow with their square,
+/// and one shard serves more than a show sends.
+const SHARDS_BY_DEFAULT_MAX: usize = 4;
+
+/// Links beyond the sessions: room to turn somebody away with a reason, and for handshakes.
+const LINKS_SPARE: u32 = 64;
+
+/// As it will run.
+pub struct Plan {
+    pub threads: Threads,
+    pub log: LogLevel,
+    /// Why these cores, for the person who started the router.
+    pub cores_why: String,
+    pub idle_why: String,
+    /// What is taken at start, term by term.
+    pub memory: Vec<Term>,
+}
+
+/// A key that cannot work on this host, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanError {
+    /// As in the file: `server.cores`, `rule[1].pattern`.
+    pub key: String,
+    pub why: String,
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.why)
+    }
+}
+
+impl Plan {
+    /// Resolves `config` on this `host`, or says each key that is wrong and what would be right.
+    pub fn new(config: &Config, host: &Host) -> Result<Self, Vec<PlanError>> {
+        let mut errors = Vec::new();
+        let placement = note(&mut errors, place_shards(config, host)).unwrap_or_default();
+        let listeners = listeners(config, &mut errors);
+        let settings = settings(config, host, placement.cores.len(), &mut errors);
+        let bridges = bridges(config, host, placement.cores.len(), &mut errors);
+        let (idle, idle_why) = idle(config, host, &placement, bridges.len());
+        let threads = Threads {
+            shards: (0..)
+                .zip(&placement.cores)
+                .map(|(id, core)| ShardPlan {
+                    core: *core,
+                    settings: Settings { id: ShardId(id), ..settings.clone() },
+                    listeners: listeners.clone(),
+                })
+                .collect(),
+            bridges,
+            sessions_max: sessions_max(config),
+            idle,
+            lock_memory: config.server.lock_memory.unwrap_or(false),
+            exchange_bytes: EXCHANGE_BYTES,
+        };
+        let memory = memory::terms(&threads);
+        fits(&threads, &memory, host, &mut errors);
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let log = config.log.level.unwrap_or(LogLevel::Info);
+        Ok(Self { threads, log, cores_why: placement.why, idle_why, memory })
+    }
+
+    /// A plan without shards: one bridge that is the client of a router elsewhere.
+    pub fn of_bridge(bridge: BridgePlan, log: LogLevel, host: &Host) -> Self {
+        let bridges = vec![BridgeThreadPlan { core: None, bridges: vec![bridge] }];
+        let threads = Threads {
+            shards: Vec::new(),
+            bridges,
+            sessions_max: 0,
+            idle: waiting::Idle::Park,
+            lock_memory: false,
+            exchange_bytes: EXCHANGE_BYTES,
+        };
+        let memory = memory::terms(&threads);
+        let cores_why = format!("a bridge shares the {} cores with everybody", host.cores.len());
+        Self { threads, log, cores_why, idle_why: "packets wake it".to_owned(), memory }
+    }
+
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory.iter().map(Term::bytes).sum()
+    }
+}
+
+/// Where shards run: `None` is a shard that the kernel may move about.
+#[derive(Default)]
+struct Placement {
+    cores: Vec<Option<usize>>,
+    isolated: bool,
+    why: String,
+}
+
+fn place_shards(config: &Config, host: &Host) -> Result<Placement, PlanError> {
+    let asked = config.server.shards.map(usize::from);
+    if asked == Some(0) {
+        return Err(error("server.shards", "a router needs at least 1 shard"));
+    }
+    if let Some(Cores(cores)) = &config.server.cores {
+        return place_on(cores, asked, host);
+    }
+    let all = host.cores.len();
+    if !host.isolated.is_empty() && asked.is_none_or(|count| count <= host.isolated.len()) {
+        let count = asked.unwrap_or(host.isolated.len());
+        return Ok(Placement {
+            cores: host.isolated.iter().copied().take(count).map(Some).collect(),
+            isolated: true,
+            why: format!("the kernel isolates cores {}", Cores(host.isolated.clone())),
+        });
+    }
+    let (count, why) = match asked {
+        Some(count) => (count, format!("as asked, not pinned, on {all} shared cores")),
+        None => (
+            all.saturating_sub(1).clamp(1, SHARDS_BY_DEFAULT_MAX),
+            format!("not pinned, because the {all} cores are shared; --cores pins"),
+        ),
+    };
+    Ok(Placement { cores: vec![None; count], isolated: false, why })
+}
+
+fn place_on(cores: &[usize], asked: Option<usize>, host: &Host) -> Result<Placement, PlanError> {
+    if let Some(missing) = cores.iter().find(|core| !host.cores.contains(core)) {
+        return Err(error("server.cores", absent(*missing, host)));
+    }
+    if let Some(count) = asked.filter(|count| *count != cores.len()) {
+        return Err(error(
+            "server.shards",
+            format!(
+                "{count} shards on {} named cores: name one core each, or leave one of the two out",
+                cores.len()
+            ),
+        ));
+    }
+    let isolated = !cores.is_empty() && cores.iter().all(|core| host.isolated.contains(core));
+    let why = format!("pinned, as asked, one to each of cores {}", Cores(cores.to_vec()));
+    Ok(Placement { cores: cores.iter().copied().map(Some).collect(), isolated, why })
+}
+
+fn listeners(config: &Config, errors: &mut Vec<PlanError>) -> Vec<ListenerPlan> {
+    let server = &config.server;
+    let bind = server.bind.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let mut listeners = vec![ListenerPlan {
+        transport: ListenerTransport::WebSocket,
+        addr: SocketAddr::new(bind, server.port.unwrap_or(PORT)),
+    }];
+    if let Some(port) = server.tcp_port {
+        let addr = SocketAddr::new(bind, port);
+        add(&mut listeners, ListenerTransport::Tcp, addr, "server.tcp_port", errors);
+    }
+    for (index, more) in config.listeners.iter().enumerate() {
+        let transport = match more.transport {
+            Transport::Ws => ListenerTransport::WebSocket,
+            Transport::Tcp => ListenerTransport::Tcp,
+        };
+        let addr = SocketAddr::new(more.bind.unwrap_or(bind), more.port);
+        add(&mut listeners, transport, addr, &format!("listen[{index}].port"), errors);
+    }
+    listeners
+}
+
+fn add(
+    listeners: &mut Vec<ListenerPlan>,
+    transport: ListenerTransport,
+    addr: SocketAddr,
+    key: &str,
+    errors: &mut Vec<PlanError>,
+) {
+    if addr.port() != 0 && listeners.iter().any(|held| held.addr == addr) {
+        errors.push(error(key, format!("{addr} is listened on twice")));
+    }
+    listeners.push(ListenerPlan { transport, addr });
+}
+
+/// What all shards have in common; each gets its own id afterwards.
+fn settings(config: &Config, host: &Host, shards: usize, errors: &mut Vec<PlanError>) -> Settings {
+    let server = &config.server;
+    let normal = Settings::default();
+    let shards = u16::try_from(shards).unwrap_or(u16::MAX);
+    Settings {
+        id: ShardId(0),
+        shards,
+        limits: limits(config, shards),
+        name: server.name.clone().unwrap_or(normal.name),
+        seed: host.seed,
+        grants: note(errors, grants(config)).flatten(),
+        rate_limit: match server.rate_limit {
+            None => normal.rate_limit,
+            Some(per_second) => Some(per_second).filter(|per_second| *per_second > 0),
+        },
+        session_timeout: seconds_unless_zero(server.session_timeout_s, normal.session_timeout),
+        handshake_timeout: seconds(server.handshake_timeout_s, normal.handshake_timeout),
+        stall_timeout: seconds(server.stall_timeout_s, normal.stall_timeout),
+        gesture_interval: millis(server.gesture_interval_ms, normal.gesture_interval),
+        timeline_interval: millis(server.timeline_interval_ms, normal.timeline_interval),
+        param_ttl: seconds_unless_zero(server.param_ttl_s, normal.param_ttl),
+        rules: rules(config, errors),
+    }
+}
+
+fn limits(config: &Config, shards: u16) -> Limits {
+    let mut limits = Limits::default();
+    config.limits.apply(&mut limits);
+    // All sessions may land on one shard: the kernel spreads connections by their address.
+    limits.links_max = sessions_max(config)
+        .saturating_add(LINKS_SPARE)
+        .saturating_add(u32::try_from(config.bridges.len() + 1).unwrap_or(u32::MAX));
+    limits.subscriptions_per_session_max =
+        config.server.max_subscriptions.unwrap_or(limits.subscriptions_per_session_max);
+    limits.peers = shards.saturating_sub(1);
+    limits
+}
+
+fn sessions_max(config: &Config) -> u32 {
+    config.server.max_sessions.unwrap_or(Limits::default().links_max)
+}
+
+fn grants(config: &Config) -> Result<Option<Vec<Grant>>, Vec<PlanError>> {
+    let auth = &config.auth;
+    let mut errors = Vec::new();
+    let mut grants = Vec::new();
+    if let Some(path) = &auth.token_file {
+        let key = "auth.token_file";
+        let shown = path.display();
+        match fs::read_to_string(path) {
+            Err(why) => errors.push(error(key, format!("{shown} cannot be read: {why}"))),
+            Ok(text) => match tokens::parse_file(&text) {
+                Ok(read) => grants.extend(read),
+                Err(bad) => {
+                    errors.extend(bad.iter().map(|bad| error(key, format!("{shown} {bad}"))));
+                }
+            },
+        }
+    }
+    for line in &auth.tokens {
+        match tokens::parse_line(line) {
+            Ok(Some(grant)) => grants.push(grant),
+            Ok(None) => errors.push(error("auth.tokens", "a token is empty")),
+            Err(why) => errors.push(error("auth.tokens", why)),
+        }
+    }
+    match auth.mode {
+        _ if !errors.is_empty() => Err(errors),
+        Some(AuthMode::Open) if !grants.is_empty() => {
+            Err(vec![error("auth.mode", "open asks for no token, yet tokens are given")])
+        }
+        Some(AuthMode::Authenticated) if grants.is_empty() => Err(vec![error(
+            "auth.mode",
+            "authenticated lets nobody in without tokens: give a token_file or tokens",
+        )]),
+        Some(AuthMode::Authenticated) => Ok(Some(grants)),
+        Some(AuthMode::Open) => Ok(None),
+        None => Ok(Some(grants).filter(|grants| !grants.is_empty())),
+    }
+}
+
+fn rules(config: &Config, errors: &mut Vec<PlanError>) -> Vec<RuleFor> {
+    let rules = config.rules.iter().enumerate().map(|(index, written)| {
+        if let Err(why) = pattern::check(&written.pattern) {
+            errors.push(error(format!("rule[{index}].pattern"), why));
+        }
+        RuleFor { pattern: written.pattern.clone(), rule: written.rule.into() }
+    });
+    rules.collect()
+}
+
+/// Bridges that name the same core share a thread, and so do all that name none.
+fn bridges(
+    config: &Config,
+    host: &Host,
+    shards: usize,
+    errors: &mut Vec<PlanError>,
+) -> Vec<BridgeThreadPlan> {
+    let mut threads: Vec<BridgeThreadPlan> = Vec::new();
+    for (index, (at, written)) in named_bridges(config).enumerate() {
+        if let Some(core) = written.core
+            && !host.cores.contains(&core)
+        {
+            errors.push(error(format!("{at}.core"), absent(core, host)));
+        }
+        let Some(bridge) = note(errors, open_bridge(&at, &written)) else { continue };
+        let plan = BridgePlan { bridge, uplink: Uplink::Shard(index % shards.max(1)) };
+        match threads.iter_mut().find(|thread| thread.core == written.core) {
+            Some(thread) => thread.bridges.push(plan),
+            None => threads.push(BridgeThreadPlan { core: written.core, bridges: vec![plan] }),
+        }
+    }
+    threads
+}
+
+/// Every bridge with the key under which the file has it. All routes together are one bridge.
+fn named_bridges(config: &Config) -> impl Iterator<Item = (String, BridgeAsWritten)> {
+    let written = config.bridges.iter().cloned().enumerate();
+    let routes = (!config.routes.is_empty()).then(|| {
+        let list = serde_json::Value::Array(config.routes.clone());
+        let options = serde_json::Map::from_iter([("route".to_owned(), list)]);
+        let routes = BridgeAsWritten { kind: "routes".to_owned(), core: None, options };
+        (String::new(), routes)
+    });
+    written.map(|(index, bridge)| (format!("bridge[{index}]"), bridge)).chain(routes)
+}
+
+/// Opens a bridge of any kind, or says which of its keys is wrong.
+pub fn open_bridge(at: &str, written: &BridgeAsWritten) -> Result<Box<dyn Bridge>, PlanError> {
+    let below = |key: &str| match at {
+        "" => key.to_owned(),
+        at => format!("{at}.{key}"),
+    };
+    let Some(entry) = BRIDGES.iter().find(|entry| entry.name == written.kind) else {
+        let known: Vec<_> = BRIDGES.iter().map(|entry| entry.name).collect();
+        return Err(error(below("type"), unknown("bridge", &written.kind, &known)));
+    };
+    (entry.open)(serde_json::Value::Object(written.options.clone()))
+        .map_err(|wrong| error(below(&wrong.key), wrong.why))
+}
+
+fn idle(
+    config: &Config,
+    host: &Host,
+    placement: &Placement,
+    bridge_threads: usize,
+) -> (waiting::Idle, String) {
+    let wanted = match config.server.idle.unwrap_or(Idle::Auto) {
+        Idle::Auto => waiting::Idle::Auto,
+        Idle::Spin => waiting::Idle::Spin,
+        Idle::NoHalt => waiting::Idle::NoHalt,
+        Idle::Adaptive => waiting::Idle::Adaptive,
+        Idle::Park => waiting::Idle::Park,
+    };
+    let facts = HostFacts {
+        cores: host.cores.len(),
+        threads: placement.cores.len() + bridge_threads,
+        shards_isolated: placement.isolated,
+        quota: host.quota,
+        may_forbid_halt: host.may_forbid_halt,
+    };
+    waiting::resolve(wanted, &facts)
+}
+
+/// Refuses at start what would fail during the show.
+fn fits(threads: &Threads, memory: &[Term], host: &Host, errors: &mut Vec<PlanError>) {
+    let needed: u64 = memory.iter().map(Term::bytes).sum();
+    if needed > host.memory_bytes {
+        let largest = memory.iter().max_by_key(|term| term.bytes());
+        errors.push(error(
+            "limits",
+            format!(
+                "{} are needed, {} are free; most of it is for {}",
+                Size(needed),
+                Size(host.memory_bytes),
+                largest.map_or("", |term| term.what),
+            ),
+        ));
+    }
+    let files = u64::from(threads.sessions_max) + FILES_SPARE;
+    if files > host.files_max {
+        errors.push(error(
+            "server.max_sessions",
+            format!(
+                "{} sessions need {files} open files, this process may have {} (ulimit -n)",
+                threads.sessions_max, host.files_max
+            ),
+        ));
+    }
+}
+
+/// Descriptors for everything that is no session: rings, listeners, bridges, the log.
+const FILES_SPARE: u64 = 256;
+
+fn absent(core: usize, host: &Host) -> String {
+    let usable = Cores(host.cores.clone());
+    format!("core {core} is not there for this process; the cores that are: {usable}")
+}
+
+fn error(key: impl Into<String>, why: impl fmt::Display) -> PlanError {
+    PlanError { key: key.into(), why: why.to_string() }
+}
+
+/// Keeps what went well; what did not is told together with the rest.
+fn note<T, E>(errors: &mut Vec<PlanError>, result: Result<T, E>) -> Option<T>
+where
+    Errors: From<E>,
+{
+    result.map_err(|wrong| errors.extend(Errors::from(wrong).0)).ok()
+}
+
+struct Errors(Vec<PlanError>);
+
+impl From<PlanError> for Errors {
+    fn from(error: PlanError) -> Self {
+        Self(vec![error])
+    }
+}
+
+impl From<Vec<PlanError>> for Errors {
+    fn from(errors: Vec<PlanError>) -> Self {
+        Self(errors)
+    }
+}
+
+/// Zero switches off, nothing written means the default.
+fn seconds_unless_zero(written: Option<u32>, default: Option<Span>) -> Option<Span> {
+    match written {
+        None => default,
+        Some(0) => None,
+        Some(seconds) => Some(Span::from_secs(seconds.into())),
+    }
+}
+
+fn seconds(written: Option<u32>, default: Span) -> Span {
+    written.map_or(default, |seconds| Span::from_secs(seconds.into()))
+}
+
+fn millis(written: Option<u32>, default: Span) -> Span {
+    written.map_or(default, |millis| Span::from_millis(millis.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clasp_rt_core::shard::settings::Rule;
+
+    use super::*;
+
+    fn host(cores: std::ops::Range<usize>) -> Host {
+        Host {
+            cores: cores.collect(),
+            isolated: Vec::new(),
+            quota: false,
+            files_max: 1 << 20,
+            memory_bytes: 1 << 40,
+            may_forbid_halt: false,
+            kernel: "6.18".to_owned(),
+            seed: [1, 2],
+        }
+    }
+
+    fn plan(text: &str, host: &Host) -> Result<Plan, Vec<String>> {
+        let (config, problems) = Config::parse(text);
+        assert_eq!(problems, [], "{text}");
+        Plan::new(&config, host).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    }
+
+    fn planned(text: &str, host: &Host) -> Plan {
+        plan(text, host).unwrap_or_else(|errors| panic!("{text}: {errors:?}"))
+    }
+
+    fn refused(text: &str, host: &Host) -> Vec<String> {
+        plan(text, host).err().unwrap_or_else(|| panic!("{text}: should be refused"))
+    }
+
+    fn cores(plan: &Plan) -> Vec<Option<usize>> {
+        plan.threads.shards.iter().map(|shard| shard.core).collect()
+    }
+
+    #[test]
+    fn shards_follow_from_the_cores_that_there_are() {
+        let isolated = Host { isolated: vec![2, 3], ..host(0..4) };
+        let cases: [(&str, Host, &[Option<usize>]); 9] = [
+            ("", host(0..1), &[None]),
+            ("", host(0..2), &[None]),
+            ("", host(0..4), &[None; 3]),
+            ("", host(0..64), &[None; 4]),
+            ("", isolated.clone(), &[Some(2), Some(3)]),
+            ("[server]\nshards = 1", isolated.clone(), &[Some(2)]),
+            ("[server]\nshards = 3", isolated, &[None; 3]),
+            ("[server]\nshards = 2", host(0..2), &[None; 2]),
+            ("[server]\ncores = \"1,3\"", host(0..4), &[Some(1), Some(3)]),
+        ];
+        for (text, host, expected) in cases {
+            assert_eq!(cores(&planned(text, &host)), expected, "{text} on {:?}", host.cores);
+        }
+    }
+
+    #[test]
+    fn every_shard_knows_its_place_among_the_others() {
+        let plan =
+            planned("[server]\nshards = 3\n[[listen]]\ntransport = \"tcp\"\nport = 1", &host(0..2));
+        for (id, shard) in (0..).zip(&plan.threads.shards) {
+            assert_eq!(shard.settings.id, ShardId(id));
+            assert_eq!((shard.settings.shards, shard.settings.limits.peers), (3, 2));
+            assert_eq!(shard.settings.seed, [1, 2]);
+            assert_eq!(shard.listeners.len(), 2);
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_here_is_refused_with_what_would() {
+        let low = Host { memory_bytes: 1 << 20, ..host(0..2) };
+        let few = Host { files_max: 1_024, ..host(0..2) };
+        let cases = [
+            (
+                "[server]\ncores = \"2-7\"",
+                host(0..2),
+                "core 2 is not there for this process; the cores that are: 0-1",
+            ),
+            ("[server]\ncores = \"0-1\"\nshards = 1", host(0..2), "1 shards on 2 named cores"),
+            ("[server]\nshards = 0", host(0..2), "at least 1 shard"),
+            ("[[rule]]\npattern = \"dmx\"\nrule = \"max\"", host(0..2), "rule[0].pattern"),
+            ("[[bridge]]\ntype = \"oscc\"", host(0..2), "unknown bridge `oscc`"),
+            ("[auth]\nmode = \"authenticated\"", host(0..2), "lets nobody in"),
+            ("[auth]\nmode = \"open\"\ntokens = [\"a\"]", host(0..2), "asks for no token"),
+            ("[auth]\ntokens = [\"a peek:/b\"]", host(0..2), "auth.tokens: `peek:/b`"),
+            (
+                "[auth]\ntoken_file = \"/nowhere/tokens\"",
+                host(0..2),
+                "/nowhere/tokens cannot be read",
+            ),
+            ("[server]\nport = 7\ntcp_port = 7", host(0..2), "0.0.0.0:7 is listened on twice"),
+            ("", low, "1.0 MiB are free"),
+            ("", few, "1000 sessions need 1256 open files"),
+        ];
+        for (text, host, said) in cases {
+            let errors = refused(text, &host);
+            assert_eq!(errors.len(), 1, "{text}: {errors:?}");
+            assert!(errors[0].contains(said), "{text}: {errors:?}");
+        }
+    }
+
+    #[test]
+    fn all_errors_are_told_at_once() {
+        let text = "[server]\ncores = \"9\"\n[auth]\nmode = \"authenticated\"\n[[rule]]\npattern = \"a\"\nrule = \"max\"";
+        assert_eq!(refused(text, &host(0..2)).len(), 3);
+    }
+
+    #[test]
+    fn zero_switches_a_bound_off_and_nothing_written_keeps_the_default() {
+        let text = "[server]\nrate_limit = 0\nsession_timeout_s = 0\nparam_ttl_s = 5";
+        let plan = planned(text, &host(0..2));
+        let settings = &plan.threads.shards[0].settings;
+        assert_eq!(settings.rate_limit, None);
+        assert_eq!(settings.session_timeout, None);
+        assert_eq!(settings.param_ttl, Some(Span::from_secs(5)));
+        let plan = planned("", &host(0..2));
+        let settings = &plan.threads.shards[0].settings;
+        assert_eq!(settings.rate_limit, Settings::default().rate_limit);
+        assert_eq!(settings.session_timeout, Settings::default().session_timeout);
+        assert_eq!(settings.param_ttl, None);
+    }
+
+    #[test]
+    fn tokens_close_the_router_unless_told_otherwise() {
+        let cases = [("", None), ("[auth]\ntokens = [\"a\", \"b r:/x\"]", Some(2))];
+        for (text, tokens) in cases {
+            let plan = planned(text, &host(0..2));
+            let grants = plan.threads.shards[0].settings.grants.as_ref().map(Vec::len);
+            assert_eq!(grants, tokens, "{text}");
+        }
+    }
+
+    #[test]
+    fn rules_keep_their_order() {
+        let text = "[[rule]]\npattern = \"/a\"\nrule = \"max\"\n[[rule]]\npattern = \"/**\"\nrule = \"lock\"";
+        let plan = planned(text, &host(0..2));
+        let rules = &plan.threads.shards[0].settings.rules;
+        let kept: Vec<_> = rules.iter().map(|rule| (rule.pattern.as_str(), rule.rule)).collect();
+        assert_eq!(kept, [("/a", Rule::Max), ("/**", Rule::Lock)]);
+    }
+
+    #[test]
+    fn a_longer_wish_takes_more_memory() {
+        let small = planned("[limits]\nparam_bytes_max = \"1 MiB\"", &host(0..2)).memory_bytes();
+        let large = planned("[limits]\nparam_bytes_max = \"9 MiB\"", &host(0..2)).memory_bytes();
+        assert!(large >= small + (8 << 20), "{small} and {large}");
+    }
+}
