@@ -35,12 +35,13 @@ impl Index {
     /// Room for exactly `capacity` ids, each below `u32::MAX`.
     pub fn new(capacity: u32) -> Self {
         assert!(capacity < 1 << 28, "{capacity} ids are more than a shard can hold");
-        let slots = (capacity as usize * 8).div_ceil(7).next_power_of_two();
-        Self {
-            slots: vec![Slot { tag: 0, id: VACANT }; slots].into_boxed_slice(),
-            len: 0,
-            capacity,
-        }
+        let slots = vec![Slot { tag: 0, id: VACANT }; slots_for(capacity)];
+        Self { slots: slots.into_boxed_slice(), len: 0, capacity }
+    }
+
+    /// Bytes that [`Index::new`] takes.
+    pub const fn memory_bytes_for(capacity: u32) -> u64 {
+        (slots_for(capacity) * size_of::<Slot>()) as u64
     }
 
     /// The id with this `hash` that `eq` takes for its own.
@@ -126,6 +127,11 @@ impl Index {
     fn after(&self, at: usize) -> usize {
         (at + 1) & (self.slots.len() - 1)
     }
+}
+
+/// At least one slot stays vacant, so that every search ends.
+const fn slots_for(capacity: u32) -> usize {
+    (capacity as usize * 8).div_ceil(7).next_power_of_two()
 }
 
 /// SipHash-1-3: short keys from strangers, who must not be able to choose collisions.
@@ -254,7 +260,8 @@ mod tests {
     #[test]
     fn a_full_table_is_at_most_seven_eighths_full() {
         for capacity in [1, 7, 8, 896, 897, 100_000] {
-            let slots = Index::new(capacity).memory_bytes() / 8;
+            let slots = slots_for(capacity) as u64;
+            assert_eq!(Index::new(capacity).memory_bytes(), Index::memory_bytes_for(capacity));
             assert!(u64::from(capacity) * 8 <= slots * 7, "{capacity} in {slots}");
             assert!(
                 u64::from(capacity) * 8 * 3 >= slots * 7 || capacity < 8,

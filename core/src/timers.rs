@@ -33,6 +33,11 @@ impl Timers {
         }
     }
 
+    /// Bytes that [`Timers::new`] takes.
+    pub const fn memory_bytes_for(capacity: u32) -> u64 {
+        capacity as u64 * (size_of::<u32>() + size_of::<Key>()) as u64
+    }
+
     /// Gives `key` a time, in place of the one it may have.
     pub fn set(&mut self, key: u32, due: Time) {
         let place = self.keys[key as usize].place;
@@ -186,7 +191,7 @@ mod tests {
             steps in prop::collection::vec((0..4_u8, 0..20_u32, 0..50_u64), 0..300),
         ) {
             let mut timers = Timers::new(20);
-            let memory_bytes = timers.memory_bytes();
+            prop_assert_eq!(timers.memory_bytes(), Timers::memory_bytes_for(20));
             let mut model: BTreeSet<(Time, u32)> = BTreeSet::new();
             for (step, key, at) in steps {
                 match step {
@@ -214,7 +219,7 @@ mod tests {
                     prop_assert_eq!(timers.get(key), due);
                 }
             }
-            prop_assert_eq!(timers.memory_bytes(), memory_bytes);
+            prop_assert_eq!(timers.memory_bytes(), Timers::memory_bytes_for(20));
         }
     }
 }
