@@ -5,6 +5,15 @@
 //! outputs, so that a bridge can be replayed from a capture and fuzzed as it is.
 #![forbid(unsafe_code)]
 
+pub mod aggregate;
+pub mod condition;
+pub mod curve;
+pub mod datum;
+pub mod expression;
+pub mod map;
+pub mod merge;
+pub mod transform;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -44,8 +53,8 @@ pub struct SocketPlan {
 /// What happened to a bridge.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
-    /// The router can be reached: say HELLO and SUBSCRIBE. What was said on an earlier connection is
-    /// forgotten.
+    /// The router can be reached: say HELLO and SUBSCRIBE. What was said on an earlier connection
+    /// is forgotten.
     Joined,
     /// The router is gone. Packets still come; what they say reaches nobody.
     Lost,
@@ -53,8 +62,8 @@ pub enum Input<'a> {
     Packet { socket: u8, from: SocketAddr, bytes: &'a [u8] },
     /// One CLASP frame of the router.
     Frame(&'a [u8]),
-    /// What the wall clock shows now, in microseconds since the Unix epoch; at start, then about once
-    /// a second.
+    /// What the wall clock shows now, in microseconds since the Unix epoch; at start, then about
+    /// once a second.
     Clock { unix_us: u64 },
     /// The deadline passed.
     Deadline,
@@ -79,8 +88,8 @@ pub struct Counters {
     pub frames_out: u64,
     /// Packets or frames that are not of their protocol.
     pub malformed: u64,
-    /// Understood, but with no meaning on the other side: an address that cannot exist there, a value
-    /// without a form.
+    /// Understood, but with no meaning on the other side: an address that cannot exist there, a
+    /// value without a form.
     pub refused: u64,
     /// Understood and overtaken: late, a third source, replaced by something newer.
     pub dropped: u64,
