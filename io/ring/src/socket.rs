@@ -1,0 +1,139 @@
+//! Sockets, opened and configured as the protocols above them need.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, listen, socket_with,
+    sockopt,
+};
+
+/// Connections that may wait to be accepted: more than a hall full of phones that reconnect at once.
+const BACKLOG: i32 = 4096;
+
+/// A peer that went away without a word is noticed after about this, beside what protocols do.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// Bytes of datagrams that may wait: every universe of a big show arrives in one burst.
+const DATAGRAM_QUEUE_BYTES: usize = 4 << 20;
+
+/// What a datagram socket needs beside its address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Datagrams {
+    /// Sending to broadcast addresses is allowed.
+    pub broadcast: bool,
+    /// Other programs of this machine may bind the same port.
+    pub reuse_address: bool,
+    /// Groups to join, on the interface of the bound address.
+    pub multicast: Vec<IpAddr>,
+}
+
+/// A listening TCP socket. Several threads may listen on one address; the kernel spreads connections
+/// over them.
+pub fn listener(addr: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = open(addr, SocketType::STREAM)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    // Accepted connections inherit these.
+    tune_stream(&socket)?;
+    bind(&socket, &addr)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// Makes a TCP connection fit for control data: nothing is held back to fill packets.
+pub fn tune_stream(socket: impl AsFd) -> io::Result<()> {
+    let socket = socket.as_fd();
+    sockopt::set_tcp_nodelay(socket, true)?;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES)?;
+    Ok(())
+}
+
+/// A bound UDP socket.
+pub fn datagrams(addr: SocketAddr, wish: &Datagrams) -> io::Result<OwnedFd> {
+    let socket = open(addr, SocketType::DGRAM)?;
+    sockopt::set_socket_reuseaddr(&socket, wish.reuse_address)?;
+    sockopt::set_socket_broadcast(&socket, wish.broadcast)?;
+    // As far as the system's limits allow; the kernel cuts the wish without an error.
+    sockopt::set_socket_recv_buffer_size(&socket, DATAGRAM_QUEUE_BYTES)?;
+    sockopt::set_socket_send_buffer_size(&socket, DATAGRAM_QUEUE_BYTES)?;
+    bind(&socket, &addr)?;
+    if let IpAddr::V4(interface) = addr.ip()
+        && !interface.is_unspecified()
+        && !interface.is_multicast()
+        && !interface.is_broadcast()
+    {
+        sockopt::set_ip_multicast_if(&socket, &interface)?;
+    }
+    for group in &wish.multicast {
+        join(&socket, addr.ip(), *group).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot join {group} on {}: {error}", addr.ip()))
+        })?;
+    }
+    Ok(socket)
+}
+
+/// Where a socket is bound, with the port that the kernel chose for port 0.
+pub fn address(socket: impl AsFd) -> io::Result<SocketAddr> {
+    Ok(SocketAddr::try_from(getsockname(socket)?)?)
+}
+
+fn open(addr: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let protocol = if kind == SocketType::STREAM { ipproto::TCP } else { ipproto::UDP };
+    Ok(socket_with(family, kind, SocketFlags::CLOEXEC, Some(protocol))?)
+}
+
+fn join(socket: &OwnedFd, interface: IpAddr, group: IpAddr) -> io::Result<()> {
+    match group {
+        IpAddr::V4(group) => {
+            let interface = match interface {
+                IpAddr::V4(interface) if !interface.is_multicast() => interface,
+                _ => Ipv4Addr::UNSPECIFIED,
+            };
+            sockopt::set_ip_add_membership(socket, &group, &interface)?;
+        }
+        IpAddr::V6(group) => sockopt::set_ipv6_add_membership(socket, &group, 0)?,
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    #[test]
+    fn two_threads_can_listen_on_one_port() {
+        let first = listener(ANY_PORT).unwrap();
+        let addr = address(&first).unwrap();
+        assert_ne!(addr.port(), 0);
+        let second = listener(addr).unwrap();
+        assert_eq!(address(&second).unwrap(), addr);
+    }
+
+    #[test]
+    fn a_datagram_port_is_shared_only_if_asked() {
+        let wish = Datagrams { reuse_address: true, broadcast: true, ..Datagrams::default() };
+        let first = datagrams(ANY_PORT, &wish).unwrap();
+        let addr = address(&first).unwrap();
+        assert!(datagrams(addr, &Datagrams::default()).is_err());
+        datagrams(addr, &wish).unwrap();
+    }
+
+    #[test]
+    fn a_group_that_is_none_is_named_in_the_error() {
+        let wish =
+            Datagrams { multicast: vec!["10.0.0.1".parse().unwrap()], ..Datagrams::default() };
+        let error = datagrams(ANY_PORT, &wish).unwrap_err().to_string();
+        assert!(error.contains("10.0.0.1"), "{error}");
+    }
+}

@@ -1,0 +1,88 @@
+//! What a thread of ours asks of the scheduler and the memory manager before it starts to work.
+
+use std::io;
+use std::num::NonZeroU64;
+
+use rustix::mm::MlockAllFlags;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// How late the kernel may let a sleeping thread wake up, in nanoseconds. The default of 50 µs, which
+/// saves wake-ups on desktops, would be added to every deadline.
+const TIMER_SLACK_NS: NonZeroU64 = NonZeroU64::new(1_000).unwrap();
+
+/// Bytes of stack that are touched at start, so that no first call deep down faults.
+const STACK_BYTES: usize = 256 << 10;
+
+/// Files that stay free for everything that is not a socket of a ring.
+const FILES_SPARE: u64 = 256;
+
+/// The cores this process may run on.
+pub fn cores() -> Vec<usize> {
+    let ids = core_affinity::get_core_ids().unwrap_or_default();
+    ids.into_iter().map(|core| core.id).collect()
+}
+
+/// Keeps the calling thread on `core`. Before it makes a ring, so that memory is near.
+pub fn pin(core: usize) -> io::Result<()> {
+    let cores = cores();
+    if !cores.contains(&core) {
+        let there = cores.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+        let why = format!("core {core} is not there; this process may use {there}");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    if core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("the kernel refused to keep a thread on core {core}")))
+}
+
+/// Wakes the calling thread when its deadlines are due, not when it suits the kernel.
+pub fn wake_punctually() -> io::Result<()> {
+    Ok(rustix::thread::set_current_timer_slack(Some(TIMER_SLACK_NS))?)
+}
+
+/// Touches the stack that the calling thread will use.
+pub fn prefault_stack() {
+    let mut stack = [0_u8; STACK_BYTES];
+    std::hint::black_box(&mut stack);
+}
+
+/// Keeps all present and future memory of the process from being paged out.
+pub fn lock_memory() -> io::Result<()> {
+    Ok(rustix::mm::mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE)?)
+}
+
+/// Raises the limit of open files as far as this process may, and says how many a ring can have.
+pub fn files_max() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    current.unwrap_or(u64::MAX).saturating_sub(FILES_SPARE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_that_is_not_there_is_refused_with_those_that_are() {
+        let error = pin(100_000).unwrap_err().to_string();
+        assert!(error.contains("core 100000"), "{error}");
+        assert!(error.contains(&cores()[0].to_string()), "{error}");
+    }
+
+    #[test]
+    fn a_pinned_thread_may_run_on_its_core_only() {
+        let core = *cores().last().unwrap();
+        let left = std::thread::spawn(move || {
+            pin(core).unwrap();
+            wake_punctually().unwrap();
+            prefault_stack();
+            cores()
+        });
+        assert_eq!(left.join().unwrap(), [core]);
+    }
+}
