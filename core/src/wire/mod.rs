@@ -51,6 +51,7 @@ impl Scratch {
 ///
 /// The first byte decides, not the header's version bits, because published clients set those
 /// wrongly. A binary message borrows from `payload` alone, a legacy one from `scratch`.
+#[inline]
 pub fn decode<'a>(payload: &'a [u8], scratch: &'a mut Scratch) -> Result<Message<'a>, Malformed> {
     match payload.first() {
         Some(&first) if msgpack::begins_map(first) => msgpack::decode(payload, scratch),

@@ -232,6 +232,10 @@ impl Canonical<'_> {
     }
 }
 
+/// Bundles inside each other at most, in this encoding. Each level is gone over three times to find
+/// its fields: four around 48 kB take 2 ms, each more adds 0.3 ms, and no published client nests any.
+const BUNDLES_MAX: usize = 4;
+
 /// `depth`: how many bundles this message lies in.
 fn put_message(out: &mut Canonical<'_>, map: Raw<'_>, depth: usize) -> Result<(), Malformed> {
     match kind_of(map)? {
@@ -603,7 +607,7 @@ fn put_replay(out: &mut Canonical<'_>, map: Raw<'_>) -> Result<(), Malformed> {
 }
 
 fn put_bundle(out: &mut Canonical<'_>, map: Raw<'_>, depth: usize) -> Result<(), Malformed> {
-    if depth == NESTING_MAX {
+    if depth == BUNDLES_MAX {
         return Err(Malformed::TooDeep);
     }
     let [timestamp, messages] = fields(map, ["timestamp", "messages"])?;

@@ -19,6 +19,7 @@ use crate::wire::read::Reader;
 /// The message of a binary payload; bytes after it are ignored, as the published decoders do.
 ///
 /// The strictest part is inside bundles: legacy MessagePack is refused there.
+#[inline]
 pub fn decode(payload: &[u8]) -> Result<Message<'_>, Malformed> {
     decode_nested(payload, Dialect::Wire, &mut Nesting::default())
 }
