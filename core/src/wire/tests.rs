@@ -435,7 +435,8 @@ fn nested_legacy_set(depth: usize) -> Vec<u8> {
 
 #[test]
 fn nesting_is_read_to_its_limit_and_refused_beyond() {
-    let forms: [(fn(usize) -> Vec<u8>, usize); 4] = [
+    type Form = fn(usize) -> Vec<u8>;
+    let forms: [(Form, usize); 4] = [
         (nested_set, NESTING_MAX),
         (nested_bundle, NESTING_MAX),
         (nested_legacy_set, NESTING_MAX),
@@ -476,6 +477,18 @@ fn a_legacy_message_that_outgrows_a_frame_is_refused() {
     let mut payload = b"\x83\xA4type\xA3SET\xA7address\xA1/\xA5value\xDC\x1F\x40".to_vec();
     payload.resize(payload.len() + 8_000, 0x07);
     assert_eq!(decode(&payload, &mut Scratch::default()).err(), Some(Malformed::TooLong));
+}
+
+#[test]
+fn room_that_was_taken_once_is_enough_for_every_legacy_message() {
+    // With code, flags, address and the string's length: 65531 of 65535 bytes.
+    let mut payload = b"\x83\xA4type\xA3SET\xA7address\xA1/\xA5value\xDA\xFF\xF4".to_vec();
+    payload.resize(payload.len() + 0xFFF4, b'x');
+    let mut scratch = Scratch::with_capacity();
+    let room = scratch.canonical.capacity();
+    assert!(decode(&payload, &mut scratch).is_ok());
+    assert!(decode(&nested_legacy_set(NESTING_MAX), &mut scratch).is_ok());
+    assert_eq!(scratch.canonical.capacity(), room);
 }
 
 #[test]
