@@ -60,8 +60,6 @@ pub struct Outbox {
     /// By link and key: the entry that a newer one may replace.
     newest: Index,
     link_bytes_max: u32,
-    replaced: u64,
-    dropped_streams: u64,
 }
 
 /// What waits for one link.
@@ -123,18 +121,7 @@ impl Outbox {
             pool: Arena::new(limits.outbox_pool_bytes),
             newest: Index::new(entries_max),
             link_bytes_max: limits.outbox_bytes_max,
-            replaced: 0,
-            dropped_streams: 0,
         }
-    }
-
-    /// Bytes that [`Outbox::new`] takes.
-    pub const fn memory_bytes_for(limits: &Limits) -> u64 {
-        let entries_max = limits.outbox_entries_max as u64;
-        limits.links_max as u64 * size_of::<Queue>() as u64
-            + entries_max * (size_of::<Entry>() + size_of::<Frame>()) as u64
-            + Arena::memory_bytes_for(limits.outbox_pool_bytes)
-            + Index::memory_bytes_for(limits.outbox_entries_max)
     }
 
     /// Bytes taken when it was made; there are never more.
@@ -155,7 +142,7 @@ impl Outbox {
         shared: &mut Option<SharedFrame>,
     ) -> Push {
         if frame.len() > self.link_bytes_max as usize {
-            return self.refuse(class, 0); // Before anything is dropped in vain.
+            return Self::refuse(class, 0); // Before anything is dropped in vain.
         }
         let older = self.find_newest(link, class);
         let fence = self.links[link.0 as usize].fence(class);
@@ -196,26 +183,11 @@ impl Outbox {
         }
     }
 
-    /// Bytes that wait for `link`.
-    pub fn bytes(&self, link: LinkId) -> u32 {
-        self.links[link.0 as usize].bytes
-    }
-
     /// Forgets all that waits for `link`.
     pub fn clear(&mut self, link: LinkId) {
         while !self.is_empty(link) {
             self.pop(link);
         }
-    }
-
-    /// Params and moves that took the place of an older one, since the start.
-    pub fn replaced(&self) -> u64 {
-        self.replaced
-    }
-
-    /// Stream samples and moves dropped, since the start.
-    pub fn dropped_streams(&self) -> u64 {
-        self.dropped_streams
     }
 
     fn append(
@@ -229,11 +201,11 @@ impl Outbox {
         let mut dropped = 0;
         while self.vacant_entry == NONE {
             if !self.drop_oldest_stream(link, &mut dropped) {
-                return self.refuse(class, dropped);
+                return Self::refuse(class, dropped);
             }
         }
         let Some(frame) = self.store(link, frame, shared, &mut dropped) else {
-            return self.refuse(class, dropped);
+            return Self::refuse(class, dropped);
         };
         if let Some(older) = older {
             self.overtake(older);
@@ -250,20 +222,16 @@ impl Outbox {
         let mut dropped = 0;
         let Some(frame) = self.store(link, frame, shared, &mut dropped) else {
             self.remove(entry);
-            return self.refuse(class, dropped);
+            return Self::refuse(class, dropped);
         };
         self.entries[entry as usize].frame = frame;
-        self.replaced += 1;
         if dropped == 0 { Push::Replaced } else { Push::DroppedStream(dropped) }
     }
 
     /// `class` found no room, although so many samples were dropped for it.
-    fn refuse(&mut self, class: Class, dropped: u32) -> Push {
+    fn refuse(class: Class, dropped: u32) -> Push {
         match class {
-            Class::Stream | Class::Move { .. } => {
-                self.dropped_streams += 1;
-                Push::DroppedStream(dropped + 1)
-            }
+            Class::Stream | Class::Move { .. } => Push::DroppedStream(dropped + 1),
             Class::Param { .. } | Class::Keep => Push::MustClose,
         }
     }
@@ -275,7 +243,6 @@ impl Outbox {
         }
         self.remove(oldest);
         *dropped += 1;
-        self.dropped_streams += 1;
         true
     }
 
