@@ -28,9 +28,13 @@ pub const BUNDLE_MESSAGES_MAX: usize = 4_096;
 /// How far ahead a timed bundle may lie.
 pub const BUNDLE_HORIZON: Span = Span::from_secs(60);
 
-/// Free bytes that every ring to a peer must have before an input is stepped: the most that one step
-/// hands to one peer (a full bundle, each SET with its record header, or one snapshot).
+/// Free bytes that every ring to a peer must have before an input is stepped that may hand records to
+/// peers ([`crate::shard::Input::room`]): more than one step hands to one peer (a full bundle,
+/// each SET with its record header, or the history of a pattern).
 pub const PEER_ROOM_BYTES: usize = 512 * 1024;
+
+/// Bytes of each ring between two shards.
+pub const PEER_RING_BYTES: usize = 2 * PEER_ROOM_BYTES;
 
 const _: () = assert!(SNAPSHOT_BYTES_MAX < PAYLOAD_BYTES_MAX);
 const _: () = assert!(PARAM_BYTES_MAX + 64 < PAYLOAD_BYTES_MAX);

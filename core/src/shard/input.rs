@@ -19,8 +19,35 @@ pub enum Input<'a> {
     Closed { link: LinkId },
     /// What the wall clock shows now: microseconds since the Unix epoch.
     Clock { unix_us: u64 },
-    /// The deadline passed.
-    Deadline,
+    /// The deadline passed, or may have. `forward_room`: whether every `Forward` ring has room; what
+    /// needs it waits for the next time if not.
+    Deadline { forward_room: bool },
+}
+
+impl Input<'_> {
+    /// What stepping it may hand to peers, so that the edge sees to room first.
+    ///
+    /// What needs no room is always stepped, and what needs only `Publish` waits for nothing but that;
+    /// so shards never wait for each other in a circle.
+    pub const fn room(&self) -> Room {
+        match self {
+            Self::Frame { .. } | Self::Closed { .. } => Room::Both,
+            Self::Deadline { .. } | Self::Peer { lane: Lane::Forward, .. } => Room::Publish,
+            Self::Opened { .. }
+            | Self::Sent { .. }
+            | Self::Alive { .. }
+            | Self::Clock { .. }
+            | Self::Peer { lane: Lane::Publish, .. } => Room::None,
+        }
+    }
+}
+
+/// Which rings to every peer must have [`crate::limits::PEER_ROOM_BYTES`] free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    None,
+    Publish,
+    Both,
 }
 
 /// Whether and how a new link may become a session.
@@ -46,9 +73,7 @@ pub enum Outcome {
 
 /// The two directions in which shards hand records to each other.
 ///
-/// What `Forward` causes may fill `Publish`; what `Publish` causes fills neither. Hence an edge that
-/// steps `Forward` and `Frame` only while every `Publish` ring has room, and always drains `Publish`,
-/// never waits in a circle.
+/// What `Forward` causes goes to `Publish`; what `Publish` causes goes to neither ([`Input::room`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// Ingress to home.

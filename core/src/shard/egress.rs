@@ -1,0 +1,572 @@
+//! The way out: which links of this shard get a frame, and snapshots at the pace each link reads.
+
+use alloc::vec::Vec;
+
+use super::home::{END, UNLIMITED};
+use super::outbox::Class;
+use super::pace::{Verdict, Wish};
+use super::port::Sent;
+use super::record::{Origin, Record};
+use super::subscription::{Reach, Subscription};
+use super::{CloseReason, Effects, Outcome, Shard};
+use crate::limits::Limits;
+use crate::message::{Message, Subscribe};
+use crate::signal::{Phase, Signal};
+use crate::time::Time;
+use crate::timers::Timers;
+use crate::wire::binary;
+use crate::wire::header::FRAME_HEADER_LEN;
+use crate::{LinkId, ShardId};
+
+const NONE: u32 = u32::MAX;
+/// Parts of snapshots that one link is given in one go; the rest follows in the next turn.
+const PARTS_A_TURN: u32 = 8;
+
+/// Room for the targets of one frame.
+pub(super) struct Egress {
+    /// The delivery in which a link was last chosen, so that no link is chosen twice.
+    chosen: Vec<u64>,
+    delivery: u64,
+    targets: Vec<LinkId>,
+    /// Paced subscriptions that match.
+    paced: Vec<u32>,
+}
+
+impl Egress {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            chosen: alloc::vec![0; limits.links_max as usize],
+            delivery: 0,
+            targets: Vec::with_capacity(limits.links_max as usize),
+            paced: Vec::with_capacity(limits.subscriptions_max as usize),
+        }
+    }
+
+    pub(super) fn memory_bytes(&self) -> u64 {
+        (self.chosen.capacity() * 8 + self.targets.capacity() * 4 + self.paced.capacity() * 4)
+            as u64
+    }
+
+    fn begin(&mut self) {
+        self.delivery += 1;
+        self.targets.clear();
+        self.paced.clear();
+    }
+
+    fn choose(&mut self, link: LinkId) {
+        let chosen = &mut self.chosen[link.0 as usize];
+        if *chosen != self.delivery {
+            *chosen = self.delivery;
+            self.targets.push(link);
+        }
+    }
+
+    fn is_chosen(&self, link: LinkId) -> bool {
+        self.chosen[link.0 as usize] == self.delivery
+    }
+}
+
+/// What a SET or PUBLISH frame of our own making says, without decoding its value.
+struct Outgoing<'a> {
+    address: &'a str,
+    signal: Signal,
+    phase: Phase,
+    is_set: bool,
+}
+
+impl<'a> Outgoing<'a> {
+    fn of(frame: &'a [u8]) -> Self {
+        let is_set = frame[FRAME_HEADER_LEN] == binary::code::SET;
+        let flags = frame[FRAME_HEADER_LEN + 1];
+        let (signal, phase) = if is_set {
+            (Signal::Param, Phase::Start)
+        } else {
+            (Signal::from_code(flags >> 5), Phase::from_code(flags))
+        };
+        Self { address: address_of(frame), signal, phase, is_set }
+    }
+
+    fn class(&self, key: u64, frame: &[u8]) -> Class {
+        match (self.signal, self.phase) {
+            (Signal::Param, _) if self.is_set => Class::Param { key },
+            (Signal::Stream, _) => Class::Stream,
+            (Signal::Gesture, Phase::Move) => Class::Move { key: key ^ gesture_id(frame) },
+            _ => Class::Keep,
+        }
+    }
+}
+
+/// The address of a SET or PUBLISH frame that this router encoded: both have it at the same place.
+pub(super) fn address_of(frame: &[u8]) -> &str {
+    let start = FRAME_HEADER_LEN + 2;
+    let len = usize::from(u16::from_be_bytes([frame[start], frame[start + 1]]));
+    core::str::from_utf8(&frame[start + 2..start + 2 + len]).unwrap_or_default()
+}
+
+fn gesture_id(frame: &[u8]) -> u64 {
+    match binary::decode(&frame[FRAME_HEADER_LEN..]) {
+        Ok(Message::Publish(publish)) => u64::from(publish.id.unwrap_or(0)).rotate_left(32),
+        _ => 0,
+    }
+}
+
+/// The number that a SET or PUBLISH frame carries, if it is one.
+fn number_of(frame: &[u8]) -> Option<f64> {
+    match binary::decode(&frame[FRAME_HEADER_LEN..]) {
+        Ok(Message::Set(set)) => set.value.as_f64(),
+        Ok(Message::Publish(publish)) => publish.value.and_then(|value| value.as_f64()),
+        _ => None,
+    }
+}
+
+fn wish_of(subscription: &Subscription) -> Wish {
+    Wish { interval: subscription.interval, epsilon: subscription.epsilon }
+}
+
+impl Shard {
+    /// Gives a frame to every link of this shard that wants it, once each.
+    pub(super) fn deliver(
+        &mut self,
+        origin: &Origin,
+        key: u64,
+        frame: &[u8],
+        fx: &mut impl Effects,
+    ) {
+        let outgoing = Outgoing::of(frame);
+        let left_out = if !outgoing.is_set || origin.quiet { self.own_link(origin) } else { None };
+        let may_pace = matches!(outgoing.signal, Signal::Param | Signal::Stream);
+        let egress = &mut self.egress;
+        egress.begin();
+        self.subscriptions.for_each_match(outgoing.address, |slot, subscription| {
+            if !subscription.wants(outgoing.signal) || Some(subscription.link) == left_out {
+                return;
+            }
+            if may_pace && subscription.is_paced() {
+                egress.paced.push(slot);
+            } else {
+                egress.choose(subscription.link);
+            }
+        });
+        if !self.egress.paced.is_empty() {
+            self.weigh_paced(key, frame);
+        }
+        self.send_to_targets(outgoing.class(key, frame), outgoing, frame, fx);
+    }
+
+    fn send_to_targets(
+        &mut self,
+        class: Class,
+        outgoing: Outgoing<'_>,
+        frame: &[u8],
+        fx: &mut impl Effects,
+    ) {
+        let targets = core::mem::take(&mut self.egress.targets);
+        let starts = outgoing.signal == Signal::Gesture && outgoing.phase == Phase::Start;
+        let mut shared = None;
+        for &link in &targets {
+            if starts {
+                self.ports.barrier(link);
+            }
+            let counts = &mut self.counts;
+            match self.ports.send(link, class, frame, &mut shared, counts, fx) {
+                Sent::Ok => {}
+                Sent::TooSlow => self.doom(link, CloseReason::TooSlow),
+            }
+        }
+        self.egress.targets = targets;
+    }
+
+    /// Chooses the links whose paced subscriptions want the frame now, and holds it for the others.
+    fn weigh_paced(&mut self, key: u64, frame: &[u8]) {
+        let value = number_of(frame);
+        let paced = core::mem::take(&mut self.egress.paced);
+        for &slot in &paced {
+            let subscription = self.subscriptions.get(slot);
+            let wish = wish_of(subscription);
+            if self.pace.verdict(self.now, slot, key, wish, value) == Verdict::Now {
+                self.egress.choose(subscription.link);
+            }
+        }
+        for &slot in &paced {
+            let subscription = self.subscriptions.get(slot);
+            let (link, wish) = (subscription.link, wish_of(subscription));
+            if self.egress.is_chosen(link) {
+                self.pace.delivered(self.now, slot, key, wish, value);
+                continue;
+            }
+            self.counts.paced += 1;
+            match self.pace.verdict(self.now, slot, key, wish, value) {
+                Verdict::Later(due) => {
+                    if !self.pace.hold(slot, key, due, value, frame) {
+                        self.egress.choose(link);
+                    }
+                }
+                Verdict::Never => self.pace.withdrawn(slot, key),
+                Verdict::Now => {}
+            }
+        }
+        self.counts.paced_overflow = self.pace.overflow;
+        self.egress.paced = paced;
+    }
+
+    /// Sends the newest value of every address whose rate allows it again.
+    pub(super) fn flush_paced(&mut self, fx: &mut impl Effects) {
+        if self.pace.deadline().is_none_or(|due| due > self.now) {
+            return;
+        }
+        let mut frame = self.lend();
+        while let Some((slot, key, value)) = self.pace.pop(self.now, &mut frame) {
+            let link = self.subscriptions.get(slot).link;
+            if !self.ports.is_open(link) {
+                continue;
+            }
+            // Any other subscription of the link held back the same or an older value.
+            for other in self.subscriptions.each_of(link) {
+                let subscription = self.subscriptions.get(other);
+                if subscription.is_paced() && (other == slot || self.pace.knows(other, key)) {
+                    self.pace.delivered(self.now, other, key, wish_of(subscription), value);
+                }
+            }
+            let outgoing = Outgoing::of(&frame);
+            let class = outgoing.class(key, &frame);
+            self.send(link, class, &frame, fx);
+        }
+        self.give_back(frame);
+    }
+
+    /// The kernel took bytes of a link: what waits follows, then the next part of its snapshot.
+    pub(super) fn sent(&mut self, link: LinkId, bytes: u32, fx: &mut impl Effects) -> Outcome {
+        self.ports.taken(link, bytes, &mut self.counts, fx);
+        if self.pulls.is_busy(link) && !self.pulls.of[link.0 as usize].waiting {
+            self.pulls.due.set(link.0, self.now);
+        }
+        Outcome::Taken
+    }
+
+    /// Puts a subscription in place; the homes hear of it, and its snapshot follows.
+    pub(super) fn add_subscription(
+        &mut self,
+        origin: &Origin,
+        wish: &Subscribe<'_>,
+        fx: &mut impl Effects,
+    ) -> Result<(), super::Refused> {
+        let link = origin.link;
+        if let Some(slot) = self.subscriptions.find(link, wish.id) {
+            self.unsubscribe_slot(slot, fx);
+        }
+        let (slot, reach) = self.subscriptions.add(link, wish)?;
+        if reach == Reach::Changed {
+            self.tell_homes(true, wish.pattern, fx);
+        }
+        let wants_history =
+            wish.options.history.unwrap_or(0) > 0 || wish.options.window.unwrap_or(0) > 0;
+        if wants_history && wish.types.contains(Signal::Stream) {
+            self.ask_history(origin, wish, fx);
+        }
+        if wish.types.contains(Signal::Param) {
+            self.pulls.enqueue(link, slot);
+            self.pulls.due.set(link.0, self.now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn unsubscribe(&mut self, link: LinkId, id: u32, fx: &mut impl Effects) {
+        if let Some(slot) = self.subscriptions.find(link, id) {
+            self.unsubscribe_slot(slot, fx);
+        }
+    }
+
+    pub(super) fn unsubscribe_slot(&mut self, slot: u32, fx: &mut impl Effects) {
+        let subscription = *self.subscriptions.get(slot);
+        if subscription.is_paced() {
+            self.pace.unsubscribed(slot);
+        }
+        self.pulls.forget(subscription.link, slot);
+        let mut pattern = self.lend();
+        if self.subscriptions.remove(slot, &mut pattern) == Reach::Changed
+            && let Ok(pattern) = core::str::from_utf8(&pattern)
+        {
+            self.tell_homes(false, pattern, fx);
+        }
+        self.give_back(pattern);
+    }
+
+    /// Tells the homes of what `pattern` can match whether this shard wants it.
+    fn tell_homes(&mut self, wanted: bool, pattern: &str, fx: &mut impl Effects) {
+        let record = Record::Interest { wanted, pattern };
+        match self.home_of_pattern(pattern) {
+            Some(home) if home == self.settings.id => {}
+            Some(home) => self.hand(home, record, fx),
+            None => self.hand_all(record, fx),
+        }
+    }
+
+    fn ask_history(&mut self, origin: &Origin, wish: &Subscribe<'_>, fx: &mut impl Effects) {
+        let count_max = wish.options.history.unwrap_or(0);
+        let window_ms = wish.options.window.unwrap_or(0);
+        let pattern = wish.pattern;
+        let record = Record::History { origin: *origin, count_max, window_ms, pattern };
+        let home = self.home_of_pattern(pattern);
+        match home {
+            Some(home) if home != self.settings.id => self.hand(home, record, fx),
+            Some(_) => {}
+            None => self.hand_all(record, fx),
+        }
+        if home.is_none_or(|home| home == self.settings.id) {
+            self.recall(origin, count_max, window_ms, pattern, fx);
+        }
+    }
+
+    /// The snapshot that every new session gets: all that it may read.
+    pub(super) fn start_connect_snapshot(&mut self, link: LinkId) {
+        self.pulls.begin_connect(link);
+        self.pulls.due.set(link.0, self.now);
+    }
+
+    pub(super) fn continue_pulls(&mut self, fx: &mut impl Effects) {
+        // A link that is not done asks for the next turn, so this ends.
+        let mut again = self.lend();
+        while let Some(link) = self.pulls.due.pop(self.now) {
+            if self.continue_pull(LinkId(link), fx) {
+                again.extend_from_slice(&link.to_le_bytes());
+            }
+        }
+        for link in again.as_chunks::<4>().0 {
+            self.pulls.due.set(u32::from_le_bytes(*link), self.now);
+        }
+        self.give_back(again);
+    }
+
+    /// Gives `link` the next parts of its snapshots. True if there is more to do at once.
+    fn continue_pull(&mut self, link: LinkId, fx: &mut impl Effects) -> bool {
+        for _ in 0..PARTS_A_TURN {
+            if !self.ports.is_open(link)
+                || self.pulls.of[link.0 as usize].waiting
+                || !self.ports.is_clear(link)
+                || !self.next_pull(link)
+            {
+                return false;
+            }
+            let pull = self.pulls.of[link.0 as usize];
+            let grant = self.sessions[link.0 as usize].grant;
+            let mut pattern = self.lend();
+            pattern.extend_from_slice(match pull.subscription {
+                NONE => b"/**",
+                slot => self.subscriptions.pattern(slot).as_bytes(),
+            });
+            let text = core::str::from_utf8(&pattern).unwrap_or_default();
+            if pull.home == self.settings.id {
+                let mut frame = self.lend();
+                let next = self.snapshot_part(grant, pull.cursor, text, &mut frame);
+                self.take_part(link, next, &frame, fx);
+                self.give_back(frame);
+            } else {
+                let origin = self.origin(link);
+                let (serial, cursor) = (pull.serial, pull.cursor);
+                self.pulls.of[link.0 as usize].waiting = true;
+                let record = Record::Pull { origin, grant, serial, cursor, pattern: text };
+                self.hand(pull.home, record, fx);
+            }
+            self.give_back(pattern);
+        }
+        true
+    }
+
+    /// Makes the next snapshot of the link's queue the current one, if none is. False: there is none.
+    fn next_pull(&mut self, link: LinkId) -> bool {
+        let pull = &self.pulls.of[link.0 as usize];
+        if pull.active {
+            return true;
+        }
+        let Some(slot) = self.pulls.dequeue(link) else { return false };
+        let home = self.home_of_pattern(self.subscriptions.pattern(slot));
+        let pull = &mut self.pulls.of[link.0 as usize];
+        pull.active = true;
+        pull.subscription = slot;
+        pull.serial = pull.serial.wrapping_add(1);
+        pull.cursor = 0;
+        pull.home = home.unwrap_or(ShardId(0));
+        pull.single_home = home.is_some();
+        true
+    }
+
+    /// A part of a snapshot that another shard sent.
+    pub(super) fn chunk(
+        &mut self,
+        origin: &Origin,
+        serial: u32,
+        next: u32,
+        frame: &[u8],
+        fx: &mut impl Effects,
+    ) {
+        if !self.is_current(origin) {
+            return;
+        }
+        let pull = &mut self.pulls.of[origin.link.0 as usize];
+        pull.waiting = false;
+        if pull.active && pull.serial == serial {
+            self.take_part(origin.link, next, frame, fx);
+        }
+        self.pulls.due.set(origin.link.0, self.now);
+    }
+
+    fn take_part(&mut self, link: LinkId, next: u32, frame: &[u8], fx: &mut impl Effects) {
+        if !frame.is_empty() {
+            // Newer values of what the snapshot holds must not take a place in front of it.
+            self.ports.barrier(link);
+            self.send(link, Class::Keep, frame, fx);
+        }
+        let shards = self.settings.shards;
+        let pull = &mut self.pulls.of[link.0 as usize];
+        pull.any |= !frame.is_empty();
+        if next != END {
+            pull.cursor = next;
+            return;
+        }
+        pull.cursor = 0;
+        pull.home.0 += 1;
+        if !pull.single_home && pull.home.0 < shards {
+            return;
+        }
+        pull.active = false;
+        if pull.subscription == NONE && !pull.any {
+            self.send_empty_snapshot(link, fx);
+        }
+    }
+
+    /// The link of `origin` if it is one of this shard's.
+    fn own_link(&self, origin: &Origin) -> Option<LinkId> {
+        self.is_current(origin).then_some(origin.link)
+    }
+
+    pub(super) fn scopes(&self, grant: u32) -> Option<&[super::Scope]> {
+        if grant == UNLIMITED {
+            return None;
+        }
+        let grants = self.settings.grants.as_deref()?;
+        grants.get(grant as usize).map(|grant| grant.scopes.as_slice())
+    }
+}
+
+/// How far the snapshots of one link are.
+#[derive(Clone, Copy)]
+pub(super) struct Pull {
+    active: bool,
+    /// A part was asked of another shard and has not come.
+    waiting: bool,
+    /// Something was sent.
+    any: bool,
+    single_home: bool,
+    home: ShardId,
+    cursor: u32,
+    /// Tells parts of this snapshot from late parts of one that was given up.
+    serial: u32,
+    /// `NONE`: the snapshot on connect.
+    subscription: u32,
+    first_waiting: u32,
+    last_waiting: u32,
+}
+
+const IDLE: Pull = Pull {
+    active: false,
+    waiting: false,
+    any: false,
+    single_home: false,
+    home: ShardId(0),
+    cursor: 0,
+    serial: 0,
+    subscription: NONE,
+    first_waiting: NONE,
+    last_waiting: NONE,
+};
+
+/// The snapshots that links still wait for: one at a time each, in the order of their wishes.
+pub(super) struct Pulls {
+    of: Vec<Pull>,
+    /// By subscription: the next one of the same link that waits.
+    next: Vec<u32>,
+    /// Links that can go on.
+    due: Timers,
+}
+
+impl Pulls {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            of: alloc::vec![IDLE; limits.links_max as usize],
+            next: alloc::vec![NONE; limits.subscriptions_max as usize],
+            due: Timers::new(limits.links_max),
+        }
+    }
+
+    pub(super) fn memory_bytes(&self) -> u64 {
+        (self.of.len() * size_of::<Pull>() + self.next.len() * 4) as u64 + self.due.memory_bytes()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.due.next()
+    }
+
+    fn is_busy(&self, link: LinkId) -> bool {
+        let pull = &self.of[link.0 as usize];
+        pull.active || pull.first_waiting != NONE
+    }
+
+    fn begin_connect(&mut self, link: LinkId) {
+        let serial = self.of[link.0 as usize].serial.wrapping_add(1);
+        self.of[link.0 as usize] = Pull { active: true, serial, ..IDLE };
+    }
+
+    fn enqueue(&mut self, link: LinkId, slot: u32) {
+        self.next[slot as usize] = NONE;
+        let pull = &mut self.of[link.0 as usize];
+        match pull.last_waiting {
+            NONE => pull.first_waiting = slot,
+            last => self.next[last as usize] = slot,
+        }
+        pull.last_waiting = slot;
+    }
+
+    fn dequeue(&mut self, link: LinkId) -> Option<u32> {
+        let pull = &mut self.of[link.0 as usize];
+        let slot = pull.first_waiting;
+        if slot == NONE {
+            return None;
+        }
+        pull.first_waiting = self.next[slot as usize];
+        if pull.first_waiting == NONE {
+            pull.last_waiting = NONE;
+        }
+        Some(slot)
+    }
+
+    /// A subscription is gone: its snapshot is not waited for, or given up.
+    fn forget(&mut self, link: LinkId, slot: u32) {
+        let Some(pull) = self.of.get_mut(link.0 as usize) else { return };
+        if pull.active && pull.subscription == slot {
+            pull.active = false;
+        }
+        let (mut previous, mut at) = (NONE, pull.first_waiting);
+        while at != NONE {
+            let next = self.next[at as usize];
+            if at == slot {
+                match previous {
+                    NONE => pull.first_waiting = next,
+                    previous => self.next[previous as usize] = next,
+                }
+                if pull.last_waiting == slot {
+                    pull.last_waiting = previous;
+                }
+                return;
+            }
+            previous = at;
+            at = next;
+        }
+    }
+
+    /// The link is gone.
+    pub(super) fn end(&mut self, link: LinkId) {
+        let serial = self.of[link.0 as usize].serial.wrapping_add(1);
+        self.of[link.0 as usize] = Pull { serial, ..IDLE };
+        self.due.clear(link.0);
+    }
+}

@@ -1,0 +1,459 @@
+//! The home of an address: it orders all changes, keeps the param, and tells every shard that listens.
+
+use alloc::vec::Vec;
+
+use super::record::{Origin, Record};
+use super::refused::Refused;
+use super::session_id::SessionId;
+use super::settings::Rule;
+use super::{Effects, Shard, scope};
+use crate::address;
+use crate::index;
+use crate::limits::Limits;
+use crate::message::{Ack, Announce, Message, Publish, Set};
+use crate::pattern;
+use crate::signal::Signal;
+use crate::time::Span;
+use crate::trie::Trie;
+use crate::value::Value;
+use crate::wire::binary::{self, ResultBuilder, SnapshotBuilder};
+use crate::wire::list::Params;
+use crate::{LinkId, ShardId};
+
+/// Shards of one router at most: they are kept as bits of a word.
+pub const SHARDS_MAX: u16 = 64;
+/// Slots that one part of a snapshot looks at, at most.
+const SCAN_MAX: u32 = 4_096;
+/// A session whose token allows everything, or that needs none.
+pub(super) const UNLIMITED: u32 = u32::MAX;
+/// The cursor of a snapshot that is complete.
+pub(super) const END: u32 = u32::MAX;
+
+/// Which other shards want which addresses of this home.
+pub(super) struct Interests {
+    trie: Option<Trie>,
+    /// Raised by every change, so that a param knows whether what it remembers still holds.
+    generation: u32,
+}
+
+impl Interests {
+    pub(super) fn new(limits: &Limits, shards: u16, seed: [u64; 2]) -> Self {
+        assert!((1..=SHARDS_MAX).contains(&shards), "1 to {SHARDS_MAX} shards");
+        let patterns_max = limits.subscriptions_max.saturating_mul(u32::from(shards) - 1);
+        let trie = (shards > 1).then(|| Trie::new(patterns_max, patterns_max, seed));
+        Self { trie, generation: 1 }
+    }
+
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.trie.as_ref().map_or(0, Trie::memory_bytes)
+    }
+
+    /// A shard begins or ceases to want `pattern`.
+    pub(super) fn change(&mut self, shard: ShardId, wanted: bool, pattern: &str) {
+        let Some(trie) = &mut self.trie else { return };
+        self.generation = self.generation.wrapping_add(1).max(1);
+        let entry = u32::from(shard.0);
+        if wanted {
+            let kept = trie.insert(pattern, entry).is_ok();
+            assert!(kept, "room for every subscription of every shard");
+        } else {
+            trie.remove(pattern, entry);
+        }
+    }
+
+    fn of(&self, address: &str) -> u64 {
+        let mut shards = 0;
+        if let Some(trie) = &self.trie {
+            trie.for_each_match(address, |shard| shards |= 1 << shard);
+        }
+        shards
+    }
+}
+
+impl Shard {
+    /// The shard that orders the changes of `address`.
+    pub(super) fn home_of(&self, address: &str) -> ShardId {
+        match self.settings.shards {
+            1 => self.settings.id,
+            shards => {
+                let key = address::home_key(address).as_bytes();
+                ShardId((index::hash(self.settings.seed, key) % u64::from(shards)) as u16)
+            }
+        }
+    }
+
+    /// The one home of all that `pattern` can match, if there is one.
+    pub(super) fn home_of_pattern(&self, pattern: &str) -> Option<ShardId> {
+        if self.settings.shards == 1 {
+            return Some(self.settings.id);
+        }
+        let key = address::home_key(pattern);
+        let two_segments = key.bytes().filter(|&b| b == b'/').count() == 2;
+        let single = !key.contains('*') && (two_segments || pattern::is_exact(pattern));
+        single.then(|| self.home_of(pattern))
+    }
+
+    /// A SET, PUBLISH or ANNOUNCE that its ingress shard admitted.
+    pub(super) fn write(&mut self, origin: &Origin, payload: &[u8], fx: &mut impl Effects) {
+        match binary::decode(payload).expect("shards forward only what they decoded") {
+            Message::Set(set) => self.settle(origin, &set, fx),
+            Message::Publish(publish) => self.publish(origin, &publish, fx),
+            Message::Announce(announce) => self.announce(origin, &announce, fx),
+            other => unreachable!("only writes are forwarded as such: {other:?}"),
+        }
+    }
+
+    /// Decides a write, and tells everyone who listens, the writer included.
+    pub(super) fn settle(&mut self, origin: &Origin, set: &Set<'_>, fx: &mut impl Effects) {
+        match self.take(origin, set, fx) {
+            Ok(revision) => self.acknowledge(origin, Some(set.address), Some(revision), fx),
+            Err(refused) => self.refuse(origin, refused, Some(set.address), fx),
+        }
+    }
+
+    /// Applies a write and distributes it: its new revision, or why it was not taken.
+    fn take(
+        &mut self,
+        origin: &Origin,
+        set: &Set<'_>,
+        fx: &mut impl Effects,
+    ) -> Result<u64, Refused> {
+        let hash = self.store.hash(set.address);
+        let slot = self.store.find(hash, set.address);
+        self.store.check(slot, set, origin.writer, 0, None)?;
+        if let Err(outruled) = self.store.takes(slot, set.value) {
+            self.counts.sets_outruled += 1;
+            return Err(outruled);
+        }
+        let slot = self.store.apply(self.instant(), slot, hash, set, origin.writer)?;
+        if !self.timelines.is_empty() {
+            self.timelines.stop(hash, set.address);
+        }
+        self.announce_change(origin, slot, set, fx);
+        Ok(self.store.revision(slot))
+    }
+
+    /// Tells everyone who listens what the param in `slot` now holds.
+    pub(super) fn announce_change(
+        &mut self,
+        origin: &Origin,
+        slot: u32,
+        set: &Set<'_>,
+        fx: &mut impl Effects,
+    ) {
+        self.counts.sets += 1;
+        self.counts.params_evicted = self.store.evicted;
+        let mut frame = self.lend();
+        let hash = self.store.param(slot).hash;
+        let value = match self.store.param(slot).rule {
+            Rule::Merge => self.store.value(slot),
+            _ => set.value,
+        };
+        let echo = Set { value, revision: Some(self.store.revision(slot)), ..*set };
+        let encoded = binary::encode(&Message::Set(echo), crate::signal::Qos::Confirm, &mut frame);
+        if encoded.is_ok() {
+            let wanted = self.wanted_by(slot, set.address);
+            self.distribute(origin, hash, wanted, &frame, fx);
+        }
+        self.give_back(frame);
+    }
+
+    /// Tells everyone who listens, except the sender; nothing is kept but recent stream samples.
+    pub(super) fn publish(
+        &mut self,
+        origin: &Origin,
+        publish: &Publish<'_>,
+        fx: &mut impl Effects,
+    ) {
+        self.counts.publishes += 1;
+        let signal = publish.signal.unwrap_or_default();
+        let hash = self.store.hash(publish.address);
+        let message = Message::Publish(*publish);
+        let mut frame = self.lend();
+        if binary::encode(&message, binary::default_qos(&message), &mut frame).is_ok() {
+            if signal == Signal::Stream {
+                self.history.push(self.now, hash, &frame);
+            }
+            let wanted = self.interests.of(publish.address);
+            self.distribute(origin, hash, wanted, &frame, fx);
+        }
+        self.give_back(frame);
+        if signal == Signal::Timeline {
+            self.start_timeline(origin, hash, publish, fx);
+        }
+    }
+
+    fn start_timeline(
+        &mut self,
+        origin: &Origin,
+        hash: u64,
+        publish: &Publish<'_>,
+        fx: &mut impl Effects,
+    ) {
+        // A timeline without a value is what the published clients send: only an announcement.
+        let Some(value) = publish.value.or(publish.payload) else { return };
+        let unix_us = self.unix_us();
+        let started =
+            self.timelines.start(self.now, unix_us, hash, publish.address, value, origin.writer);
+        if let Err(refused) = started {
+            self.refuse(origin, refused, Some(publish.address), fx);
+        }
+    }
+
+    /// Writes what the timelines of this home say now.
+    pub(super) fn emit_timelines(&mut self, fx: &mut impl Effects) {
+        if self.timelines.is_empty() {
+            return;
+        }
+        let (mut address, mut encoded) = (self.lend(), self.lend());
+        while let Some(emission) = self.timelines.pop(self.now, &mut address, &mut encoded) {
+            let (Ok(address), Ok(value)) =
+                (core::str::from_utf8(&address), Value::from_encoded(&encoded))
+            else {
+                continue;
+            };
+            let origin = Origin::router(self.settings.id, emission.writer);
+            let set = Set { address, value, revision: None, lock: false, unlock: false, ttl: None };
+            if self.emit(&origin, emission.hash, &set, fx).is_err() {
+                self.timelines.stop(emission.hash, address);
+            }
+        }
+        self.give_back(address);
+        self.give_back(encoded);
+    }
+
+    /// A timeline's own write: it does not end the timeline, and says nothing twice.
+    fn emit(
+        &mut self,
+        origin: &Origin,
+        hash: u64,
+        set: &Set<'_>,
+        fx: &mut impl Effects,
+    ) -> Result<(), Refused> {
+        let slot = self.store.find(hash, set.address);
+        if slot.is_some_and(|slot| self.store.value(slot) == set.value) {
+            return Ok(());
+        }
+        self.store.check(slot, set, origin.writer, 0, None)?;
+        self.store.takes(slot, set.value)?;
+        let slot = self.store.apply(self.instant(), slot, hash, set, origin.writer)?;
+        self.announce_change(origin, slot, set, fx);
+        Ok(())
+    }
+
+    /// Which other shards want the param in `slot`; remembered until some interest changes.
+    fn wanted_by(&mut self, slot: u32, address: &str) -> u64 {
+        if self.interests.trie.is_none() {
+            return 0;
+        }
+        let generation = self.interests.generation;
+        let param = self.store.param(slot);
+        if param.wanted_as_of == generation {
+            return param.wanted;
+        }
+        let wanted = self.interests.of(address);
+        let param = self.store.param_mut(slot);
+        param.wanted = wanted;
+        param.wanted_as_of = generation;
+        wanted
+    }
+
+    /// Hands a frame to the shards of `wanted` and to this shard's own links.
+    fn distribute(
+        &mut self,
+        origin: &Origin,
+        key: u64,
+        wanted: u64,
+        frame: &[u8],
+        fx: &mut impl Effects,
+    ) {
+        let mut rest = wanted;
+        while rest != 0 {
+            let shard = ShardId(rest.trailing_zeros() as u16);
+            rest &= rest - 1;
+            self.hand(shard, Record::Published { origin: *origin, key, frame }, fx);
+        }
+        self.deliver(origin, key, frame, fx);
+    }
+
+    pub(super) fn acknowledge(
+        &mut self,
+        origin: &Origin,
+        address: Option<&str>,
+        revision: Option<u64>,
+        fx: &mut impl Effects,
+    ) {
+        if origin.confirm {
+            self.reply(origin, &Message::Ack(Ack { address, revision, ..Ack::default() }), fx);
+        }
+    }
+
+    /// Answers with the param, or says that there is none.
+    pub(super) fn get(
+        &mut self,
+        origin: &Origin,
+        grant: u32,
+        address: &str,
+        fx: &mut impl Effects,
+    ) {
+        if !self.may_read(grant, address) {
+            return self.refuse(origin, Refused::Forbidden, Some(address), fx);
+        }
+        let Some(slot) = self.store.find(self.store.hash(address), address) else {
+            return self.refuse(origin, Refused::NotFound, Some(address), fx);
+        };
+        let mut frame = self.lend();
+        let mut snapshot = SnapshotBuilder::start(&mut frame);
+        let mut writer = None;
+        if let Some(entry) = self.store.entry(slot, &mut writer) {
+            snapshot.push(&mut frame, &entry);
+        }
+        snapshot.finish(&mut frame);
+        self.reply_frame(origin, &frame, fx);
+        self.give_back(frame);
+    }
+
+    /// One part of a snapshot, from `cursor` on: at most a frame, and a bounded look.
+    ///
+    /// Returns where the next part begins; `frame` stays empty where nothing matched.
+    pub(super) fn snapshot_part(
+        &mut self,
+        grant: u32,
+        cursor: u32,
+        pattern: &str,
+        frame: &mut Vec<u8>,
+    ) -> u32 {
+        let exact = pattern::is_exact(pattern);
+        let (from, to) = if exact {
+            match self.store.find(self.store.hash(pattern), pattern) {
+                Some(slot) => (slot, slot + 1),
+                None => return END,
+            }
+        } else {
+            (cursor, self.store.slots().min(cursor.saturating_add(SCAN_MAX)))
+        };
+        let mut snapshot = SnapshotBuilder::start(frame);
+        let mut at = from;
+        while at < to {
+            let mut writer = None;
+            let entry = self.store.entry(at, &mut writer).filter(|entry| {
+                (exact || pattern == "/**" || pattern::matches(pattern, entry.address))
+                    && self.may_read(grant, entry.address)
+            });
+            if let Some(entry) = entry
+                && !snapshot.push(frame, &entry)
+            {
+                break;
+            }
+            at += 1;
+        }
+        if snapshot.count() == 0 {
+            frame.clear();
+        } else {
+            snapshot.finish(frame);
+        }
+        if exact || at >= self.store.slots() { END } else { at }
+    }
+
+    /// Another shard asks for a part of a snapshot.
+    pub(super) fn answer_pull(
+        &mut self,
+        origin: &Origin,
+        grant: u32,
+        serial: u32,
+        cursor: u32,
+        pattern: &str,
+        fx: &mut impl Effects,
+    ) {
+        let mut frame = self.lend();
+        let next = self.snapshot_part(grant, cursor, pattern, &mut frame);
+        let chunk = Record::Chunk { origin: *origin, serial, next, frame: &frame };
+        self.hand(origin.shard, chunk, fx);
+        self.give_back(frame);
+    }
+
+    /// Sends the newest stream samples that match.
+    pub(super) fn recall(
+        &mut self,
+        origin: &Origin,
+        count_max: u32,
+        window_ms: u32,
+        pattern: &str,
+        fx: &mut impl Effects,
+    ) {
+        let window = Span::from_millis(u64::from(window_ms));
+        let mut history = core::mem::replace(&mut self.history, super::History::new(0));
+        history.recall(
+            self.now,
+            count_max,
+            window,
+            |sample| pattern::matches(pattern, super::egress::address_of(sample.frame)),
+            |sample| self.reply_frame(origin, sample.frame, fx),
+        );
+        self.history = history;
+    }
+
+    /// Keeps what is announced. Only shard 0 is told.
+    pub(super) fn announce(
+        &mut self,
+        origin: &Origin,
+        announce: &Announce<'_>,
+        fx: &mut impl Effects,
+    ) {
+        for info in announce.signals.iter() {
+            if !self.announced.put(&info) {
+                let busy = Refused::Busy { what: "announced signals" };
+                return self.refuse(origin, busy, Some(info.address), fx);
+            }
+        }
+        self.acknowledge(origin, Some(announce.namespace), None, fx);
+    }
+
+    /// Answers with one RESULT, cut to what fits a frame.
+    pub(super) fn query(
+        &mut self,
+        origin: &Origin,
+        grant: u32,
+        pattern: &str,
+        fx: &mut impl Effects,
+    ) {
+        let mut frame = self.lend();
+        let mut result = ResultBuilder::start(&mut frame);
+        for info in self.announced.matching(pattern) {
+            if self.may_read(grant, info.address) && !result.push(&mut frame, &info) {
+                break;
+            }
+        }
+        result.finish(&mut frame);
+        self.reply_frame(origin, &frame, fx);
+        self.give_back(frame);
+    }
+
+    /// A peer-to-peer signal for one session of this shard, whether or not it subscribed.
+    pub(super) fn direct(
+        &mut self,
+        origin: &Origin,
+        to: SessionId,
+        frame: &[u8],
+        fx: &mut impl Effects,
+    ) {
+        match self.link_of(to) {
+            Some(link) => self.send(link, super::Class::Keep, frame, fx),
+            None => self.refuse(origin, Refused::NoTarget { session: to }, None, fx),
+        }
+    }
+
+    pub(super) fn may_read(&self, grant: u32, address: &str) -> bool {
+        self.scopes(grant).is_none_or(|scopes| scope::may_read(scopes, address))
+    }
+
+    /// An empty SNAPSHOT, which every client waits for even where there is nothing to tell.
+    pub(super) fn send_empty_snapshot(&mut self, link: LinkId, fx: &mut impl Effects) {
+        let mut frame = self.lend();
+        let message = Message::Snapshot { params: Params::EMPTY };
+        if binary::encode(&message, binary::default_qos(&message), &mut frame).is_ok() {
+            self.send(link, super::Class::Keep, &frame, fx);
+        }
+        self.give_back(frame);
+    }
+}

@@ -1,0 +1,454 @@
+//! The shard: one slice of the address space and one set of links, as a machine.
+//!
+//! Read [`Shard::step`] first: it is the only door. What a link says enters by `session`, is decided at
+//! its address's home by `home`, and leaves by `egress`; with more than one shard the three may be three
+//! shards, and [`record`] is what they hand to each other.
+
+mod announced;
+pub mod bucket;
+mod bundle;
+mod count;
+mod egress;
+mod gesture;
+mod history;
+mod home;
+mod input;
+mod outbox;
+mod pace;
+mod port;
+mod record;
+mod refused;
+pub mod scope;
+mod session;
+mod session_id;
+mod settings;
+mod store;
+mod subscription;
+mod timeline;
+
+pub use count::Counts;
+pub use home::SHARDS_MAX;
+pub use input::{Admit, CloseReason, Effects, Input, Lane, Outcome, Room};
+pub use session_id::SessionId;
+pub use settings::{Action, Grant, Rule, RuleFor, Scope, Settings};
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write as _;
+
+use announced::AnnouncedSignals;
+use bundle::Bundles;
+use egress::{Egress, Pulls};
+use gesture::Gestures;
+use history::History;
+use home::Interests;
+use outbox::Class;
+use pace::Pace;
+use port::{Ports, Sent};
+use record::{Origin, Record};
+use refused::Refused;
+use session::Session;
+use store::{Instant, Store};
+use subscription::Subscriptions;
+use timeline::Timelines;
+
+use crate::limits::FRAME_BYTES_MAX;
+use crate::message::{ErrorReply, Message};
+use crate::signal::Qos;
+use crate::time::Time;
+use crate::timers::Timers;
+use crate::wire::{Scratch, binary};
+use crate::{LinkId, ShardId};
+
+/// Buffers for frames in the making; one step never nests deeper.
+const SPARE_BUFFERS: usize = 8;
+/// Subscriptions of departed links that one turn takes out of the trie.
+const ORPHANS_A_TURN: usize = 64;
+
+/// One shard. See the module.
+pub struct Shard {
+    settings: Settings,
+    now: Time,
+    /// At that time the wall clock showed that many microseconds since the Unix epoch.
+    clock: (Time, u64),
+    counts: Counts,
+
+    // Ingress: who is on a link, what they may write, how often.
+    sessions: Vec<Session>,
+    sessions_begun: u64,
+    /// Handshake and idle time-outs.
+    quiet: Timers,
+    /// Tokens that expire.
+    expiring: Timers,
+    gestures: Gestures,
+    /// Links whose frame waits for a bundle's decision.
+    held_links: Vec<LinkId>,
+    doomed: Vec<(LinkId, CloseReason)>,
+
+    // Home: what the addresses of this slice hold.
+    store: Store,
+    interests: Interests,
+    history: History,
+    timelines: Timelines,
+    announced: AnnouncedSignals,
+    bundles: Bundles,
+
+    // Egress: which links want what, and how they get it.
+    subscriptions: Subscriptions,
+    ports: Ports,
+    pace: Pace,
+    pulls: Pulls,
+    egress: Egress,
+
+    scratch: Scratch,
+    spare: Vec<Vec<u8>>,
+    record: Vec<u8>,
+    text: String,
+}
+
+impl Shard {
+    /// Takes all the memory that it will ever use.
+    pub fn new(settings: Settings) -> Self {
+        let limits = &settings.limits;
+        let seed = settings.seed;
+        let links = limits.links_max;
+        Self {
+            now: Time(0),
+            clock: (Time(0), 0),
+            counts: Counts::default(),
+            sessions: alloc::vec![Session::VACANT; links as usize],
+            sessions_begun: 0,
+            quiet: Timers::new(links),
+            expiring: Timers::new(links),
+            gestures: Gestures::new(limits, settings.gesture_interval, seed),
+            held_links: Vec::with_capacity(links as usize),
+            doomed: Vec::with_capacity(2 * links as usize),
+            store: Store::new(limits, seed, settings.param_ttl, &settings.rules),
+            interests: Interests::new(limits, settings.shards, seed),
+            history: History::new(limits.history_bytes),
+            timelines: Timelines::new(limits, settings.timeline_interval),
+            announced: AnnouncedSignals::new(limits, seed),
+            bundles: Bundles::new(limits),
+            subscriptions: Subscriptions::new(limits, seed),
+            ports: Ports::new(limits, settings.stall_timeout),
+            pace: Pace::new(limits, seed),
+            pulls: Pulls::new(limits),
+            egress: Egress::new(limits),
+            scratch: Scratch::with_capacity(),
+            spare: (0..SPARE_BUFFERS).map(|_| Vec::with_capacity(FRAME_BYTES_MAX)).collect(),
+            record: Vec::with_capacity(2 * FRAME_BYTES_MAX),
+            text: String::with_capacity(4 * 1024),
+            settings,
+        }
+    }
+
+    /// Bytes that [`Shard::new`] took.
+    pub fn memory_bytes(&self) -> u64 {
+        let links = self.sessions.len();
+        (links * (size_of::<Session>() + size_of::<LinkId>() * 5)
+            + (SPARE_BUFFERS + 4) * FRAME_BYTES_MAX) as u64
+            + self.quiet.memory_bytes()
+            + self.expiring.memory_bytes()
+            + self.gestures.memory_bytes()
+            + self.store.memory_bytes()
+            + self.interests.memory_bytes()
+            + self.history.memory_bytes()
+            + self.timelines.memory_bytes()
+            + self.announced.memory_bytes()
+            + self.bundles.memory_bytes()
+            + self.subscriptions.memory_bytes()
+            + self.ports.memory_bytes()
+            + self.pace.memory_bytes()
+            + self.pulls.memory_bytes()
+            + self.egress.memory_bytes()
+    }
+
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Params whose home this shard is, at present.
+    pub fn params(&self) -> u32 {
+        self.store.len()
+    }
+
+    /// Subscriptions of this shard's links, at present.
+    pub fn subscriptions(&self) -> u32 {
+        self.subscriptions.len()
+    }
+
+    /// Applies `input` at `now`, telling `fx` what the edge must do.
+    ///
+    /// Equal inputs at equal times give equal effects, byte for byte. `now` never goes back.
+    pub fn step(&mut self, now: Time, input: Input<'_>, fx: &mut impl Effects) -> Outcome {
+        assert!(now >= self.now, "time went back");
+        self.now = now;
+        self.ports.begin(now);
+        if input.room() != Room::None {
+            self.advance_bundle(fx);
+        }
+        let outcome = match input {
+            Input::Opened { link, admit } => self.opened(link, admit),
+            Input::Frame { link, frame } => self.receive(link, frame, fx),
+            Input::Peer { from, lane, record } => self.handed(from, lane, record, fx),
+            Input::Sent { link, bytes } => self.sent(link, bytes, fx),
+            Input::Alive { link } => self.heard(link),
+            Input::Closed { link } => self.closed(link, fx),
+            Input::Clock { unix_us } => {
+                self.clock = (now, unix_us);
+                Outcome::Taken
+            }
+            Input::Deadline { forward_room } => self.elapse(forward_room, fx),
+        };
+        if outcome == Outcome::Held {
+            self.counts.held += 1;
+        }
+        outcome
+    }
+
+    /// When [`Input::Deadline`] is due, if nothing happens first.
+    pub fn deadline(&self) -> Option<Time> {
+        if self.bundles.wants_turn() || !self.doomed.is_empty() {
+            return Some(self.now);
+        }
+        if self.bundles.holds_home() {
+            return None;
+        }
+        let orphans = self.subscriptions.next_orphan().map(|_| self.now);
+        [
+            orphans,
+            self.quiet.next(),
+            self.expiring.next(),
+            self.ports.deadline(),
+            self.pulls.deadline(),
+            self.pace.deadline(),
+            self.gestures.deadline(),
+            self.store.deadline(),
+            self.timelines.deadline(),
+            self.bundles.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Everything whose time has come.
+    fn elapse(&mut self, forward_room: bool, fx: &mut impl Effects) -> Outcome {
+        if forward_room {
+            self.bury_doomed(fx);
+        }
+        if self.bundles.holds_home() {
+            return Outcome::Taken;
+        }
+        self.end_silent_sessions();
+        self.end_expired_sessions(fx);
+        while let Some(link) = self.ports.overdue() {
+            self.doom(link, CloseReason::TooSlow);
+        }
+        self.emit_timelines(fx);
+        while self.store.expire(self.now).is_some() {
+            self.counts.params_expired += 1;
+        }
+        self.flush_paced(fx);
+        if forward_room {
+            self.flush_gestures(fx);
+            self.run_due_bundles(fx);
+            self.start_spanning(fx);
+            self.continue_pulls(fx);
+            self.remove_orphans(fx);
+            self.bury_doomed(fx);
+        }
+        Outcome::Taken
+    }
+
+    /// A record of another shard.
+    fn handed(
+        &mut self,
+        from: ShardId,
+        lane: Lane,
+        record: &[u8],
+        fx: &mut impl Effects,
+    ) -> Outcome {
+        if lane == Lane::Forward && self.bundles.holds_home() {
+            return Outcome::Held;
+        }
+        self.counts.records_in += 1;
+        let record = Record::decode(record).expect("shards write only whole records");
+        match record {
+            Record::Write { origin, payload } => self.write(&origin, payload, fx),
+            Record::Bundle { origin, payload } => self.apply_bundle(&origin, payload, fx),
+            Record::Spanning { origin, payload } => self.enqueue_spanning(&origin, payload, fx),
+            Record::Prepare { origin, payload } => self.prepare(from, &origin, payload, fx),
+            Record::Get { origin, grant, address } => self.get(&origin, grant, address, fx),
+            Record::Query { origin, grant, pattern } => self.query(&origin, grant, pattern, fx),
+            Record::Direct { origin, to, frame } => self.direct(&origin, to, frame, fx),
+            Record::Interest { wanted, pattern } => self.interests.change(from, wanted, pattern),
+            Record::Pull { origin, grant, serial, cursor, pattern } => {
+                self.answer_pull(&origin, grant, serial, cursor, pattern, fx);
+            }
+            Record::History { origin, count_max, window_ms, pattern } => {
+                self.recall(&origin, count_max, window_ms, pattern, fx);
+            }
+            Record::Fence { origin } => self.hand(origin.shard, Record::Fenced { origin }, fx),
+            Record::SessionEnded { session } => self.store.release_locks(session),
+            Record::Published { origin, key, frame } => self.deliver(&origin, key, frame, fx),
+            Record::Reply { origin, frame } => self.reply_frame(&origin, frame, fx),
+            Record::Chunk { origin, serial, next, frame } => {
+                self.chunk(&origin, serial, next, frame, fx);
+            }
+            Record::Fenced { origin } => self.fenced(&origin, fx),
+            Record::Vote { last_set, revision, error } => {
+                self.bundles.vote(last_set, revision, error);
+            }
+            Record::Decide { commit } => self.bundles.decide(commit),
+            Record::Done => self.bundles.done(),
+        }
+        Outcome::Taken
+    }
+
+    /// Hands a record to another shard, on the lane that its kind belongs to.
+    fn hand(&mut self, shard: ShardId, record: Record<'_>, fx: &mut impl Effects) {
+        debug_assert!(shard != self.settings.id, "a shard does not hand records to itself");
+        record.encode(&mut self.record);
+        self.counts.records_out += 1;
+        fx.to_peer(shard, record.lane(), &self.record);
+    }
+
+    /// Hands a record to every other shard.
+    fn hand_all(&mut self, record: Record<'_>, fx: &mut impl Effects) {
+        if self.settings.shards == 1 {
+            return;
+        }
+        record.encode(&mut self.record);
+        for shard in self.others() {
+            self.counts.records_out += 1;
+            fx.to_peer(shard, record.lane(), &self.record);
+        }
+    }
+
+    fn others(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let own = self.settings.id;
+        (0..self.settings.shards).map(ShardId).filter(move |&shard| shard != own)
+    }
+
+    /// Answers `to`, wherever its link is.
+    fn reply(&mut self, to: &Origin, message: &Message<'_>, fx: &mut impl Effects) {
+        if to.is_router() {
+            return;
+        }
+        let mut frame = self.lend();
+        if binary::encode(message, binary::default_qos(message), &mut frame).is_ok() {
+            self.reply_frame(to, &frame, fx);
+        }
+        self.give_back(frame);
+    }
+
+    fn reply_frame(&mut self, to: &Origin, frame: &[u8], fx: &mut impl Effects) {
+        if to.is_router() {
+            return;
+        }
+        if to.shard == self.settings.id {
+            if self.is_current(to) {
+                self.send(to.link, Class::Keep, frame, fx);
+            }
+        } else {
+            self.hand(to.shard, Record::Reply { origin: *to, frame }, fx);
+        }
+    }
+
+    /// Answers with an ERROR that gives the facts.
+    fn refuse(
+        &mut self,
+        to: &Origin,
+        refused: Refused,
+        address: Option<&str>,
+        fx: &mut impl Effects,
+    ) {
+        self.counts.refused += 1;
+        self.error(to, refused.code(), format_args!("{refused}"), address, fx);
+    }
+
+    fn error(
+        &mut self,
+        to: &Origin,
+        code: u16,
+        message: core::fmt::Arguments<'_>,
+        address: Option<&str>,
+        fx: &mut impl Effects,
+    ) {
+        let mut frame = self.lend();
+        if self.encode_error(code, message, address, &mut frame) {
+            self.reply_frame(to, &frame, fx);
+        }
+        self.give_back(frame);
+    }
+
+    fn encode_error(
+        &mut self,
+        code: u16,
+        message: core::fmt::Arguments<'_>,
+        address: Option<&str>,
+        frame: &mut Vec<u8>,
+    ) -> bool {
+        self.text.clear();
+        let _ = self.text.write_fmt(message);
+        let address = address.filter(|address| address.len() <= crate::limits::ADDRESS_BYTES_MAX);
+        let error = ErrorReply { code, message: &self.text, address, correlation_id: None };
+        binary::encode(&Message::Error(error), Qos::Fire, frame).is_ok()
+    }
+
+    /// Sends `frame` to a link of this shard, or dooms the link.
+    fn send(&mut self, link: LinkId, class: Class, frame: &[u8], fx: &mut impl Effects) {
+        let mut shared = None;
+        let counts = &mut self.counts;
+        match self.ports.send(link, class, frame, &mut shared, counts, fx) {
+            Sent::Ok => {}
+            Sent::TooSlow => self.doom(link, CloseReason::TooSlow),
+        }
+    }
+
+    /// Marks a link for closing at the next deadline, which is now: never in the middle of a fan-out.
+    fn doom(&mut self, link: LinkId, reason: CloseReason) {
+        if self.ports.is_open(link) {
+            self.ports.shut(link);
+            self.doomed.push((link, reason));
+        }
+    }
+
+    fn bury_doomed(&mut self, fx: &mut impl Effects) {
+        while let Some((link, reason)) = self.doomed.pop() {
+            match reason {
+                CloseReason::TooSlow => self.counts.closed_slow += 1,
+                CloseReason::Idle => self.counts.closed_idle += 1,
+                _ => {}
+            }
+            self.close(link, reason, fx);
+        }
+    }
+
+    /// Microseconds since the Unix epoch, now.
+    fn unix_us(&self) -> u64 {
+        let (then, unix_us) = self.clock;
+        unix_us + self.now.since(then).as_micros()
+    }
+
+    fn instant(&self) -> Instant {
+        Instant { now: self.now, unix_us: self.unix_us() }
+    }
+
+    fn lend(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    fn give_back(&mut self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        self.spare.push(buffer);
+    }
+
+    fn remove_orphans(&mut self, fx: &mut impl Effects) {
+        for _ in 0..ORPHANS_A_TURN {
+            let Some(slot) = self.subscriptions.next_orphan() else { return };
+            self.unsubscribe_slot(slot, fx);
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! What shards hand to each other, as bytes: never outside this process, so without versions.
+
+use alloc::vec::Vec;
+
+use super::input::Lane;
+use super::session_id::SessionId;
+use crate::LinkId;
+use crate::ShardId;
+
+/// Who caused something, and where replies go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub shard: ShardId,
+    pub link: LinkId,
+    /// Which session on that link; a reply to an older one is dropped.
+    pub epoch: u32,
+    pub writer: SessionId,
+    /// Its own SETs are not delivered back to it.
+    pub quiet: bool,
+    /// It asked for an ACK.
+    pub confirm: bool,
+}
+
+impl Origin {
+    /// The router itself: nobody to answer, nobody to leave out.
+    pub(crate) const fn router(shard: ShardId, writer: SessionId) -> Self {
+        Self { shard, link: LinkId(u32::MAX), epoch: 0, writer, quiet: false, confirm: false }
+    }
+
+    pub(crate) fn is_router(&self) -> bool {
+        self.link.0 == u32::MAX
+    }
+}
+
+/// A record, borrowed. `Forward` lane first, `Publish` lane after [`Record::Published`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Record<'a> {
+    /// A SET, PUBLISH or ANNOUNCE payload for its home.
+    Write {
+        origin: Origin,
+        payload: &'a [u8],
+    },
+    /// A bundle all of whose addresses have this home.
+    Bundle {
+        origin: Origin,
+        payload: &'a [u8],
+    },
+    /// A bundle whose addresses have several homes, for the coordinator.
+    Spanning {
+        origin: Origin,
+        payload: &'a [u8],
+    },
+    /// The coordinator asks a home whether its part of a bundle can be applied.
+    Prepare {
+        origin: Origin,
+        payload: &'a [u8],
+    },
+    Get {
+        origin: Origin,
+        grant: u32,
+        address: &'a str,
+    },
+    Query {
+        origin: Origin,
+        grant: u32,
+        pattern: &'a str,
+    },
+    /// A peer-to-peer signal for a session of this shard; `frame` is what it shall receive.
+    Direct {
+        origin: Origin,
+        to: SessionId,
+        frame: &'a [u8],
+    },
+    /// This shard wants (or no longer wants) what matches.
+    Interest {
+        wanted: bool,
+        pattern: &'a str,
+    },
+    /// Asks for the next part of a snapshot.
+    Pull {
+        origin: Origin,
+        grant: u32,
+        serial: u32,
+        cursor: u32,
+        pattern: &'a str,
+    },
+    /// Asks for the newest stream samples.
+    History {
+        origin: Origin,
+        count_max: u32,
+        window_ms: u32,
+        pattern: &'a str,
+    },
+    /// Answered with `Fenced` when all before it has been published.
+    Fence {
+        origin: Origin,
+    },
+    /// A session is gone: release its locks.
+    SessionEnded {
+        session: SessionId,
+    },
+
+    /// A frame for all links of this shard that want its address.
+    Published {
+        origin: Origin,
+        key: u64,
+        frame: &'a [u8],
+    },
+    /// A frame for one link.
+    Reply {
+        origin: Origin,
+        frame: &'a [u8],
+    },
+    /// A part of a snapshot; without a frame nothing matched. `next` is `u32::MAX` at the end.
+    Chunk {
+        origin: Origin,
+        serial: u32,
+        next: u32,
+        frame: &'a [u8],
+    },
+    Fenced {
+        origin: Origin,
+    },
+    /// What a home says to `Prepare`: an ERROR frame, or none; and the last SET of its part.
+    Vote {
+        last_set: u32,
+        revision: u64,
+        error: &'a [u8],
+    },
+    /// What the coordinator decides.
+    Decide {
+        commit: bool,
+    },
+    /// A home has done what was decided.
+    Done,
+}
+
+const FLAG_QUIET: u8 = 1;
+const FLAG_CONFIRM: u8 = 2;
+
+struct Writer<'v>(&'v mut Vec<u8>);
+
+impl Writer<'_> {
+    fn u8(&mut self, v: u8) -> &mut Self {
+        self.0.push(v);
+        self
+    }
+
+    fn u32(&mut self, v: u32) -> &mut Self {
+        self.0.extend_from_slice(&v.to_le_bytes());
+        self
+    }
+
+    fn u64(&mut self, v: u64) -> &mut Self {
+        self.0.extend_from_slice(&v.to_le_bytes());
+        self
+    }
+
+    fn origin(&mut self, o: &Origin) -> &mut Self {
+        self.0.extend_from_slice(&o.shard.0.to_le_bytes());
+        self.u32(o.link.0).u32(o.epoch);
+        self.0.extend_from_slice(&o.writer.0);
+        let quiet = if o.quiet { FLAG_QUIET } else { 0 };
+        let confirm = if o.confirm { FLAG_CONFIRM } else { 0 };
+        self.u8(quiet | confirm)
+    }
+
+    /// The last field of every record: it takes the rest.
+    fn rest(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, tail) = self.0.split_first_chunk::<N>()?;
+        self.0 = tail;
+        Some(*head)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.take::<1>().map(|[b]| b)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn origin(&mut self) -> Option<Origin> {
+        let shard = ShardId(u16::from_le_bytes(self.take()?));
+        let link = LinkId(self.u32()?);
+        let epoch = self.u32()?;
+        let writer = SessionId(self.take()?);
+        let flags = self.u8()?;
+        let quiet = flags & FLAG_QUIET != 0;
+        let confirm = flags & FLAG_CONFIRM != 0;
+        Some(Origin { shard, link, epoch, writer, quiet, confirm })
+    }
+
+    fn rest(&mut self) -> &'a [u8] {
+        core::mem::take(&mut self.0)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        core::str::from_utf8(self.rest()).ok()
+    }
+}
+
+impl<'a> Record<'a> {
+    pub(crate) const fn lane(&self) -> Lane {
+        match self {
+            Self::Write { .. }
+            | Self::Bundle { .. }
+            | Self::Spanning { .. }
+            | Self::Prepare { .. }
+            | Self::Get { .. }
+            | Self::Query { .. }
+            | Self::Direct { .. }
+            | Self::Interest { .. }
+            | Self::Pull { .. }
+            | Self::History { .. }
+            | Self::Fence { .. }
+            | Self::SessionEnded { .. } => Lane::Forward,
+            Self::Published { .. }
+            | Self::Reply { .. }
+            | Self::Chunk { .. }
+            | Self::Fenced { .. }
+            | Self::Vote { .. }
+            | Self::Decide { .. }
+            | Self::Done => Lane::Publish,
+        }
+    }
+
+    /// Clears `out` and writes the record.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.clear();
+        let mut w = Writer(out);
+        match *self {
+            Self::Write { origin, payload } => w.u8(1).origin(&origin).rest(payload),
+            Self::Bundle { origin, payload } => w.u8(2).origin(&origin).rest(payload),
+            Self::Spanning { origin, payload } => w.u8(3).origin(&origin).rest(payload),
+            Self::Prepare { origin, payload } => w.u8(4).origin(&origin).rest(payload),
+            Self::Get { origin, grant, address } => {
+                w.u8(5).origin(&origin).u32(grant).rest(address.as_bytes());
+            }
+            Self::Query { origin, grant, pattern } => {
+                w.u8(6).origin(&origin).u32(grant).rest(pattern.as_bytes());
+            }
+            Self::Direct { origin, to, frame } => {
+                w.u8(7).origin(&origin);
+                w.rest(&to.0);
+                w.rest(frame);
+            }
+            Self::Interest { wanted, pattern } => {
+                w.u8(8).u8(u8::from(wanted)).rest(pattern.as_bytes());
+            }
+            Self::Pull { origin, grant, serial, cursor, pattern } => {
+                w.u8(9).origin(&origin).u32(grant).u32(serial).u32(cursor);
+                w.rest(pattern.as_bytes());
+            }
+            Self::History { origin, count_max, window_ms, pattern } => {
+                w.u8(10).origin(&origin).u32(count_max).u32(window_ms).rest(pattern.as_bytes());
+            }
+            Self::Fence { origin } => w.u8(11).origin(&origin).rest(&[]),
+            Self::SessionEnded { session } => w.u8(12).rest(&session.0),
+            Self::Published { origin, key, frame } => w.u8(13).origin(&origin).u64(key).rest(frame),
+            Self::Reply { origin, frame } => w.u8(14).origin(&origin).rest(frame),
+            Self::Chunk { origin, serial, next, frame } => {
+                w.u8(15).origin(&origin).u32(serial).u32(next).rest(frame);
+            }
+            Self::Fenced { origin } => w.u8(16).origin(&origin).rest(&[]),
+            Self::Vote { last_set, revision, error } => {
+                w.u8(17).u32(last_set).u64(revision).rest(error);
+            }
+            Self::Decide { commit } => w.u8(18).u8(u8::from(commit)).rest(&[]),
+            Self::Done => w.u8(19).rest(&[]),
+        }
+    }
+
+    /// `None` only for bytes that [`Record::encode`] did not write.
+    pub(crate) fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let mut r = Reader(bytes);
+        Some(match r.u8()? {
+            1 => Self::Write { origin: r.origin()?, payload: r.rest() },
+            2 => Self::Bundle { origin: r.origin()?, payload: r.rest() },
+            3 => Self::Spanning { origin: r.origin()?, payload: r.rest() },
+            4 => Self::Prepare { origin: r.origin()?, payload: r.rest() },
+            5 => Self::Get { origin: r.origin()?, grant: r.u32()?, address: r.text()? },
+            6 => Self::Query { origin: r.origin()?, grant: r.u32()?, pattern: r.text()? },
+            7 => Self::Direct { origin: r.origin()?, to: SessionId(r.take()?), frame: r.rest() },
+            8 => Self::Interest { wanted: r.u8()? != 0, pattern: r.text()? },
+            9 => Self::Pull {
+                origin: r.origin()?,
+                grant: r.u32()?,
+                serial: r.u32()?,
+                cursor: r.u32()?,
+                pattern: r.text()?,
+            },
+            10 => Self::History {
+                origin: r.origin()?,
+                count_max: r.u32()?,
+                window_ms: r.u32()?,
+                pattern: r.text()?,
+            },
+            11 => Self::Fence { origin: r.origin()? },
+            12 => Self::SessionEnded { session: SessionId(r.take()?) },
+            13 => Self::Published { origin: r.origin()?, key: r.u64()?, frame: r.rest() },
+            14 => Self::Reply { origin: r.origin()?, frame: r.rest() },
+            15 => Self::Chunk {
+                origin: r.origin()?,
+                serial: r.u32()?,
+                next: r.u32()?,
+                frame: r.rest(),
+            },
+            16 => Self::Fenced { origin: r.origin()? },
+            17 => Self::Vote { last_set: r.u32()?, revision: r.u64()?, error: r.rest() },
+            18 => Self::Decide { commit: r.u8()? != 0 },
+            19 => Self::Done,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_record_reads_back_as_written() {
+        let writer = SessionId::new([3, 4], ShardId(1), 7);
+        let origin = Origin {
+            shard: ShardId(1),
+            link: LinkId(9),
+            epoch: 5,
+            writer,
+            quiet: true,
+            confirm: false,
+        };
+        let (payload, frame, pattern, address) = (&b"pay"[..], &b"frame"[..], "/a/**", "/a/b");
+        let records = [
+            Record::Write { origin, payload },
+            Record::Bundle { origin, payload },
+            Record::Spanning { origin, payload },
+            Record::Prepare { origin, payload },
+            Record::Get { origin, grant: 1, address },
+            Record::Query { origin, grant: 2, pattern },
+            Record::Direct { origin, to: writer, frame },
+            Record::Interest { wanted: true, pattern },
+            Record::Pull { origin, grant: 3, serial: 4, cursor: 5, pattern },
+            Record::History { origin, count_max: 6, window_ms: 7, pattern },
+            Record::Fence { origin },
+            Record::SessionEnded { session: writer },
+            Record::Published { origin, key: 8, frame },
+            Record::Reply { origin, frame },
+            Record::Chunk { origin, serial: 9, next: u32::MAX, frame },
+            Record::Fenced { origin },
+            Record::Vote { last_set: 10, revision: 11, error: frame },
+            Record::Decide { commit: true },
+            Record::Done,
+        ];
+        let mut bytes = Vec::new();
+        for record in records {
+            record.encode(&mut bytes);
+            assert_eq!(Record::decode(&bytes), Some(record));
+        }
+        assert_eq!(Record::decode(&[]), None);
+        assert_eq!(Record::decode(&[99]), None);
+    }
+}
