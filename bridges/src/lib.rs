@@ -6,18 +6,26 @@
 #![forbid(unsafe_code)]
 
 pub mod aggregate;
+pub mod artnet;
 pub mod condition;
 pub mod curve;
 pub mod datum;
 pub mod expression;
+pub mod level;
 pub mod map;
 pub mod merge;
+mod namespace;
+mod target;
 pub mod transform;
+mod uplink;
+#[cfg(test)]
+mod vectors;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use clasp_rt_core::time::Time;
+use serde::de::DeserializeOwned;
 
 /// One foreign protocol, both ways.
 pub trait Bridge: Send {
@@ -145,4 +153,29 @@ pub struct Entry {
 }
 
 /// Every protocol that can be bridged, in the order of the documentation.
-pub const BRIDGES: &[Entry] = &[];
+pub const BRIDGES: &[Entry] = &[Entry {
+    name: "artnet",
+    help: "Art-Net 4: DMX universes over UDP, both ways",
+    open: |table| artnet::open(read(table)?),
+}];
+
+/// Reads the table of one bridge; what is wrong with it is named by the reader.
+fn read<C: DeserializeOwned>(table: serde_json::Value) -> Result<C, ConfigError> {
+    serde_json::from_value(table).map_err(|error| ConfigError::new("bridge", error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bridge_opens_without_a_word_and_refuses_unknown_ones() {
+        for entry in BRIDGES {
+            let opened = (entry.open)(serde_json::json!({}));
+            let bridge = opened.unwrap_or_else(|error| panic!("{}: {error}", entry.name));
+            assert_eq!(bridge.name(), entry.name);
+            let error = (entry.open)(serde_json::json!({ "colour": "red" })).err();
+            assert!(error.expect("an error").to_string().contains("colour"), "{}", entry.name);
+        }
+    }
+}

@@ -1,0 +1,465 @@
+//! A bridge's side of its connection to the router: joins it, tells it values, hears its updates.
+
+use clasp_rt_core::limits::{BUNDLE_MESSAGES_MAX, PAYLOAD_BYTES_MAX};
+use clasp_rt_core::message::SubscribeOptions;
+use clasp_rt_core::message::{Bundle, Hello, Message, ParamValue, Publish, Set, Subscribe};
+use clasp_rt_core::signal::{Qos, Signal, SignalMask};
+use clasp_rt_core::value::Value;
+use clasp_rt_core::wire::list::{Features, Messages};
+use clasp_rt_core::wire::{TooLong, binary, header};
+
+use crate::datum::Datum;
+use crate::{Counters, Out};
+
+/// Sessions of earlier connections that are still known as our own writing.
+const SESSIONS_MAX: usize = 8;
+
+/// Bytes of a BUNDLE before its messages: code, flags, count and time.
+const BUNDLE_HEAD_LEN: usize = 12;
+
+pub struct Uplink {
+    name: String,
+    token: Option<String>,
+    joined: bool,
+    /// Newest last: the router names the writer of a param by its session.
+    sessions: Vec<String>,
+    /// Messages that wait for [`Uplink::send`], as a BUNDLE holds them.
+    waiting: Vec<u8>,
+    waiting_count: usize,
+    frame: Vec<u8>,
+    value: Vec<u8>,
+}
+
+/// What the router says about one address.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Update<'a> {
+    pub address: &'a str,
+    /// Of samples the newest; null where there is nothing.
+    pub value: Datum<'a>,
+    pub kind: Kind<'a>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind<'a> {
+    /// A param has just been written.
+    Written,
+    /// A param held this value when we subscribed; `writer` is the session that wrote it.
+    Held { writer: Option<&'a str> },
+    /// Something passed that is not kept.
+    Passed(Signal),
+}
+
+impl Uplink {
+    pub fn new(name: &str, token: Option<String>) -> Self {
+        Self {
+            name: name.to_string(),
+            token,
+            joined: false,
+            sessions: Vec::new(),
+            waiting: Vec::new(),
+            waiting_count: 0,
+            frame: Vec::new(),
+            value: Vec::new(),
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn is_joined(&self) -> bool {
+        self.joined
+    }
+
+    /// Says HELLO without wanting its own SETs back, and subscribes to `patterns`, numbered from 1.
+    pub fn join<'p>(
+        &mut self,
+        patterns: impl Iterator<Item = &'p str>,
+        counters: &mut Counters,
+        out: &mut dyn Out,
+    ) {
+        self.joined = true;
+        self.clear();
+        let features = Features::PARAM
+            | Features::EVENT
+            | Features::STREAM
+            | Features::GESTURE
+            | Features::NO_ECHO;
+        let hello = Hello {
+            version: 1,
+            features: Features::from_bits(features),
+            name: &self.name,
+            token: self.token.as_deref(),
+        };
+        if binary::encode(&Message::Hello(hello), Qos::Fire, &mut self.frame).is_ok() {
+            self.flush(counters, out);
+        }
+        for (id, pattern) in (1..).zip(patterns) {
+            let types = SignalMask::ALL;
+            let options = SubscribeOptions::default();
+            let subscribe = Message::Subscribe(Subscribe { id, pattern, types, options });
+            if binary::encode(&subscribe, Qos::Fire, &mut self.frame).is_ok() {
+                self.flush(counters, out);
+            }
+        }
+    }
+
+    pub fn lose(&mut self) {
+        self.joined = false;
+        self.clear();
+    }
+
+    /// Adds the SET of one param to what waits for [`Uplink::send`]. `push` appends its value.
+    pub fn set(
+        &mut self,
+        address: &str,
+        push: impl FnOnce(&mut Vec<u8>) -> Result<(), TooLong>,
+        counters: &mut Counters,
+        out: &mut dyn Out,
+    ) {
+        self.add(address, None, push, counters, out);
+    }
+
+    /// Adds the PUBLISH of something that is not kept.
+    pub fn publish(
+        &mut self,
+        address: &str,
+        signal: Signal,
+        push: impl FnOnce(&mut Vec<u8>) -> Result<(), TooLong>,
+        counters: &mut Counters,
+        out: &mut dyn Out,
+    ) {
+        self.add(address, Some(signal), push, counters, out);
+    }
+
+    /// Sends what waits: one message by itself, several or timed ones as a BUNDLE.
+    ///
+    /// Nothing is asked to be acknowledged: a value that fails is overtaken by the next.
+    pub fn send(&mut self, at_us: Option<u64>, counters: &mut Counters, out: &mut dyn Out) {
+        let Ok(messages) = Messages::from_payloads(&self.waiting, self.waiting_count) else {
+            return self.clear();
+        };
+        let single = messages.iter().next().filter(|_| messages.len() == 1 && at_us.is_none());
+        let message = single.unwrap_or(Message::Bundle(Bundle { timestamp_us: at_us, messages }));
+        let encoded = binary::encode(&message, Qos::Fire, &mut self.frame);
+        if encoded.is_ok() && self.waiting_count > 0 {
+            self.flush(counters, out);
+        }
+        self.clear();
+    }
+
+    /// Reads one frame of the router: answers PING, notes WELCOME, and gives every update to
+    /// `each`.
+    pub fn hear(
+        &mut self,
+        frame: &[u8],
+        counters: &mut Counters,
+        out: &mut dyn Out,
+        each: &mut dyn FnMut(&Self, Update<'_>),
+    ) {
+        let message = header::parse(frame).and_then(|frame| binary::decode(frame.payload));
+        let Ok(message) = message else {
+            counters.malformed += 1;
+            return;
+        };
+        counters.frames_in += 1;
+        match message {
+            Message::Welcome(welcome) => {
+                self.sessions.retain(|session| session != welcome.session);
+                if self.sessions.len() == SESSIONS_MAX {
+                    self.sessions.remove(0);
+                }
+                self.sessions.push(welcome.session.to_string());
+            }
+            Message::Ping => {
+                if binary::encode(&Message::Pong, Qos::Fire, &mut self.frame).is_ok() {
+                    self.flush(counters, out);
+                }
+            }
+            Message::Error(_) => counters.refused += 1,
+            other => updates(other, &mut |update| each(self, update)),
+        }
+    }
+
+    /// Whether `writer` is a session of this bridge, an earlier one included.
+    pub fn is_ours(&self, writer: Option<&str>) -> bool {
+        writer.is_some_and(|writer| self.sessions.iter().any(|session| session == writer))
+    }
+
+    fn add(
+        &mut self,
+        address: &str,
+        signal: Option<Signal>,
+        push: impl FnOnce(&mut Vec<u8>) -> Result<(), TooLong>,
+        counters: &mut Counters,
+        out: &mut dyn Out,
+    ) {
+        self.value.clear();
+        let pushed = push(&mut self.value);
+        let value = pushed.ok().and_then(|()| Value::from_encoded(&self.value).ok());
+        let Some(value) = value else {
+            counters.refused += 1;
+            return;
+        };
+        let message = message(address, signal, value);
+        let before = self.waiting.len();
+        if Messages::append(&mut self.waiting, &message).is_err() {
+            counters.refused += 1;
+            return;
+        }
+        self.waiting_count += 1;
+        let full = self.waiting.len() > PAYLOAD_BYTES_MAX - BUNDLE_HEAD_LEN
+            || self.waiting_count > BUNDLE_MESSAGES_MAX;
+        if full && before > 0 {
+            let last = self.waiting.split_off(before);
+            self.waiting_count -= 1;
+            self.send(None, counters, out);
+            self.waiting = last;
+            self.waiting_count = 1;
+        }
+    }
+
+    fn flush(&self, counters: &mut Counters, out: &mut dyn Out) {
+        if self.joined {
+            counters.frames_out += 1;
+            out.to_router(&self.frame);
+        } else {
+            counters.dropped += 1;
+        }
+    }
+
+    fn clear(&mut self) {
+        self.waiting.clear();
+        self.waiting_count = 0;
+    }
+}
+
+fn message<'a>(address: &'a str, signal: Option<Signal>, value: Value<'a>) -> Message<'a> {
+    match signal {
+        None => Message::Set(Set {
+            address,
+            value,
+            revision: None,
+            lock: false,
+            unlock: false,
+            ttl: None,
+        }),
+        Some(signal) => Message::Publish(Publish {
+            address,
+            signal: Some(signal),
+            value: Some(value),
+            ..Publish::default()
+        }),
+    }
+}
+
+/// Every update in `message`, in order. The depth of bundles in bundles was bounded when decoded.
+fn updates(message: Message<'_>, each: &mut dyn FnMut(Update<'_>)) {
+    match message {
+        Message::Set(Set { address, value, .. }) => {
+            each(Update { address, value: Datum::new(value), kind: Kind::Written });
+        }
+        Message::Snapshot { params } => {
+            for ParamValue { address, value, writer, .. } in params {
+                each(Update { address, value: Datum::new(value), kind: Kind::Held { writer } });
+            }
+        }
+        Message::Publish(publish) => {
+            let sample = || publish.samples.and_then(|samples| samples.iter().last());
+            let value = publish.value.or(publish.payload).map(Datum::new);
+            let value = value.or_else(|| sample().map(Datum::Float)).unwrap_or(Datum::Null);
+            let kind = Kind::Passed(publish.signal.unwrap_or_default());
+            each(Update { address: publish.address, value, kind });
+        }
+        Message::Bundle(bundle) => {
+            bundle.messages.iter().for_each(|message| updates(message, each));
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::net::SocketAddr;
+
+    use clasp_rt_core::value::{push_f64, push_i64};
+
+    use super::*;
+
+    /// What a bridge said, kept for a test: frames as text, packets as they are.
+    #[derive(Default)]
+    pub(crate) struct Said {
+        pub(crate) frames: Vec<Vec<u8>>,
+        pub(crate) packets: Vec<(SocketAddr, Vec<u8>)>,
+    }
+
+    impl Out for Said {
+        fn to_router(&mut self, frame: &[u8]) {
+            self.frames.push(frame.to_vec());
+        }
+
+        fn to_network(&mut self, _: u8, to: SocketAddr, bytes: &[u8]) {
+            self.packets.push((to, bytes.to_vec()));
+        }
+    }
+
+    impl Said {
+        /// Takes the frames said so far, each as the lines of [`lines`].
+        pub(crate) fn take_lines(&mut self) -> Vec<String> {
+            self.frames.drain(..).flat_map(|frame| lines(&frame)).collect()
+        }
+    }
+
+    /// A frame in words, one line for each message; the messages of a BUNDLE are indented.
+    pub(crate) fn lines(frame: &[u8]) -> Vec<String> {
+        let frame = header::parse(frame).expect("a frame");
+        let mut lines = Vec::new();
+        describe(binary::decode(frame.payload).expect("a message"), "", &mut lines);
+        lines
+    }
+
+    fn describe(message: Message<'_>, indent: &str, lines: &mut Vec<String>) {
+        match message {
+            Message::Hello(hello) => {
+                lines.push(format!("HELLO {} {:#04x}", hello.name, hello.features.bits()));
+            }
+            Message::Subscribe(subscribe) => {
+                lines.push(format!("SUBSCRIBE {} {}", subscribe.id, subscribe.pattern));
+            }
+            Message::Set(set) => {
+                lines.push(format!("{indent}SET {} {}", set.address, text(set.value)));
+            }
+            Message::Publish(publish) => {
+                let signal = publish.signal.unwrap_or_default().name();
+                let value = text(publish.value.unwrap_or(Value::NULL));
+                lines.push(format!("{indent}PUBLISH {signal} {} {value}", publish.address));
+            }
+            Message::Bundle(bundle) => {
+                let time = bundle.timestamp_us.map_or("now".to_string(), |us| us.to_string());
+                lines.push(format!("{indent}BUNDLE {time}"));
+                for message in bundle.messages {
+                    describe(message, "  ", lines);
+                }
+            }
+            other => lines.push(format!("{indent}{other:?}")),
+        }
+    }
+
+    fn text(value: Value<'_>) -> String {
+        if let Some(items) = value.array() {
+            return format!("[{}]", items.map(text).collect::<Vec<_>>().join(", "));
+        }
+        if let Some(entries) = value.map() {
+            let entries = entries.map(|(key, value)| format!("{key}: {}", text(value)));
+            return format!("{{{}}}", entries.collect::<Vec<_>>().join(", "));
+        }
+        if let Some(bytes) = value.as_bytes() {
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            return format!("0x{hex}");
+        }
+        match Datum::new(value) {
+            Datum::Text(text) => format!("{text:?}"),
+            Datum::Float(number) => format!("{number:?}"),
+            other => other.text().expect("a scalar").into_owned(),
+        }
+    }
+
+    /// One frame of the router.
+    pub(crate) fn frame(message: &Message<'_>) -> Vec<u8> {
+        let mut frame = Vec::new();
+        binary::encode(message, Qos::Confirm, &mut frame).expect("fits a frame");
+        frame
+    }
+
+    /// The SET of an address to a number, as the router sends it.
+    pub(crate) fn set_frame(address: &str, push: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        push(&mut bytes);
+        let value = Value::from_encoded(&bytes).expect("a value");
+        frame(&message(address, None, value))
+    }
+
+    /// The PUBLISH of a value, as the router sends it.
+    pub(crate) fn publish_frame(
+        address: &str,
+        signal: Signal,
+        push: impl FnOnce(&mut Vec<u8>),
+    ) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        push(&mut bytes);
+        let value = Value::from_encoded(&bytes).expect("a value");
+        frame(&message(address, Some(signal), value))
+    }
+
+    fn joined() -> (Uplink, Counters, Said) {
+        let (mut uplink, mut counters, mut said) =
+            (Uplink::new("test", None), Counters::default(), Said::default());
+        uplink.join(["/a/**", "/b"].into_iter(), &mut counters, &mut said);
+        (uplink, counters, said)
+    }
+
+    #[test]
+    fn joining_says_hello_without_echo_and_subscribes() {
+        let (_, counters, mut said) = joined();
+        assert_eq!(said.take_lines(), ["HELLO test 0xf1", "SUBSCRIBE 1 /a/**", "SUBSCRIBE 2 /b"]);
+        assert_eq!(counters.frames_out, 3);
+    }
+
+    #[test]
+    fn one_value_leaves_as_a_set_and_several_as_one_bundle() {
+        let (mut uplink, mut counters, mut said) = joined();
+        said.frames.clear();
+        let mut set = |uplink: &mut Uplink, said: &mut Said, address, number| {
+            let push = |out: &mut Vec<u8>| {
+                push_i64(out, number);
+                Ok(())
+            };
+            uplink.set(address, push, &mut counters, said);
+        };
+        set(&mut uplink, &mut said, "/a/x", 1);
+        uplink.send(None, &mut Counters::default(), &mut said);
+        set(&mut uplink, &mut said, "/a/x", 2);
+        set(&mut uplink, &mut said, "/a/y", 3);
+        uplink.send(None, &mut Counters::default(), &mut said);
+        set(&mut uplink, &mut said, "/a/z", 4);
+        uplink.send(Some(77), &mut Counters::default(), &mut said);
+        uplink.send(None, &mut Counters::default(), &mut said);
+        let lines = said.take_lines();
+        let first = ["SET /a/x 1", "BUNDLE now", "  SET /a/x 2", "  SET /a/y 3"];
+        assert_eq!(lines[..4], first);
+        assert_eq!(lines[4..], ["BUNDLE 77", "  SET /a/z 4"]);
+    }
+
+    #[test]
+    fn more_than_a_frame_holds_is_split() {
+        let (mut uplink, mut counters, mut said) = joined();
+        said.frames.clear();
+        for number in 0..5_000 {
+            let push = |out: &mut Vec<u8>| {
+                push_f64(out, f64::from(number));
+                Ok(())
+            };
+            uplink.set(&format!("/a/{number:020}"), push, &mut counters, &mut said);
+        }
+        uplink.send(None, &mut counters, &mut said);
+        let lines = said.take_lines();
+        let sets = lines.iter().filter(|line| line.starts_with("  SET"));
+        assert_eq!(sets.count(), 5_000);
+        assert_eq!(lines.iter().filter(|line| *line == "BUNDLE now").count(), 3);
+        assert_eq!(counters.refused, 0);
+    }
+
+    #[test]
+    fn what_is_said_while_the_router_is_gone_is_counted() {
+        let (mut uplink, mut counters, mut said) = joined();
+        said.frames.clear();
+        uplink.lose();
+        let push = |out: &mut Vec<u8>| {
+            push_i64(out, 1);
+            Ok(())
+        };
+        uplink.set("/a/x", push, &mut counters, &mut said);
+        uplink.send(None, &mut counters, &mut said);
+        assert_eq!((said.frames.len(), counters.dropped), (0, 1));
+    }
+}

@@ -1,0 +1,79 @@
+"""Cuts the golden packets of this folder out of the captures in bench/captures.
+
+Run it here after a change of CHOSEN: python3 extract.py. The .txt beside each packet says what it means;
+it is written by hand, from the standard and the sender's own log, never by our decoder.
+"""
+
+import pathlib
+import struct
+
+HERE = pathlib.Path(__file__).parent
+CAPTURES = HERE.parent.parent / "bench" / "captures"
+
+# Capture, index of the datagram among those of the protocol, file.
+CHOSEN = [
+    ("artnet-olad-poll.pcap", 0, "artnet/olad-dmx-6-slots"),
+    ("artnet-olad-poll.pcap", 55, "artnet/olad-dmx-sequence-1"),
+    ("artnet-olad-poll.pcap", 2, "artnet/stupidartnet-dmx-512-slots"),
+    ("artnet-olad-poll.pcap", 22, "artnet/olad-poll"),
+    ("artnet-olad-poll.pcap", 23, "artnet/olad-poll-reply"),
+    ("artnet-olad-poll.pcap", 50, "artnet/dmxnet-poll-reply-213-bytes"),
+    ("artnet-20-universes-artsync.pcap", 4, "artnet/stupidartnet-dmx-64-slots"),
+    ("artnet-20-universes-artsync.pcap", 5, "artnet/stupidartnet-sync"),
+    ("qlcplus-artnet-sacn.pcap", "dmx", "artnet/qlcplus-dmx"),
+    ("qlcplus-artnet-sacn.pcap", "poll", "artnet/qlcplus-poll"),
+    ("osc-udp-tcp.pcap", 0, "osc/oscsend-float"),
+    ("osc-udp-tcp.pcap", 1, "osc/oscsend-all-types"),
+    ("osc-udp-tcp.pcap", 2, "osc/oscsend-midi"),
+    ("osc-udp-tcp.pcap", 3, "osc/python-osc-several"),
+    ("osc-udp-tcp.pcap", 4, "osc/python-osc-array"),
+    ("osc-udp-tcp.pcap", 5, "osc/python-osc-nested-bundle"),
+    ("osc-udp-tcp.pcap", 6, "osc/osc-js-bundle-colour-time"),
+    ("osc-udp-tcp.pcap", 7, "osc/osc-js-64-bit"),
+]
+
+OPCODES = {"dmx": b"\x00\x50", "poll": b"\x00\x20", "reply": b"\x00\x21"}
+
+
+def blocks(data):
+    """Link type and bytes of every packet of a pcap or pcapng file (little-endian)."""
+    if data[:4] != b"\x0a\x0d\x0d\x0a":
+        (link,) = struct.unpack_from("<I", data, 20)
+        at = 24
+        while at < len(data):
+            (length,) = struct.unpack_from("<I", data, at + 8)
+            yield link, data[at + 16 : at + 16 + length]
+            at += 16 + length
+        return
+    at, link = 0, None
+    while at < len(data):
+        kind, size = struct.unpack_from("<II", data, at)
+        if kind == 1:
+            (link,) = struct.unpack_from("<H", data, at + 8)
+        elif kind == 6:
+            (length,) = struct.unpack_from("<I", data, at + 20)
+            yield link, data[at + 28 : at + 28 + length]
+        at += size
+
+
+def datagrams(path):
+    """Payload of every IPv4 UDP datagram."""
+    head = {1: 14, 113: 16, 276: 20}
+    for link, packet in blocks(path.read_bytes()):
+        packet = packet[head[link] :]
+        if packet[0] >> 4 == 4 and packet[9] == 17:
+            udp = packet[(packet[0] & 15) * 4 :]
+            yield udp[8 : struct.unpack_from(">H", udp, 4)[0]]
+
+
+def main():
+    for capture, choice, name in CHOSEN:
+        ours = b"Art-Net\0" if name.startswith("artnet") else b""
+        found = [payload for payload in datagrams(CAPTURES / capture) if payload.startswith(ours)]
+        if isinstance(choice, str):
+            found = [payload for payload in found if payload[8:10] == OPCODES[choice]]
+            choice = len(found) - 1
+        (HERE / f"{name}.bin").write_bytes(found[choice])
+
+
+main()
