@@ -1,0 +1,168 @@
+//! The program's commands, as people type them in a shell.
+
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+use clasp_rt_tests::eventually;
+use clasp_rt_tests::program::{Program, clasp_rt, run};
+use clasp_rt_tests::router::{Router, TempFile};
+use serde_json::{Value as Json, json};
+
+#[test]
+fn a_value_that_is_set_can_be_got() {
+    let router = Router::start(&["--shards", "1"]);
+    let cases = [
+        ("0.8", "0.8"),
+        ("-1", "-1"),
+        ("true", "true"),
+        ("go", "go"),
+        ("two words", "two words"),
+        ("[1,2.5,null]", "[1,2.5,null]"),
+        ("{\"r\":255}", "{\"r\":255}"),
+    ];
+    for (typed, shown) in cases {
+        let set = clasp(&router, &["set", "/lights/strip1/look", typed]);
+        assert_eq!(set.status.code(), Some(0), "{typed}: {}", errors(&set));
+        let got = clasp(&router, &["get", "/lights/strip1/look"]);
+        assert_eq!((text(&got), got.status.code()), (format!("{shown}\n"), Some(0)), "{typed}");
+    }
+    let got = clasp(&router, &["get", "/lights/strip1/look", "--json"]);
+    let line: Json = serde_json::from_slice(&got.stdout).expect("a line of JSON");
+    assert_eq!(line, json!({"address": "/lights/strip1/look", "value": {"r": 255}}));
+}
+
+#[test]
+fn sub_prints_what_is_and_then_what_changes() {
+    let router = Router::start(&["--shards", "1"]);
+    clasp(&router, &["set", "/lights/1/level", "0.25"]);
+    let sub = Program::start(&mut command(&router, &["sub", "/lights/*/level", "--count", "2"]));
+    assert_eq!(sub.line().as_deref(), Some("/lights/1/level 0.25"));
+    clasp(&router, &["set", "/lights/1/colour", "red"]);
+    clasp(&router, &["set", "/lights/2/level", "1"]);
+    assert_eq!(sub.line().as_deref(), Some("/lights/2/level 1"));
+    assert_eq!(sub.line(), None, "--count was reached");
+}
+
+#[test]
+fn pub_sends_an_event_to_those_who_listen() {
+    let router = Router::start(&["--shards", "2"]);
+    let mut arguments = command(&router, &["sub", "/cue/*", "--count", "1", "--json"]);
+    let mut sub = Program::start(&mut arguments);
+    eventually("the event is heard", || {
+        let sent = clasp(&router, &["pub", "/cue/go", "{\"number\": 12}"]);
+        assert_eq!(sent.status.code(), Some(0), "{}", errors(&sent));
+        (!sub.is_running()).then_some(())
+    });
+    let line: Json = serde_json::from_str(&sub.line().expect("a line")).expect("JSON");
+    assert_eq!((&line["address"], &line["value"]), (&json!("/cue/go"), &json!({"number": 12})));
+}
+
+#[test]
+fn watch_shows_the_newest_value_of_each_address() {
+    let router = Router::start(&["--shards", "1"]);
+    clasp(&router, &["set", "/a", "1"]);
+    clasp(&router, &["set", "/a", "2"]);
+    clasp(&router, &["set", "/b", "text"]);
+    let watched = clasp(&router, &["watch", "/**", "--count", "2"]);
+    let said = text(&watched);
+    let row = |address: &str| {
+        let line = said.lines().rev().find(|line| line.split_whitespace().next() == Some(address));
+        line.unwrap_or_else(|| panic!("no {address} in {said:?}")).to_string()
+    };
+    assert!(row("/a").trim_end().ends_with('2'), "{said}");
+    assert!(row("/b").trim_end().ends_with("text"), "{said}");
+}
+
+#[test]
+fn exit_codes_tell_what_went_wrong() {
+    let router = Router::start(&["--shards", "1"]);
+    // A port that nobody listens on: taken and given back.
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
+    let nobody = format!("ws://{free}");
+    let cases: [(&[&str], i32, &str); 6] = [
+        (&["get", "/nowhere", "--timeout", "2"], 4, "/nowhere"),
+        (&["set", "noslash", "1"], 1, "noslash"),
+        (&["sub", "/silence", "--timeout", "0.2"], 4, "/silence"),
+        (&["set", "/a"], 2, "VALUE"),
+        (&["fly"], 2, "fly"),
+        (&["get", "/a", "--router", &nobody], 3, &nobody),
+    ];
+    for (arguments, code, fact) in cases {
+        let output = if arguments.contains(&"--router") || code == 2 {
+            run(Command::new(clasp_rt()).args(arguments))
+        } else {
+            clasp(&router, arguments)
+        };
+        let said = errors(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(fact), "{arguments:?} does not name {fact}: {said}");
+    }
+}
+
+#[test]
+fn a_token_opens_a_guarded_router() {
+    let guarded =
+        ["--shards", "1", "--auth-mode", "authenticated", "--token", "cpsk_x write:/a/**"];
+    let router = Router::start(&guarded);
+    let set = |arguments: &[&str]| clasp(&router, &[&["set"], arguments].concat()).status.code();
+    assert_eq!(set(&["/a/x", "1", "--token", "cpsk_x"]), Some(0));
+    assert_ne!(set(&["/b/x", "1", "--token", "cpsk_x"]), Some(0));
+    assert_ne!(set(&["/a/x", "1", "--token", "cpsk_y"]), Some(0));
+}
+
+#[test]
+fn check_names_every_mistake_with_its_line() {
+    let wrong = TempFile::new("toml", "[server]\nprot = 7330\nshards = \"two\"\n");
+    let output = run(Command::new(clasp_rt()).arg("check").arg(&wrong.path));
+    let said = text(&output) + &errors(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for fact in ["prot", "port", "shards", "2", "3"] {
+        assert!(said.contains(fact), "{fact} is missing: {said}");
+    }
+    let right = TempFile::new("toml", "[server]\nport = 7330\nshards = 2\n");
+    let output = run(Command::new(clasp_rt()).arg("check").arg(&right.path));
+    assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+}
+
+#[test]
+fn plan_says_what_would_run_and_runs_nothing() {
+    let plan = |more: &[&str]| {
+        let arguments = [&["plan", "--shards", "1", "--port", "7330"], more].concat();
+        run(Command::new(clasp_rt()).args(arguments))
+    };
+    let output = plan(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+    assert!(text(&output).contains("7330"), "{}", text(&output));
+    let output = plan(&["--json"]);
+    let json: Json = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(json.is_object(), "{json}");
+    let output = run(Command::new(clasp_rt()).args(["plan", "--cores", "4000"]));
+    assert_eq!(output.status.code(), Some(2), "{}", errors(&output));
+    assert!(errors(&output).contains("4000"), "{}", errors(&output));
+}
+
+#[test]
+fn help_teaches_every_command() {
+    let help = run(Command::new(clasp_rt()).arg("--help"));
+    for word in ["server", "osc", "artnet", "pub", "set", "get", "sub", "watch", "check", "plan"] {
+        assert!(text(&help).contains(word), "{word} is missing");
+    }
+}
+
+fn clasp(router: &Router, arguments: &[&str]) -> Output {
+    run(&mut command(router, arguments))
+}
+
+fn command(router: &Router, arguments: &[&str]) -> Command {
+    let mut command = Command::new(clasp_rt());
+    command.args(arguments).args(["--router", &router.url()]);
+    command
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}

@@ -1,0 +1,217 @@
+//! A show: a tablet's fader, a lamp, a desk and two browsers, none of them ours, around one router.
+//!
+//! liblo (`oscsend`, `oscdump`) is the tablet, stupidArtnet the lamp and the desk, and the published
+//! clients are the pages that watch. All of it is on loopback, on ports that the kernel chose.
+
+use std::net::UdpSocket;
+use std::process::Command;
+
+use clasp_rt_tests::eventually;
+use clasp_rt_tests::peer::{Client, Peer};
+use clasp_rt_tests::program::{Program, clasp_rt, installed, run};
+use clasp_rt_tests::router::Router;
+use serde_json::{Value as Json, json};
+
+#[test]
+fn a_fader_on_a_tablet_moves_a_lamp_and_every_page_sees_it() {
+    let stage = Stage::new();
+    let mut pages = Client::ALL.map(|client| {
+        let mut page = Peer::join(client, &stage.router.url());
+        page.ask(json!({"command": "on", "pattern": "/osc/1/*"}));
+        page
+    });
+    let mut lamp = Artnet::start();
+    lamp.ask(json!({"command": "listen", "port": stage.ports.lamp, "universe": 0}));
+    for (value, level) in [("0.4", 102), ("1.0", 255), ("0.0", 0)] {
+        oscsend(stage.ports.osc, &["/1/fader3", "f", value]);
+        for page in &mut pages {
+            let heard = page.heard_at("/osc/1/fader3").as_f64().expect("a number");
+            let sent: f32 = value.parse().expect("a number");
+            assert_eq!(heard, f64::from(sent), "{}", page.client);
+        }
+        lamp.levels_where(|levels| levels.get(2) == Some(&json!(level)));
+    }
+}
+
+#[test]
+fn a_desk_s_universe_arrives_as_params() {
+    let stage = Stage::new();
+    let mut page = Peer::join(Client::JavaScript, &stage.router.url());
+    page.ask(json!({"command": "on", "pattern": "/artnet/3/*"}));
+    let mut desk = Artnet::start();
+    let levels = [10, 20, 0, 255];
+    desk.ask(json!({
+        "command": "send", "port": stage.ports.artnet, "universe": 3, "levels": levels
+    }));
+    for (slot, level) in (1..).zip(levels) {
+        assert_eq!(page.heard_at(&format!("/artnet/3/{slot}")), json!(level), "slot {slot}");
+    }
+    // What did not change is not told again.
+    let levels = [10, 99, 0, 255];
+    desk.ask(json!({
+        "command": "send", "port": stage.ports.artnet, "universe": 3, "levels": levels
+    }));
+    let heard = page.heard();
+    assert_eq!((heard.address.as_str(), heard.value), ("/artnet/3/2", json!(99)));
+}
+
+#[test]
+fn a_page_moves_the_tablet_and_the_lamp() {
+    let stage = Stage::new();
+    let mut page = Peer::join(Client::Python, &stage.router.url());
+    let tablet = oscdump(stage.ports.tablet);
+    let line = eventually("the tablet hears the page", || {
+        page.ask(json!({"command": "set", "address": "/osc/1/led", "value": 0.5}));
+        tablet.try_line()
+    });
+    assert!(line.contains("/1/led f 0.5"), "{line}");
+    let mut lamp = Artnet::start();
+    lamp.ask(json!({"command": "listen", "port": stage.ports.lamp, "universe": 0}));
+    page.ask(json!({"command": "set", "address": "/artnet/0/5", "value": 200}));
+    lamp.levels_where(|levels| levels.get(4) == Some(&json!(200)));
+}
+
+#[test]
+fn a_tablet_does_not_hear_itself() {
+    let stage = Stage::new();
+    let tablet = oscdump(stage.ports.tablet);
+    let mut page = Peer::join(Client::JavaScript, &stage.router.url());
+    page.ask(json!({"command": "on", "pattern": "/osc/**"}));
+    // From here on the tablet is known to listen.
+    eventually("the tablet hears the page", || {
+        page.ask(json!({"command": "emit", "address": "/osc/ready", "value": 1}));
+        tablet.try_line()
+    });
+    oscsend(stage.ports.osc, &["/1/fader1", "f", "0.5"]);
+    page.heard_at("/osc/1/fader1");
+    page.ask(json!({"command": "emit", "address": "/osc/last", "value": 1}));
+    let line = tablet.line_where(|line| !line.contains("/ready"));
+    assert!(line.contains("/last"), "{line}");
+}
+
+#[test]
+fn every_type_of_osc_argument_arrives() {
+    let stage = Stage::new();
+    let mut page = Peer::join(Client::Rust, &stage.router.url());
+    page.ask(json!({"command": "on", "pattern": "/osc/**"}));
+    let cases: [(&[&str], Json); 9] = [
+        (&["/i", "i", "-7"], json!(-7)),
+        (&["/h", "h", "9007199254740991"], json!(9_007_199_254_740_991_i64)),
+        (&["/f", "f", "0.25"], json!(0.25)),
+        (&["/d", "d", "0.1"], json!(0.1)),
+        (&["/s", "s", "hello"], json!("hello")),
+        (&["/T", "T"], json!(true)),
+        (&["/F", "F"], json!(false)),
+        (&["/none"], json!(null)),
+        (&["/many", "ifs", "1", "0.5", "two"], json!([1, 0.5, "two"])),
+    ];
+    for (arguments, value) in cases {
+        oscsend(stage.ports.osc, arguments);
+        assert_eq!(page.heard_at(&format!("/osc{}", arguments[0])), value, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_bridge_of_its_own_joins_a_router() {
+    let router = Router::start(&["--shards", "2"]);
+    let [osc, tablet] = free_ports();
+    let mut bridge = Command::new(clasp_rt());
+    bridge.args(["osc", "--port", &osc.to_string(), "--router", &router.url()]);
+    let _bridge = Program::start(bridge.args(["--target", &format!("127.0.0.1:{tablet}")]));
+    let mut page = Peer::join(Client::JavaScript, &router.url());
+    page.ask(json!({"command": "on", "pattern": "/osc/**"}));
+    let tablet = oscdump(tablet);
+    eventually("the tablet hears the page", || {
+        page.ask(json!({"command": "set", "address": "/osc/led", "value": 1}));
+        tablet.try_line()
+    });
+    oscsend(osc, &["/1/fader1", "f", "0.5"]);
+    assert_eq!(page.heard_at("/osc/1/fader1"), json!(0.5));
+}
+
+struct Stage {
+    router: Router,
+    ports: Ports,
+}
+
+struct Ports {
+    /// Where the router listens for OSC.
+    osc: u16,
+    /// Where the tablet listens.
+    tablet: u16,
+    /// Where the router listens for Art-Net.
+    artnet: u16,
+    /// Where the lamp listens.
+    lamp: u16,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let [osc, tablet, artnet, lamp] = free_ports();
+        let config = format!(
+            r#"
+            [[bridge]]
+            type = "osc"
+            bind = "127.0.0.1:{osc}"
+            targets = ["127.0.0.1:{tablet}"]
+
+            [[bridge]]
+            type = "artnet"
+            bind = "127.0.0.1:{artnet}"
+            targets = ["127.0.0.1:{lamp}"]
+
+            [[route]]
+            from = "/osc/1/fader*"
+            to = "/artnet/0/{{1}}"
+            transform = [
+                {{ type = "scale", from_min = 0, from_max = 1, to_min = 0, to_max = 255 }},
+                {{ type = "round", decimals = 0 }},
+                {{ type = "to_int" }},
+            ]
+            "#
+        );
+        let router = Router::with_config(&config, &["--shards", "2"]);
+        Self { router, ports: Ports { osc, tablet, artnet, lamp } }
+    }
+}
+
+/// stupidArtnet in a program that obeys JSON lines.
+struct Artnet(Program);
+
+impl Artnet {
+    fn start() -> Self {
+        let mut command = Command::new(installed("peers/venv/bin/python"));
+        Self(Program::start(command.arg(installed("peers/artnet_peer.py"))))
+    }
+
+    fn ask(&mut self, command: Json) {
+        self.0.write_line(&command.to_string());
+        self.0.line_where(|line| line.contains("done"));
+    }
+
+    /// Waits for a packet whose levels are as wanted, slot 1 first.
+    fn levels_where(&self, wanted: impl Fn(&[Json]) -> bool) {
+        self.0.line_where(|line| {
+            let line: Json = serde_json::from_str(line).expect("a line of JSON");
+            line["levels"].as_array().is_some_and(|levels| wanted(levels))
+        });
+    }
+}
+
+fn oscsend(port: u16, arguments: &[&str]) {
+    let mut command = Command::new("oscsend");
+    let output = run(command.args(["127.0.0.1", &port.to_string()]).args(arguments));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Prints what arrives at a port; line by line, because a pipe would make it wait for a full page.
+fn oscdump(port: u16) -> Program {
+    let mut command = Command::new("stdbuf");
+    Program::start(command.args(["-oL", "oscdump", &port.to_string()]))
+}
+
+/// UDP ports that were free a moment ago.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let sockets = [(); N].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a free port"));
+    sockets.map(|socket| socket.local_addr().expect("a port").port())
+}

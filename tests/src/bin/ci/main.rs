@@ -1,0 +1,121 @@
+//! Everything that must hold before a change is taken, in one command: `cargo ci`.
+//!
+//! `cargo ci STEP...` runs only the named steps. What is not here: advisories about dependencies,
+//! because their list has to be fetched and this runs offline; Miri and loom, which run at night.
+
+mod licences;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+struct Step {
+    name: &'static str,
+    about: &'static str,
+    run: fn() -> Result<(), String>,
+}
+
+/// In the order in which they run: what fails soonest comes first.
+const STEPS: &[Step] = &[
+    Step {
+        name: "format",
+        about: "every file is as rustfmt would write it",
+        run: || cargo(&["fmt", "--all", "--check"]),
+    },
+    Step {
+        name: "tidy",
+        about: "the rules of this repository hold",
+        run: || cargo(&["test", "--package", "clasp-rt-tests", "--test", "tidy"]),
+    },
+    Step { name: "licences", about: "every dependency may be shipped", run: licences::check },
+    Step {
+        name: "lints",
+        about: "clippy has nothing to say",
+        run: || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    },
+    Step {
+        name: "docs",
+        about: "the documentation builds without a warning",
+        run: || {
+            let arguments = ["doc", "--workspace", "--no-deps", "--document-private-items"];
+            run(command(&arguments).env("RUSTDOCFLAGS", "-D warnings"))
+        },
+    },
+    Step {
+        name: "build",
+        about: "the program builds as it is shipped",
+        run: || cargo(&["build", "--release", "--package", "clasp-rt"]),
+    },
+    Step {
+        name: "fuzz",
+        about: "20 seconds of hostile bytes, the same ones every time",
+        run: || cargo(&[CHAOS, &["fuzz", "all", "--seconds", "20", "--seed", "1"]].concat()),
+    },
+    Step {
+        name: "simulation",
+        about: "200 seeds of simulated networks",
+        run: || cargo(&[CHAOS, &["run", "--seeds", "200"]].concat()),
+    },
+    Step {
+        name: "tests",
+        about: "all tests, end to end against the program as it is shipped",
+        run: || {
+            let shipped = target_folder()?.join("release/clasp-rt");
+            run(command(&["test", "--workspace", "--no-fail-fast"]).env("CLASP_RT_BIN", shipped))
+        },
+    },
+];
+
+const CHAOS: &[&str] = &["run", "--release", "--quiet", "--package", "clasp-rt-chaos", "--"];
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(stranger) = wanted.iter().find(|name| STEPS.iter().all(|s| s.name != **name)) {
+        let names: Vec<_> = STEPS.iter().map(|step| step.name).collect();
+        eprintln!("there is no step `{stranger}`; there are: {}", names.join(", "));
+        return ExitCode::from(2);
+    }
+    let start = Instant::now();
+    for step in
+        STEPS.iter().filter(|step| wanted.is_empty() || wanted.iter().any(|w| w == step.name))
+    {
+        eprintln!("\n==== {}: {}", step.name, step.about);
+        let start = Instant::now();
+        if let Err(why) = (step.run)() {
+            eprintln!("==== {} failed after {:.0?}: {why}", step.name, start.elapsed());
+            eprintln!("==== to run it again: cargo ci {}", step.name);
+            return ExitCode::FAILURE;
+        }
+        eprintln!("==== {} passed in {:.1?}", step.name, start.elapsed());
+    }
+    eprintln!("\n==== all passed in {:.0?}", start.elapsed());
+    ExitCode::SUCCESS
+}
+
+fn cargo(arguments: &[&str]) -> Result<(), String> {
+    run(&mut command(arguments))
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(root());
+    command
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let status = command.status().map_err(|why| format!("{command:?} does not start: {why}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?} ended with {status}")) }
+}
+
+/// The folder of the workspace.
+fn root() -> &'static Path {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests)
+}
+
+/// Where cargo puts what it builds: this program lies in `<target>/<profile>`.
+fn target_folder() -> Result<PathBuf, String> {
+    let here = std::env::current_exe().map_err(|why| format!("no path of this program: {why}"))?;
+    let folder = here.ancestors().nth(2).ok_or("this program lies outside a target folder")?;
+    Ok(folder.to_path_buf())
+}

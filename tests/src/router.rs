@@ -1,0 +1,156 @@
+//! A router of the test's own, on ports that the kernel chose.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::program::{Program, clasp_rt};
+use crate::raw::Raw;
+
+/// A running `clasp-rt server`. Ended when dropped; then a router that had died fails the test.
+pub struct Router {
+    program: Program,
+    address: SocketAddr,
+    arguments: Vec<String>,
+    config: Option<TempFile>,
+    /// Whether it should be running still: not so after the test killed it.
+    expected: bool,
+}
+
+impl Router {
+    /// Starts one and waits until it listens.
+    ///
+    /// Threads park when idle unless `--idle` says otherwise: many routers share the machine here.
+    pub fn start(arguments: &[&str]) -> Self {
+        Self::launch(arguments.iter().map(ToString::to_string).collect(), 0, None)
+    }
+
+    /// Starts one with this configuration file.
+    pub fn with_config(toml: &str, arguments: &[&str]) -> Self {
+        let config = TempFile::new("toml", toml);
+        Self::launch(arguments.iter().map(ToString::to_string).collect(), 0, Some(config))
+    }
+
+    /// Kills it without warning and starts another in its place, which knows nothing.
+    pub fn restart(mut self) -> Self {
+        self.assert_alive();
+        self.program.kill();
+        self.expected = false;
+        let (arguments, config) = (std::mem::take(&mut self.arguments), self.config.take());
+        Self::launch(arguments, self.address.port(), config)
+    }
+
+    fn launch(arguments: Vec<String>, port: u16, config: Option<TempFile>) -> Self {
+        let mut command = Command::new(clasp_rt());
+        command.args(["server", "--bind", "127.0.0.1", "--port", &port.to_string()]);
+        if !arguments.iter().any(|argument| argument == "--idle") {
+            command.args(["--idle", "park"]);
+        }
+        if let Some(config) = &config {
+            command.arg("--config").arg(&config.path);
+        }
+        let program = Program::start(command.args(&arguments));
+        let line = program.line_where(|line| line.contains("listening ws://"));
+        let address = line.split("ws://").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let address = address.and_then(|address| address.trim_end_matches('/').parse().ok());
+        let address = address.unwrap_or_else(|| panic!("no address in {line:?}"));
+        Self { program, address, arguments, config, expected: true }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn url(&self) -> String {
+        format!("ws://{}", self.address)
+    }
+
+    /// A client that has said HELLO, and has read WELCOME and the first SNAPSHOT.
+    pub fn join(&self, name: &str) -> Raw {
+        Raw::join(self.address, name)
+    }
+
+    /// A WebSocket on which nothing has been said.
+    pub fn connect(&self) -> Raw {
+        Raw::connect(self.address)
+    }
+
+    /// How many files and sockets it has open, those included that only its rings hold.
+    pub fn descriptors(&self) -> usize {
+        let process = PathBuf::from(format!("/proc/{}", self.program.child.id()));
+        let entries = |folder: &str| std::fs::read_dir(process.join(folder)).expect("it runs");
+        // A descriptor may close between the listing and the reading.
+        let infos =
+            entries("fdinfo").filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok());
+        entries("fd").count() + infos.map(|info| registered_files(&info)).sum::<usize>()
+    }
+
+    /// Asks it to stop, as a service manager does, and waits until it has.
+    pub fn terminate(mut self) -> ExitStatus {
+        self.assert_alive();
+        self.expected = false;
+        let status = Command::new("kill").arg(self.program.child.id().to_string()).status();
+        assert!(status.is_ok_and(|status| status.success()), "the router takes signals");
+        self.program.wait()
+    }
+
+    fn assert_alive(&mut self) {
+        if !self.program.is_running() {
+            panic!("the router died: {}", self.program.errors());
+        }
+        let errors = self.program.errors();
+        assert!(!errors.contains("panicked"), "a thread of the router panicked: {errors}");
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        if self.expected && !std::thread::panicking() {
+            self.assert_alive();
+        }
+    }
+}
+
+/// What a ring's `fdinfo` lists between `UserFiles` and `UserBufs`: one line for each slot in use.
+fn registered_files(info: &str) -> usize {
+    let listed = info.lines().skip_while(|line| !line.starts_with("UserFiles:")).skip(1);
+    let files = listed.take_while(|line| !line.starts_with("UserBufs:"));
+    files.filter(|line| !line.contains("<none>")).count()
+}
+
+/// A file that goes when the test does.
+pub struct TempFile {
+    pub path: PathBuf,
+}
+
+impl TempFile {
+    pub fn new(extension: &str, contents: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("clasp-rt-test-{}-{number}.{extension}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, contents).expect("the folder for temporary files can be written");
+        Self { path }
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        // Left behind at worst.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::registered_files;
+
+    #[test]
+    fn files_that_only_a_ring_holds_are_counted() {
+        let files = "    3: pipe:[65096]\n    4: <none>\n    5: socket:[1]\n";
+        let ring = format!("pos:\t0\nUserFiles:\t8\n{files}UserBufs:\t0\n");
+        assert_eq!(registered_files(&ring), 2);
+        assert_eq!(registered_files("pos:\t0\nflags:\t02\n"), 0);
+    }
+}
