@@ -4,37 +4,45 @@ use crate::time::Time;
 
 /// One message, in units of the bucket. A rate of 1/s adds one unit each nanosecond, so whole numbers
 /// are exact.
-const UNITS_PER_MESSAGE: u64 = 1_000_000_000;
+const UNITS_PER_MESSAGE: i64 = 1_000_000_000;
 
-const _: () = assert!((u32::MAX as u64).checked_mul(UNITS_PER_MESSAGE).is_some());
+const _: () = assert!((u32::MAX as i64).checked_mul(2 * UNITS_PER_MESSAGE).is_some());
 
 #[derive(Clone, Copy, Debug)]
 pub struct Bucket {
     rate_per_s: u32,
-    /// At most `rate_per_s` messages' worth.
-    units: u64,
+    /// At most `rate_per_s` messages' worth; below zero after a bundle of more than that.
+    units: i64,
     filled: Time,
 }
 
 impl Bucket {
     /// Full, so that a burst of one second's worth passes at once.
     pub fn new(rate_per_s: u32, now: Time) -> Self {
-        Self { rate_per_s, units: u64::from(rate_per_s) * UNITS_PER_MESSAGE, filled: now }
+        Self { rate_per_s, units: units(rate_per_s), filled: now }
     }
 
     /// Takes `messages` out if so many are in; all of them or none.
+    ///
+    /// A bundle of more messages than the bucket holds would never pass. It does when the bucket is
+    /// full, and nothing else passes until the difference has filled up again.
     pub fn take(&mut self, now: Time, messages: u32) -> bool {
-        let rate = u64::from(self.rate_per_s);
-        let added = now.since(self.filled).0.saturating_mul(rate);
-        self.units = self.units.saturating_add(added).min(rate * UNITS_PER_MESSAGE);
+        let full = units(self.rate_per_s);
+        let added = i128::from(now.since(self.filled).0) * i128::from(self.rate_per_s);
+        self.units = i128::from(full).min(i128::from(self.units) + added) as i64;
         self.filled = self.filled.max(now);
-        let wanted = u64::from(messages) * UNITS_PER_MESSAGE;
-        let enough = wanted <= self.units;
-        if enough {
+        let wanted = units(messages);
+        let passes = wanted <= self.units || (self.units == full && full > 0);
+        if passes {
             self.units -= wanted;
         }
-        enough
+        passes
     }
+}
+
+/// What so many messages are worth.
+const fn units(messages: u32) -> i64 {
+    messages as i64 * UNITS_PER_MESSAGE
 }
 
 #[cfg(test)]
@@ -67,13 +75,28 @@ mod tests {
 
     #[test]
     fn several_are_taken_together_or_not_at_all() {
-        let cases = [(10, true), (11, false), (0, true)];
-        for (messages, taken) in cases {
-            assert_eq!(Bucket::new(10, Time(0)).take(Time(0), messages), taken, "{messages}");
-        }
         let mut bucket = Bucket::new(10, Time(0));
-        assert!(!bucket.take(Time(0), 11));
-        assert!(bucket.take(Time(0), 10));
+        for (messages, taken) in
+            [(0, true), (7, true), (4, false), (3, true), (0, true), (1, false)]
+        {
+            assert_eq!(bucket.take(Time(0), messages), taken, "{messages}");
+        }
+    }
+
+    #[test]
+    fn more_than_the_bucket_holds_passes_when_it_is_full_and_is_paid_off() {
+        let second = 1_000_000_000;
+        let mut bucket = Bucket::new(10, Time(0));
+        assert!(bucket.take(Time(0), 1));
+        for (at_ns, messages, taken) in [
+            (0, 25, false), // One is missing.
+            (second / 10, 25, true),
+            (second * 3 / 2, 1, false), // 15 below zero, 14 paid.
+            (second * 17 / 10, 1, true),
+            (second * 17 / 10, 1, false),
+        ] {
+            assert_eq!(bucket.take(Time(at_ns), messages), taken, "{messages} at {at_ns}");
+        }
     }
 
     #[test]
