@@ -75,7 +75,10 @@ impl fmt::Display for Malformed {
             Self::BadMsgpack { why } => write!(f, "MessagePack: {why}"),
             Self::TooDeep => write!(f, "nested deeper than {}", crate::limits::NESTING_MAX),
             Self::UnsupportedFlag { flags } => {
-                write!(f, "flags {flags:#04x} ask for compression or encryption, which is not spoken")
+                write!(
+                    f,
+                    "flags {flags:#04x} ask for compression or encryption, which is not spoken"
+                )
             }
             Self::TooLong => f.write_str("longer than the 65535 bytes that a frame can hold"),
         }

@@ -5,7 +5,9 @@
 
 use crate::signal::{Phase, Signal, SignalMask};
 use crate::value::Value;
-use crate::wire::list::{Announced, Features, Messages, Params, Patterns, Revisions, Samples, Signals};
+use crate::wire::list::{
+    Announced, Features, Messages, Params, Patterns, Revisions, Samples, Signals,
+};
 
 #[derive(Clone, Copy, Debug)]
 pub enum Message<'a> {

@@ -2,9 +2,10 @@
 //!
 //! A bundle whose addresses share a home is checked and applied there in one step. One that spans homes
 //! goes to the coordinator, shard 0, which runs one at a time: every home checks its part, takes the
-//! memory and stands still (`Prepare`, `Vote`); then all apply or none (`Decide`, `Done`). A home stands
-//! still for a few microseconds, and only such bundles pay. A reader on another link sees the parts of
-//! one home consecutively; between the parts of two homes it may see other messages.
+//! memory and stands still (`Prepare`, `Vote`); then all apply, in the order of the bundle, or none
+//! (`Decide`, `Done`). Homes stand still for a crossing or two for each run of messages with one home,
+//! and only such bundles pay. Every reader sees the messages in their order; between two homes' runs it
+//! may see messages of a home that has no part in the bundle.
 
 use alloc::vec::Vec;
 
@@ -51,21 +52,36 @@ struct Running {
     homes: u64,
     votes_due: u32,
     dones_due: u32,
-    decided: bool,
+    /// Messages that were decided on.
+    decided: u32,
     refused: bool,
     last_set: u32,
     revision: u64,
 }
 
-impl Running {
-    fn has_all_votes(&self) -> bool {
-        !self.decided && self.votes_due == 0
-    }
-
-    fn is_done(&self) -> bool {
-        self.decided && self.dones_due == 0
-    }
+/// This home's part of the running bundle, and how much of it is applied.
+#[derive(Clone, Copy)]
+struct Prepared {
+    origin: Origin,
+    payload: Block,
+    progress: Progress,
 }
+
+/// Where in a bundle's payload the next message lies.
+#[derive(Clone, Copy)]
+struct Progress {
+    offset: usize,
+    message: u32,
+    /// Writes of this home that were applied.
+    staged: usize,
+}
+
+/// The first message, behind code, flags and count.
+const BEGIN: Progress = Progress { offset: 4, message: 0, staged: 0 };
+/// `until` of a decision that nothing is applied.
+const ABORT: u32 = 0;
+/// `until` of a bundle with one home.
+const ALL: u32 = u32::MAX;
 
 pub(super) struct Bundles {
     timed: Vec<Option<Waiting>>,
@@ -79,8 +95,10 @@ pub(super) struct Bundles {
     /// The first ERROR frame that a home voted with.
     error: Vec<u8>,
     /// This home's part of the running bundle.
-    prepared: Option<Waiting>,
-    decision: Option<bool>,
+    prepared: Option<Prepared>,
+    decision: Option<u32>,
+    /// The home of each message of the running bundle.
+    homes: Vec<ShardId>,
     bytes: Arena,
     staged: Vec<Staged>,
     touched: Vec<Touched>,
@@ -102,6 +120,7 @@ impl Bundles {
             error: Vec::with_capacity(4 * 1024),
             prepared: None,
             decision: None,
+            homes: Vec::with_capacity(BUNDLE_MESSAGES_MAX),
             bytes: Arena::new(limits.held_bytes_max),
             staged: Vec::with_capacity(BUNDLE_MESSAGES_MAX),
             touched: Vec::with_capacity(BUNDLE_MESSAGES_MAX),
@@ -114,7 +133,8 @@ impl Bundles {
         (self.timed.len() * (size_of::<Option<Waiting>>() + 4)
             + self.of_link.len() * 2
             + self.queue_max * size_of::<Waiting>()
-            + BUNDLE_MESSAGES_MAX * (size_of::<Staged>() + size_of::<Touched>() + 4)) as u64
+            + BUNDLE_MESSAGES_MAX * (size_of::<Staged>() + size_of::<Touched>() + 4 + 2))
+            as u64
             + self.due.memory_bytes()
             + self.bytes.memory_bytes()
             + self.touched_by_hash.memory_bytes()
@@ -133,7 +153,7 @@ impl Bundles {
     pub(super) fn wants_turn(&self) -> bool {
         let goes_on = match &self.running {
             None => !self.queue.is_empty(),
-            Some(run) => run.has_all_votes() || run.is_done(),
+            Some(run) => run.votes_due == 0 && run.dones_due == 0,
         };
         goes_on || self.decision.is_some()
     }
@@ -152,8 +172,8 @@ impl Bundles {
         }
     }
 
-    pub(super) fn decide(&mut self, commit: bool) {
-        self.decision = Some(commit);
+    pub(super) fn decide(&mut self, until: u32) {
+        self.decision = Some(until);
     }
 
     pub(super) fn done(&mut self) {
@@ -200,6 +220,14 @@ fn messages_of(payload: &[u8]) -> Messages<'_> {
         Ok(Message::Bundle(bundle)) => bundle.messages,
         other => unreachable!("bundles are kept in canonical form: {other:?}"),
     }
+}
+
+/// The message at `offset` of a canonical payload, and where the next one lies.
+fn message_at(payload: &[u8], offset: usize) -> (Message<'_>, usize) {
+    let len = usize::from(u16::from_be_bytes([payload[offset], payload[offset + 1]]));
+    let next = offset + 2 + len;
+    let message = binary::decode(&payload[offset + 2..next]);
+    (message.expect("bundles are kept as they were encoded"), next)
 }
 
 fn address_of<'a>(message: &Message<'a>) -> &'a str {
@@ -321,7 +349,10 @@ impl Shard {
     pub(super) fn apply_bundle(&mut self, origin: &Origin, payload: &[u8], fx: &mut impl Effects) {
         match self.stage_bundle(origin, payload) {
             Ok(_) => {
-                let revision = self.commit_bundle(origin, payload, fx);
+                self.counts.bundles += 1;
+                let mut progress = BEGIN;
+                let revision = self.commit(origin, payload, &mut progress, ALL, fx);
+                self.forget_staged();
                 self.acknowledge(origin, None, revision, fx);
             }
             Err((refused, address)) => self.refuse_bundle(origin, refused, address, fx),
@@ -443,34 +474,40 @@ impl Shard {
         }
     }
 
-    /// Applies what was staged, in order, telling everyone who listens.
-    fn commit_bundle(
+    /// Applies what was staged before message `until`, in order, telling everyone who listens.
+    fn commit(
         &mut self,
         origin: &Origin,
         payload: &[u8],
+        progress: &mut Progress,
+        until: u32,
         fx: &mut impl Effects,
     ) -> Option<u64> {
-        self.counts.bundles += 1;
-        let mut staged = core::mem::take(&mut self.bundles.staged);
-        let mut writes = staged.drain(..);
         let mut revision = None;
-        for message in messages_of(payload).iter() {
+        while progress.offset < payload.len() && progress.message < until {
+            let (message, next) = message_at(payload, progress.offset);
+            progress.offset = next;
+            progress.message += 1;
             if self.home_of(address_of(&message)) != self.settings.id {
                 continue;
             }
             match message {
                 Message::Set(set) => {
-                    let write = writes.next().expect("every SET of this home was staged");
+                    let write = self.bundles.staged[progress.staged];
+                    progress.staged += 1;
                     revision = self.commit_set(origin, &set, write, fx).or(revision);
                 }
                 Message::Publish(publish) => self.publish(origin, &publish, fx),
                 _ => {}
             }
         }
-        drop(writes);
-        self.bundles.staged = staged;
-        self.unguard();
         revision
+    }
+
+    /// All that was staged is applied.
+    fn forget_staged(&mut self) {
+        self.bundles.staged.clear();
+        self.unguard();
     }
 
     /// Applies one staged write, unless the param's rule keeps what it has: that refuses no bundle.
@@ -519,12 +556,16 @@ impl Shard {
 
     /// Takes the running bundle as far as it can go now. Needs room for `Publish` only.
     pub(super) fn advance_bundle(&mut self, fx: &mut impl Effects) {
-        if self.bundles.running.as_ref().is_some_and(Running::has_all_votes) {
-            self.decide_spanning(fx);
-        }
         self.carry_out_decision(fx);
-        if self.bundles.running.as_ref().is_some_and(Running::is_done) {
-            self.end_spanning(fx);
+        while let Some(run) = &self.bundles.running
+            && run.votes_due == 0
+            && run.dones_due == 0
+        {
+            if run.refused || run.decided as usize == self.bundles.homes.len() {
+                return self.end_spanning(fx);
+            }
+            self.decide_next_run(fx);
+            self.carry_out_decision(fx);
         }
     }
 
@@ -537,8 +578,11 @@ impl Shard {
         let mut bytes = self.lend();
         bytes.extend_from_slice(self.bundles.bytes.get(payload));
         let mut homes = 0_u64;
+        self.bundles.homes.clear();
         for message in messages_of(&bytes).iter() {
-            homes |= 1 << self.home_of(address_of(&message)).0;
+            let home = self.home_of(address_of(&message));
+            self.bundles.homes.push(home);
+            homes |= 1 << home.0;
         }
         self.bundles.running = Some(Running {
             origin,
@@ -546,7 +590,7 @@ impl Shard {
             homes,
             votes_due: homes.count_ones(),
             dones_due: 0,
-            decided: false,
+            decided: 0,
             refused: false,
             last_set: NO_SET,
             revision: 0,
@@ -586,7 +630,8 @@ impl Shard {
         let (refused, address) = match self.stage_bundle(origin, payload) {
             Ok(vote) => match self.bundles.bytes.put(&[payload]) {
                 Some(payload) => {
-                    self.bundles.prepared = Some(Waiting { origin: *origin, payload });
+                    let origin = *origin;
+                    self.bundles.prepared = Some(Prepared { origin, payload, progress: BEGIN });
                     return vote;
                 }
                 None => {
@@ -597,8 +642,9 @@ impl Shard {
             Err(refused) => refused,
         };
         self.encode_bundle_error(refused, address, error);
-        // It stands still all the same: every home of a bundle hears one decision.
-        self.bundles.prepared = Some(Waiting { origin: *origin, payload: Block::EMPTY });
+        // It stands still all the same: every home of a refused bundle hears so.
+        let (origin, payload) = (*origin, Block::EMPTY);
+        self.bundles.prepared = Some(Prepared { origin, payload, progress: BEGIN });
         (NO_SET, 0)
     }
 
@@ -609,38 +655,63 @@ impl Shard {
         self.unguard();
     }
 
-    fn decide_spanning(&mut self, fx: &mut impl Effects) {
-        let own = self.settings.id;
+    /// Tells the home of the next run of messages to apply it.
+    fn decide_next_run(&mut self, fx: &mut impl Effects) {
         let Some(run) = &mut self.bundles.running else { return };
-        run.decided = true;
-        let (homes, commit) = (run.homes, !run.refused);
-        run.dones_due = homes.count_ones();
-        for shard in homes_in(homes).filter(|&shard| shard != own) {
-            self.hand(shard, Record::Decide { commit }, fx);
-        }
-        if homes & 1 << own.0 != 0 {
-            self.bundles.decide(commit);
+        let rest = &self.bundles.homes[run.decided as usize..];
+        let home = rest[0];
+        run.decided += rest.iter().take_while(|&&other| other == home).count() as u32;
+        run.dones_due = 1;
+        let until = run.decided;
+        if home == self.settings.id {
+            self.bundles.decide(until);
+        } else {
+            self.hand(home, Record::Decide { until }, fx);
         }
     }
 
-    /// Does what was decided of this home's part, and goes on.
+    /// Does what was decided of this home's part; goes on when all of it is done.
     fn carry_out_decision(&mut self, fx: &mut impl Effects) {
-        let Some(commit) = self.bundles.decision.take() else { return };
-        let Some(Waiting { origin, payload }) = self.bundles.prepared.take() else { return };
-        if commit {
-            let mut bytes = self.lend();
-            bytes.extend_from_slice(self.bundles.bytes.get(payload));
-            self.commit_bundle(&origin, &bytes, fx);
-            self.give_back(bytes);
-        } else {
+        let Some(until) = self.bundles.decision.take() else { return };
+        let Some(mut prepared) = self.bundles.prepared.take() else { return };
+        if until == ABORT {
             self.abandon_staged();
+            self.stand_down(&prepared, fx);
+            return;
         }
-        self.bundles.bytes.free(payload);
+        let mut bytes = self.lend();
+        bytes.extend_from_slice(self.bundles.bytes.get(prepared.payload));
+        self.commit(&prepared.origin, &bytes, &mut prepared.progress, until, fx);
+        let finished = !self.has_part_after(&bytes, prepared.progress.offset);
+        self.give_back(bytes);
+        if finished {
+            self.counts.bundles += 1;
+            self.forget_staged();
+            self.stand_down(&prepared, fx);
+        } else {
+            self.bundles.prepared = Some(prepared);
+        }
         if self.settings.id == COORDINATOR {
             self.bundles.done();
         } else {
             self.hand(COORDINATOR, Record::Done, fx);
         }
+    }
+
+    fn has_part_after(&self, payload: &[u8], mut offset: usize) -> bool {
+        while offset < payload.len() {
+            let (message, next) = message_at(payload, offset);
+            if self.home_of(address_of(&message)) == self.settings.id {
+                return true;
+            }
+            offset = next;
+        }
+        false
+    }
+
+    /// This home's part is over, either way: what waited goes on.
+    fn stand_down(&mut self, prepared: &Prepared, fx: &mut impl Effects) {
+        self.bundles.bytes.free(prepared.payload);
         while let Some(link) = self.held_links.pop() {
             fx.resume(link);
         }
@@ -650,6 +721,7 @@ impl Shard {
         let Some(run) = self.bundles.running.take() else { return };
         self.bundles.bytes.free(run.payload);
         if run.refused {
+            self.abort(run.homes, fx);
             let error = core::mem::take(&mut self.bundles.error);
             self.reply_frame(&run.origin, &error, fx);
             self.bundles.error = error;
@@ -659,6 +731,18 @@ impl Shard {
             self.reply(&run.origin, &Message::Ack(ack), fx);
         }
         self.release_link(&run.origin, fx);
+    }
+
+    /// Tells every home that nothing is applied. None answers: what is handed to it later waits behind.
+    fn abort(&mut self, homes: u64, fx: &mut impl Effects) {
+        for shard in homes_in(homes) {
+            if shard == self.settings.id {
+                self.bundles.decide(ABORT);
+                self.carry_out_decision(fx);
+            } else {
+                self.hand(shard, Record::Decide { until: ABORT }, fx);
+            }
+        }
     }
 
     /// The sender's next message may follow.

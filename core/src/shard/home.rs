@@ -32,6 +32,9 @@ pub(super) const END: u32 = u32::MAX;
 /// Which other shards want which addresses of this home.
 pub(super) struct Interests {
     trie: Option<Trie>,
+    /// Shards that are told of everything, because their patterns found no room. Too much does no harm:
+    /// the shard that listens matches again.
+    all: u64,
     /// Raised by every change, so that a param knows whether what it remembers still holds.
     generation: u32,
 }
@@ -41,7 +44,7 @@ impl Interests {
         assert!((1..=SHARDS_MAX).contains(&shards), "1 to {SHARDS_MAX} shards");
         let patterns_max = limits.subscriptions_max.saturating_mul(u32::from(shards) - 1);
         let trie = (shards > 1).then(|| Trie::new(patterns_max, patterns_max, seed));
-        Self { trie, generation: 1 }
+        Self { trie, all: 0, generation: 1 }
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
@@ -54,15 +57,16 @@ impl Interests {
         self.generation = self.generation.wrapping_add(1).max(1);
         let entry = u32::from(shard.0);
         if wanted {
-            let kept = trie.insert(pattern, entry).is_ok();
-            assert!(kept, "room for every subscription of every shard");
+            if trie.insert(pattern, entry).is_err() {
+                self.all |= 1 << entry;
+            }
         } else {
             trie.remove(pattern, entry);
         }
     }
 
     fn of(&self, address: &str) -> u64 {
-        let mut shards = 0;
+        let mut shards = self.all;
         if let Some(trie) = &self.trie {
             trie.for_each_match(address, |shard| shards |= 1 << shard);
         }

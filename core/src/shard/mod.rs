@@ -300,7 +300,7 @@ impl Shard {
             Record::Vote { last_set, revision, error } => {
                 self.bundles.vote(last_set, revision, error);
             }
-            Record::Decide { commit } => self.bundles.decide(commit),
+            Record::Decide { until } => self.bundles.decide(until),
             Record::Done => self.bundles.done(),
         }
         Outcome::Taken

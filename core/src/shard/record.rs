@@ -128,8 +128,10 @@ pub(crate) enum Record<'a> {
         error: &'a [u8],
     },
     /// What the coordinator decides.
+    ///
+    /// Messages before `until` are applied; 0 means that none ever is.
     Decide {
-        commit: bool,
+        until: u32,
     },
     /// A home has done what was decided.
     Done,
@@ -278,7 +280,7 @@ impl<'a> Record<'a> {
             Self::Vote { last_set, revision, error } => {
                 w.u8(17).u32(last_set).u64(revision).rest(error);
             }
-            Self::Decide { commit } => w.u8(18).u8(u8::from(commit)).rest(&[]),
+            Self::Decide { until } => w.u8(18).u32(until).rest(&[]),
             Self::Done => w.u8(19).rest(&[]),
         }
     }
@@ -320,7 +322,7 @@ impl<'a> Record<'a> {
             },
             16 => Self::Fenced { origin: r.origin()? },
             17 => Self::Vote { last_set: r.u32()?, revision: r.u64()?, error: r.rest() },
-            18 => Self::Decide { commit: r.u8()? != 0 },
+            18 => Self::Decide { until: r.u32()? },
             19 => Self::Done,
             _ => return None,
         })
@@ -361,7 +363,7 @@ mod tests {
             Record::Chunk { origin, serial: 9, next: u32::MAX, frame },
             Record::Fenced { origin },
             Record::Vote { last_set: 10, revision: 11, error: frame },
-            Record::Decide { commit: true },
+            Record::Decide { until: 12 },
             Record::Done,
         ];
         let mut bytes = Vec::new();
