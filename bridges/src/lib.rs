@@ -11,6 +11,7 @@ pub mod condition;
 pub mod curve;
 pub mod datum;
 pub mod expression;
+pub mod json;
 pub mod level;
 pub mod map;
 pub mod merge;
