@@ -55,7 +55,7 @@
 //! json::to_frame(r#"{"op": "set", "address": "/a", "value": 0.5}"#, &mut frame)?;
 //!
 //! let mut text = String::new();
-//! json::from_frame(&frame, &mut text)?;
+//! json::from_frame(&frame, &mut text).map_err(|malformed| malformed.to_string())?;
 //! assert_eq!(text, r#"{"type":"SET","address":"/a","value":0.5}"#);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
