@@ -1,3 +1,279 @@
+//! `clasp-bench`: open-loop load against a real router, next to the floor of the same machine.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Parser, Subcommand};
+
+mod expect;
+mod fanout;
+mod floor;
+mod frames;
+mod hop;
+mod machine;
+mod pace;
+mod pcap;
+mod peer;
+mod picture;
+mod replay;
+mod report;
+mod router;
+mod suite;
+mod throughput;
+
+use frames::Kind;
+use machine::{Machine, Places};
+use pace::Schedule;
+use peer::Peer;
+use report::{Rate, Report, Row};
+use router::{Router, Source};
+use suite::{Hop, Size};
+
+/// Measures a CLASP router from outside.
+///
+/// Messages leave on a schedule that was fixed before the run, and latency counts from the instant
+/// of that schedule, so a stall shows in every message it delayed. Every result stands next to the
+/// floor: a bare relay of the same bytes, measured in the same run on the router's core.
+#[derive(Parser)]
+#[command(name = "clasp-bench", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Core of the router and of the floor; the last but one unless told.
+    #[arg(long, global = true, value_name = "CORE")]
+    router_core: Option<usize>,
+    /// Core of the load generator; the last one unless told.
+    #[arg(long, global = true, value_name = "CORE")]
+    client_core: Option<usize>,
+    /// Print JSON instead of a table.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Publisher to router to subscriber.
+    Hop {
+        #[command(flatten)]
+        router: RouterArgs,
+        /// `ws` or `tcp`; with `--router` the scheme of the URL counts.
+        #[arg(long, default_value = "ws")]
+        transport: String,
+        #[arg(long, value_enum, default_value = "set")]
+        kind: Kind,
+        /// Messages a second.
+        #[arg(long, default_value_t = 1_000.0)]
+        rate: f64,
+        #[arg(long, default_value_t = 10.0)]
+        seconds: f64,
+        /// How often floor and router take turns.
+        #[arg(long, default_value_t = 2)]
+        rounds: u32,
+    },
+    /// One publisher to many subscribers.
+    Fanout {
+        #[command(flatten)]
+        router: RouterArgs,
+        #[arg(long, default_value = "ws")]
+        transport: String,
+        #[arg(long, default_value_t = 100)]
+        subscribers: usize,
+        #[arg(long, default_value_t = 50.0)]
+        rate: f64,
+        #[arg(long, default_value_t = 10.0)]
+        seconds: f64,
+    },
+    /// As many messages a second as pass in order and without loss.
+    Throughput {
+        #[command(flatten)]
+        router: RouterArgs,
+        #[arg(long, default_value = "ws")]
+        transport: String,
+        #[arg(long, value_enum, default_value = "event")]
+        kind: Kind,
+        #[arg(long, default_value_t = 3.0)]
+        seconds: f64,
+    },
+    /// The bare relay alone: what this machine can do at best.
+    Floor {
+        #[arg(long, default_value_t = 1_000.0)]
+        rate: f64,
+        #[arg(long, default_value_t = 5.0)]
+        seconds: f64,
+    },
+    /// All of it, into a folder of results.
+    Suite {
+        #[command(flatten)]
+        router: RouterArgs,
+        #[arg(long, value_enum, default_value = "canonical")]
+        size: Size,
+        /// Results go to `DIR/<date>-<machine>/`.
+        #[arg(long, value_name = "DIR", default_value = "bench/results")]
+        results: PathBuf,
+    },
+    /// The UDP packets of a capture into a running router, and what comes out of it.
+    Replay {
+        /// A pcap file.
+        file: PathBuf,
+        /// `osc=ADDR`, `artnet=ADDR`, `sacn=ADDR`: where the packets of a protocol go.
+        #[arg(long, value_delimiter = ',', required = true)]
+        to: Vec<replay::Target>,
+        /// `1`: as captured, `N`: N times as fast, `max`: without pauses.
+        #[arg(long, default_value = "1", value_parser = replay::speed)]
+        speed: f64,
+        /// Where a CLASP subscriber watches.
+        #[arg(long, default_value = "ws://localhost:7330")]
+        router: String,
+    },
+}
+
+#[derive(Args)]
+struct RouterArgs {
+    /// A router that already runs: `ws://HOST:PORT` or `tcp://HOST:PORT`.
+    #[arg(long, value_name = "URL", required_unless_present = "spawn")]
+    router: Option<String>,
+    /// A router to start for this run; it must print `listening URL` lines.
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "router")]
+    spawn: Option<PathBuf>,
+    /// Its arguments, after `--`; without any: one shard on the router's core, free ports.
+    #[arg(last = true, value_name = "ARGUMENT")]
+    arguments: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("clasp-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> io::Result<()> {
+    let places = Places::choose(cli.router_core, cli.client_core)?;
+    match &cli.command {
+        Command::Replay { file, to, speed, router } => {
+            let bytes = std::fs::read(file)?;
+            let capture = pcap::read(&bytes).map_err(io::Error::other)?;
+            let mut subscriber = Peer::connect(router)?;
+            subscriber.join("bench replay")?;
+            subscriber.subscribe(1, "/**")?;
+            let replayed = replay::run(&capture.datagrams, to, *speed, &mut subscriber)?;
+            print!("{}", replayed.text());
+            Ok(())
+        }
+        Command::Floor { rate, seconds } => {
+            machine::pin(places.client)?;
+            let schedule = Schedule::jittered(*rate, length(*seconds)?, 1);
+            let measured = suite::floor(places, Kind::Set, &schedule)?;
+            let row = Row {
+                name: format!("floor tcp {rate:.0}/s"),
+                sent: measured.sent,
+                expected: measured.sent,
+                arrived: measured.arrived,
+                reordered: measured.reordered,
+                latency: measured.latency,
+                floor: None,
+                note: String::new(),
+            };
+            show(cli, &report(places, "Floor", "none", vec![row], Vec::new()));
+            Ok(())
+        }
+        Command::Hop { router, transport, kind, rate, seconds, rounds } => {
+            let (running, name) = open(router, places)?;
+            let hop = Hop {
+                scheme: scheme(router, transport),
+                kind: *kind,
+                rate_hz: *rate,
+                length: length(*seconds)?,
+                rounds: (*rounds).max(1),
+            };
+            let row = suite::hop(&running, places, hop)?;
+            show(cli, &report(places, "One hop", &name, vec![row], Vec::new()));
+            Ok(())
+        }
+        Command::Fanout { router, transport, subscribers, rate, seconds } => {
+            let (running, name) = open(router, places)?;
+            let scheme = scheme(router, transport);
+            let rows = suite::fan_out(&running, scheme, *subscribers, *rate, length(*seconds)?)?;
+            show(cli, &report(places, "Fan-out", &name, rows.into(), Vec::new()));
+            Ok(())
+        }
+        Command::Throughput { router, transport, kind, seconds } => {
+            let (running, name) = open(router, places)?;
+            let scheme = scheme(router, transport);
+            let rate = suite::throughput(&running, places, scheme, *kind, length(*seconds)?)?;
+            show(cli, &report(places, "Throughput", &name, Vec::new(), vec![rate]));
+            Ok(())
+        }
+        Command::Suite { router, size, results } => {
+            let (running, name) = open(router, places)?;
+            let (rows, rates) = suite::all(&running, places, *size)?;
+            let report = report(places, "clasp-rt, measured from outside", &name, rows, rates);
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+            let folder = report::folder(results, &report.machine, now.as_secs());
+            report.write(&folder)?;
+            show(cli, &report);
+            eprintln!("written to {}", folder.display());
+            Ok(())
+        }
+    }
+}
+
+/// The router of the command line, and its name in reports. From here on this thread makes load, on
+/// the client's core; the router was started before, so that it does not inherit the pinning.
+fn open(arguments: &RouterArgs, places: Places) -> io::Result<(Router, String)> {
+    let (source, name) = match (&arguments.router, &arguments.spawn) {
+        (Some(url), _) => (Source::Running(url.clone()), url.clone()),
+        (None, Some(program)) => {
+            let file = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy();
+            let arguments = arguments.arguments.clone();
+            let name = format!("{file} {}", arguments.join(" "));
+            (Source::Spawned { program: program.clone(), arguments }, name)
+        }
+        (None, None) => return Err(io::Error::other("say --router URL or --spawn PROGRAM")),
+    };
+    let router = Router::open(&source, places)?;
+    machine::pin(places.client)?;
+    Ok((router, name.trim_end().to_owned()))
+}
+
+fn scheme<'a>(arguments: &'a RouterArgs, transport: &'a str) -> &'a str {
+    let url = arguments.router.as_deref();
+    url.and_then(|url| url.split_once("://")).map_or(transport, |(scheme, _)| scheme)
+}
+
+fn length(seconds: f64) -> io::Result<Duration> {
+    Duration::try_from_secs_f64(seconds).map_err(io::Error::other)
+}
+
+fn report(places: Places, title: &str, router: &str, rows: Vec<Row>, rates: Vec<Rate>) -> Report {
+    let (title, router) = (title.to_owned(), router.to_owned());
+    Report { title, machine: Machine::look(), places, router, rows, rates }
+}
+
+fn show(cli: &Cli, report: &Report) {
+    if cli.json {
+        println!("{:#}", report.json());
+    } else {
+        print!("{}", report.markdown());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        let typed = ["clasp-bench", "hop", "--spawn", "clasp-rt", "--rate", "5", "--", "server"];
+        assert!(Cli::try_parse_from(typed).is_ok());
+        assert!(Cli::try_parse_from(["clasp-bench", "hop"]).is_err(), "no router named");
+    }
+}

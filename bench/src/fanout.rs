@@ -1,0 +1,114 @@
+//! One message to many subscribers: how long until each has it, and until the last one has.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use clasp_rt_perf::histogram::Latency;
+use rustix::event::epoll;
+
+use crate::frames::{self, Kind, Numbered};
+use crate::pace::Schedule;
+use crate::peer::Peer;
+
+const ADDRESS: &str = "/bench/fanout/fader/1/lvl";
+
+/// How long the last receiver may take before its copy counts as lost.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Ready sockets looked at in one go.
+const EVENTS: usize = 256;
+
+#[derive(Debug)]
+pub struct FanOut {
+    publisher: Peer,
+    subscribers: Vec<Peer>,
+    /// One thread cannot ask a thousand sockets in turn: 0.2 µs each would be the latency measured.
+    ready: rustix::fd::OwnedFd,
+    message: Numbered,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// From the intended instant to each receiver.
+    pub each: Latency,
+    /// From the intended instant to the last receiver of a message.
+    pub last: Latency,
+    pub sent: u64,
+    pub expected: u64,
+    pub arrived: u64,
+}
+
+impl Measured {
+    pub fn lost(&self) -> u64 {
+        self.expected - self.arrived
+    }
+}
+
+impl FanOut {
+    pub fn open(url: &str, subscribers: usize, kind: Kind) -> io::Result<Self> {
+        let ready = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let mut peers = Vec::with_capacity(subscribers);
+        for index in 0..subscribers {
+            let mut peer = Peer::connect(url)?;
+            peer.join(&format!("bench subscriber {index}"))?;
+            peer.subscribe(1, "/bench/fanout/**")?;
+            let data = epoll::EventData::new_u64(index as u64);
+            epoll::add(&ready, &peer, data, epoll::EventFlags::IN)?;
+            peers.push(peer);
+        }
+        let mut publisher = Peer::connect(url)?;
+        publisher.join("bench publisher")?;
+        let message = Numbered::new(kind, ADDRESS);
+        Ok(Self { publisher, subscribers: peers, ready, message })
+    }
+
+    pub fn run(&mut self, schedule: &Schedule) -> io::Result<Measured> {
+        let receivers = self.subscribers.len() as u64;
+        let expected = schedule.len() as u64 * receivers;
+        let mut measured = Measured { expected, ..Measured::default() };
+        // Receivers that still miss each message.
+        let mut missing = vec![receivers; schedule.len()];
+        let start = Instant::now() + Duration::from_millis(1);
+        let mut last_progress = start;
+        let mut events = Vec::with_capacity(EVENTS);
+        loop {
+            let now = Instant::now();
+            let next = schedule.offset_ns(measured.sent as usize).map(Duration::from_nanos);
+            if next.is_some_and(|offset| start + offset <= now) {
+                self.publisher.queue(self.message.frame(measured.sent));
+                self.publisher.flush()?;
+                measured.sent += 1;
+                last_progress = now;
+            }
+            events.clear();
+            let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+            epoll::wait(&self.ready, rustix::buffer::spare_capacity(&mut events), Some(&at_once))?;
+            for event in &events {
+                let Some(peer) = self.subscribers.get_mut(event.data.u64() as usize) else {
+                    continue;
+                };
+                peer.poll(|frame| {
+                    let seen = Instant::now();
+                    let Some(number) = frames::number(frame) else { return };
+                    let Some(offset_ns) = schedule.offset_ns(number as usize) else { return };
+                    let latency =
+                        seen.saturating_duration_since(start + Duration::from_nanos(offset_ns));
+                    measured.each.record_duration(latency);
+                    measured.arrived += 1;
+                    let left = &mut missing[number as usize];
+                    *left = left.saturating_sub(1);
+                    if *left == 0 {
+                        measured.last.record_duration(latency);
+                    }
+                    last_progress = seen;
+                })?;
+            }
+            self.publisher.poll(|_| {})?;
+            let all_sent = measured.sent == schedule.len() as u64;
+            let gave_up = now.saturating_duration_since(last_progress) > GRACE;
+            if all_sent && (measured.arrived >= measured.expected || gave_up) {
+                return Ok(measured);
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! One hop: publisher, router, subscriber; each message on its schedule, timed from it.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use clasp_rt_perf::histogram::Latency;
+
+use crate::floor::Floor;
+use crate::frames::{self, Kind, Numbered};
+use crate::pace::Schedule;
+use crate::peer::Peer;
+
+/// Long enough for a handshake and a pattern, short enough to stay a control message of 40 bytes.
+const ADDRESS: &str = "/bench/hop/fader/1/level";
+
+/// How long the last message may take before it counts as lost.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Both ends of a path, driven by one thread so that one clock and one core see all of it.
+#[derive(Debug)]
+pub struct Path {
+    publisher: Peer,
+    subscriber: Peer,
+    message: Numbered,
+}
+
+/// What one run over a path showed.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    pub latency: Latency,
+    pub sent: u64,
+    pub arrived: u64,
+    /// Arrived after a later one.
+    pub reordered: u64,
+    /// How much later than planned the worst message left: above a few microseconds the load
+    /// generator itself was held up, and its latencies say so too.
+    pub send_lag: Latency,
+}
+
+impl Measured {
+    pub fn merge(&mut self, other: &Self) {
+        self.latency.merge(&other.latency);
+        self.send_lag.merge(&other.send_lag);
+        self.sent += other.sent;
+        self.arrived += other.arrived;
+        self.reordered += other.reordered;
+    }
+}
+
+impl Path {
+    pub fn through_router(url: &str, kind: Kind) -> io::Result<Self> {
+        let mut subscriber = Peer::connect(url)?;
+        subscriber.join("bench subscriber")?;
+        subscriber.subscribe(1, ADDRESS)?;
+        let mut publisher = Peer::connect(url)?;
+        publisher.join("bench publisher")?;
+        Ok(Self { publisher, subscriber, message: Numbered::new(kind, ADDRESS) })
+    }
+
+    /// The same frames over the floor's relay. Always over `tcp`, which the relay need not understand.
+    pub fn through_floor(floor: &Floor, kind: Kind) -> io::Result<Self> {
+        let publisher = Peer::connect(&floor.url())?;
+        let subscriber = Peer::connect(&floor.url())?;
+        Ok(Self { publisher, subscriber, message: Numbered::new(kind, ADDRESS) })
+    }
+
+    /// Sends what `schedule` says. Every sample is kept.
+    pub fn run(&mut self, schedule: &Schedule) -> io::Result<Measured> {
+        let mut measured = Measured::default();
+        let total = schedule.len() as u64;
+        let mut last_arrived = None;
+        let start = Instant::now() + Duration::from_millis(1);
+        let mut last_progress = start;
+        loop {
+            let now = Instant::now();
+            if let Some(due) = due(start, schedule, measured.sent).filter(|due| *due <= now) {
+                measured.send_lag.record_duration(now - due);
+                self.publisher.queue(self.message.frame(measured.sent));
+                self.publisher.flush()?;
+                measured.sent += 1;
+                last_progress = now;
+            }
+            self.subscriber.poll(|frame| {
+                let seen = Instant::now();
+                let Some(number) = frames::number(frame) else { return };
+                let Some(due) = due(start, schedule, number) else { return };
+                measured.latency.record_duration(seen.saturating_duration_since(due));
+                measured.arrived += 1;
+                measured.reordered += u64::from(last_arrived.is_some_and(|last| number < last));
+                last_arrived = Some(number);
+                last_progress = seen;
+            })?;
+            // Acknowledgements and pings of the router must not fill the publisher's socket.
+            self.publisher.poll(|_| {})?;
+            let all_sent = measured.sent == total;
+            let gave_up = now.saturating_duration_since(last_progress) > GRACE;
+            if all_sent && (measured.arrived == total || gave_up) {
+                return Ok(measured);
+            }
+        }
+    }
+}
+
+fn due(start: Instant, schedule: &Schedule, number: u64) -> Option<Instant> {
+    let offset_ns = schedule.offset_ns(usize::try_from(number).ok()?)?;
+    Some(start + Duration::from_nanos(offset_ns))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_of_a_small_run_arrives_over_the_floor_in_order() {
+        for kind in [Kind::Set, Kind::Event] {
+            let floor = Floor::start(None).unwrap();
+            let mut path = Path::through_floor(&floor, kind).unwrap();
+            let schedule = Schedule::jittered(2_000.0, Duration::from_millis(200), 1);
+            let measured = path.run(&schedule).unwrap();
+            assert_eq!(measured.sent, schedule.len() as u64);
+            assert_eq!((measured.arrived, measured.reordered), (measured.sent, 0));
+            assert_eq!(measured.latency.count(), measured.sent);
+        }
+    }
+}

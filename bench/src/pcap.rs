@@ -1,0 +1,259 @@
+//! UDP payloads of a capture file, with the instant at which each was seen.
+//!
+//! Reads the classic libpcap format (not pcapng): a 24-byte file header whose magic tells byte order
+//! and resolution, then records of 16 bytes and the captured octets. Only whole UDP datagrams over
+//! IPv4 or IPv6 come out; fragments, TCP and everything else is counted and skipped.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+const FILE_HEADER_LEN: usize = 24;
+const RECORD_HEADER_LEN: usize = 16;
+const UDP_PROTOCOL: u8 = 17;
+const UDP_HEADER_LEN: usize = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram<'a> {
+    /// Since the first record of the file.
+    pub offset: Duration,
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+    pub payload: &'a [u8],
+}
+
+/// A read capture: its datagrams in file order.
+#[derive(Clone, Debug, Default)]
+pub struct Capture<'a> {
+    pub datagrams: Vec<Datagram<'a>>,
+    /// Records that hold no whole UDP datagram.
+    pub skipped: usize,
+}
+
+/// The file is not a capture that this reader knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    Short { need: usize, got: usize },
+    Magic { found: u32 },
+    LinkType { found: u32 },
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Short { need, got } => write!(f, "capture needs {need} bytes, has {got}"),
+            Self::Magic { found } => write!(
+                f,
+                "first four bytes are {found:#010x}, not those of a pcap file \
+                 (pcapng: convert with `editcap -F pcap`)"
+            ),
+            Self::LinkType { found } => {
+                write!(f, "link type {found} is not Ethernet, raw IP, loopback or Linux cooked")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// Reads a whole capture file.
+pub fn read(file: &[u8]) -> Result<Capture<'_>, Malformed> {
+    let header = take(file, 0, FILE_HEADER_LEN)?;
+    let magic = u32::from_be_bytes(word(header, 0));
+    let (order, nanos_per_tick) = match magic {
+        0xA1B2_C3D4 => (Order::Big, 1_000),
+        0xA1B2_3C4D => (Order::Big, 1),
+        0xD4C3_B2A1 => (Order::Little, 1_000),
+        0x4D3C_B2A1 => (Order::Little, 1),
+        found => return Err(Malformed::Magic { found }),
+    };
+    // The upper bits of the word say how frame check sequences were captured.
+    let link = Link::from_code(order.u32(word(header, 20)) & 0x0FFF_FFFF)?;
+
+    let mut capture = Capture::default();
+    let mut first = None;
+    let mut at = FILE_HEADER_LEN;
+    while at < file.len() {
+        let record = take(file, at, RECORD_HEADER_LEN)?;
+        let seconds = u64::from(order.u32(word(record, 0)));
+        let ticks = u64::from(order.u32(word(record, 4)));
+        let len = order.u32(word(record, 8)) as usize;
+        at += RECORD_HEADER_LEN;
+        let octets = take(file, at, len)?;
+        at += len;
+        let stamp = Duration::from_secs(seconds) + Duration::from_nanos(ticks * nanos_per_tick);
+        let start = *first.get_or_insert(stamp);
+        match udp(link, octets) {
+            Some((from, to, payload)) => {
+                let offset = stamp.saturating_sub(start);
+                capture.datagrams.push(Datagram { offset, from, to, payload });
+            }
+            None => capture.skipped += 1,
+        }
+    }
+    Ok(capture)
+}
+
+#[derive(Clone, Copy)]
+enum Order {
+    Big,
+    Little,
+}
+
+impl Order {
+    fn u32(self, bytes: [u8; 4]) -> u32 {
+        match self {
+            Self::Big => u32::from_be_bytes(bytes),
+            Self::Little => u32::from_le_bytes(bytes),
+        }
+    }
+}
+
+/// What lies before the IP header: the tcpdump.org list of link types.
+#[derive(Clone, Copy)]
+enum Link {
+    Null,
+    Ethernet,
+    RawIp,
+    LinuxCooked,
+    LinuxCooked2,
+}
+
+impl Link {
+    fn from_code(code: u32) -> Result<Self, Malformed> {
+        match code {
+            0 | 108 => Ok(Self::Null),
+            1 => Ok(Self::Ethernet),
+            12 | 101 | 228 | 229 => Ok(Self::RawIp),
+            113 => Ok(Self::LinuxCooked),
+            276 => Ok(Self::LinuxCooked2),
+            found => Err(Malformed::LinkType { found }),
+        }
+    }
+
+    /// The IP packet inside one captured record.
+    fn ip_packet(self, octets: &[u8]) -> Option<&[u8]> {
+        match self {
+            Self::Null => octets.get(4..),
+            Self::RawIp => Some(octets),
+            Self::LinuxCooked => octets.get(16..),
+            Self::LinuxCooked2 => octets.get(20..),
+            Self::Ethernet => {
+                // Each VLAN tag puts four octets before the type of what follows.
+                let mut at = 12;
+                while matches!(octets.get(at..at + 2)?, [0x81, 0x00] | [0x88, 0xA8]) {
+                    at += 4;
+                }
+                matches!(octets.get(at..at + 2)?, [0x08, 0x00] | [0x86, 0xDD])
+                    .then(|| octets.get(at + 2..))?
+            }
+        }
+    }
+}
+
+fn udp(link: Link, octets: &[u8]) -> Option<(SocketAddr, SocketAddr, &[u8])> {
+    let packet = link.ip_packet(octets)?;
+    let (from, to, segment) = match packet.first()? >> 4 {
+        4 => ipv4(packet)?,
+        6 => ipv6(packet)?,
+        _ => return None,
+    };
+    let header = segment.get(..UDP_HEADER_LEN)?;
+    let port = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+    // Ethernet pads short packets, so the length comes from the header, not from the record.
+    let payload = segment.get(UDP_HEADER_LEN..usize::from(port(4)))?;
+    Some((SocketAddr::new(from, port(0)), SocketAddr::new(to, port(2)), payload))
+}
+
+fn ipv4(packet: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
+    let header = packet.get(..20)?;
+    let header_len = usize::from(header[0] & 0x0F) * 4;
+    let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3FFF;
+    if header[9] != UDP_PROTOCOL || fragment != 0 {
+        return None;
+    }
+    let address = |at: usize| IpAddr::V4(Ipv4Addr::from(word(header, at)));
+    Some((address(12), address(16), packet.get(header_len..)?))
+}
+
+fn ipv6(packet: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
+    let header = packet.get(..40)?;
+    if header[6] != UDP_PROTOCOL {
+        return None;
+    }
+    let address = |at: usize| {
+        let mut octets = [0; 16];
+        octets.copy_from_slice(&header[at..at + 16]);
+        IpAddr::V6(Ipv6Addr::from(octets))
+    };
+    Some((address(8), address(24), &packet[40..]))
+}
+
+fn take(file: &[u8], at: usize, len: usize) -> Result<&[u8], Malformed> {
+    let end = at.saturating_add(len);
+    file.get(at..end).ok_or(Malformed::Short { need: end, got: file.len() })
+}
+
+/// Four bytes of a slice whose length was checked.
+fn word(bytes: &[u8], at: usize) -> [u8; 4] {
+    [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn capture(name: &str) -> Vec<u8> {
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("captures").join(name)).unwrap()
+    }
+
+    #[test]
+    fn the_captures_hold_the_datagrams_that_their_list_promises() {
+        // What each starts with, and how many of those there are: captures/README.md.
+        let art_dmx: &[u8] = b"Art-Net\0\x00\x50";
+        let art_sync: &[u8] = b"Art-Net\0\x00\x52";
+        let cases = [
+            ("artnet-20-universes-artsync.pcap", art_dmx, 120),
+            ("artnet-20-universes-artsync.pcap", art_sync, 126),
+            ("sacn-4-universes-sync.pcap", b"\x00\x10\x00\x00ASC-E1.17", 20),
+            ("osc-udp-tcp.pcap", b"#bundle\0", 2),
+        ];
+        for (name, prefix, expected) in cases {
+            let file = capture(name);
+            let found = read(&file).unwrap();
+            let count = found.datagrams.iter().filter(|d| d.payload.starts_with(prefix)).count();
+            assert_eq!(count, expected, "{name}");
+            let rising = found.datagrams.windows(2).all(|two| two[0].offset <= two[1].offset);
+            assert!(rising, "{name}: offsets go back");
+        }
+    }
+
+    #[test]
+    fn a_cut_or_strange_file_is_refused_with_facts() {
+        let whole = capture("osc-udp-tcp.pcap");
+        assert_eq!(read(&[]).unwrap_err(), Malformed::Short { need: 24, got: 0 });
+        assert_eq!(read(&[0x0A; 24]).unwrap_err(), Malformed::Magic { found: 0x0A0A_0A0A });
+        for len in 0..whole.len().min(600) {
+            if let Ok(found) = read(&whole[..len]) {
+                assert!(found.datagrams.iter().all(|datagram| datagram.payload.len() <= len));
+            }
+        }
+    }
+
+    #[test]
+    fn octets_after_the_datagram_are_padding_and_fragments_are_skipped() {
+        let mut frame = vec![0; 12];
+        frame.extend([0x08, 0x00]);
+        frame.extend([0x45, 0, 0, 31, 0, 0, 0, 0, 64, UDP_PROTOCOL, 0, 0]);
+        frame.extend([10, 0, 0, 1, 10, 0, 0, 2]);
+        frame.extend([0x1F, 0x90, 0x19, 0x36, 0, 11, 0, 0]);
+        frame.extend(b"abc-padding");
+        let (from, to, payload) = udp(Link::Ethernet, &frame).unwrap();
+        assert_eq!(from, "10.0.0.1:8080".parse().unwrap());
+        assert_eq!(to, "10.0.0.2:6454".parse().unwrap());
+        assert_eq!(payload, b"abc");
+        frame[14 + 6] = 0x20;
+        assert_eq!(udp(Link::Ethernet, &frame), None);
+    }
+}

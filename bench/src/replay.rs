@@ -1,0 +1,222 @@
+//! Captured show traffic into a running router, and what a CLASP subscriber sees of it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use clasp_rt_core::message::Message;
+use clasp_rt_core::value::Value;
+use clasp_rt_core::wire::{binary, header};
+use clasp_rt_perf::histogram::Latency;
+
+use crate::expect::{Expectation, Protocol};
+use crate::pace::Schedule;
+use crate::pcap::Datagram;
+use crate::peer::Peer;
+
+/// After the last packet, how long nothing may come out before the replay is over.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// `osc=127.0.0.1:9000`: where the packets of one protocol go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub protocol: Protocol,
+    pub addr: SocketAddr,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not osc=, artnet= or sacn= and an ADDRESS:PORT");
+        let (name, addr) = text.split_once('=').ok_or_else(wrong)?;
+        let protocol = Protocol::from_name(name).ok_or_else(wrong)?;
+        Ok(Self { protocol, addr: addr.parse().map_err(|_| wrong())? })
+    }
+}
+
+/// `1`, `10`, `max`: how many times as fast as captured.
+pub fn speed(text: &str) -> Result<f64, String> {
+    match text {
+        "max" => Ok(f64::INFINITY),
+        number => number
+            .parse()
+            .ok()
+            .filter(|speed: &f64| *speed > 0.0 && speed.is_finite())
+            .ok_or_else(|| format!("`{number}` is neither a number above 0 nor `max`")),
+    }
+}
+
+/// What a replay showed.
+#[derive(Clone, Debug, Default)]
+pub struct Replayed {
+    pub packets: BTreeMap<Protocol, u64>,
+    /// Datagrams of the capture that no `--to` wanted.
+    pub left_out: u64,
+    /// Messages that the subscriber received.
+    pub arrived: u64,
+    pub expectation: Expectation,
+    pub latency: Latency,
+    /// The last value of every address, in order: equal states have equal digests.
+    pub digest: u64,
+    pub params: usize,
+}
+
+/// Sends `datagrams` to `targets` on their schedule while `subscriber` listens to everything.
+pub fn run(
+    datagrams: &[Datagram<'_>],
+    targets: &[Target],
+    speed: f64,
+    subscriber: &mut Peer,
+) -> io::Result<Replayed> {
+    let mut replayed = Replayed::default();
+    let chosen: Vec<(&Datagram<'_>, Target)> = datagrams
+        .iter()
+        .filter_map(|datagram| {
+            let protocol = Protocol::of(datagram.payload)?;
+            let target = targets.iter().find(|target| target.protocol == protocol)?;
+            Some((datagram, *target))
+        })
+        .collect();
+    replayed.left_out = (datagrams.len() - chosen.len()) as u64;
+    let schedule = Schedule::recorded(chosen.iter().map(|(datagram, _)| datagram.offset), speed);
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_broadcast(true)?;
+
+    let mut state: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut sent = 0;
+    let start = Instant::now() + Duration::from_millis(1);
+    let mut last_progress = start;
+    loop {
+        let now = Instant::now();
+        let due_ns = schedule.offset_ns(sent);
+        if let (Some(due_ns), Some((datagram, target))) = (due_ns, chosen.get(sent))
+            && start + Duration::from_nanos(due_ns) <= now
+        {
+            replayed.expectation.sent(datagram.payload, due_ns);
+            socket.send_to(datagram.payload, target.addr)?;
+            *replayed.packets.entry(target.protocol).or_default() += 1;
+            sent += 1;
+            last_progress = now;
+        }
+        subscriber.poll(|frame| {
+            let seen = Instant::now();
+            let Some((address, value)) = written(frame) else { return };
+            replayed.arrived += 1;
+            last_progress = seen;
+            if let Some(due_ns) = replayed.expectation.arrived(address, value.as_f64()) {
+                let due = start + Duration::from_nanos(due_ns);
+                replayed.latency.record_duration(seen.saturating_duration_since(due));
+            }
+            let kept = state.entry(address.to_owned()).or_default();
+            kept.clear();
+            kept.push(value.code());
+            kept.extend_from_slice(value.data());
+        })?;
+        let all_out = replayed.expectation.missing() == 0;
+        let quiet = now.saturating_duration_since(last_progress);
+        // What was expected is there: a short wait still catches what should not come.
+        let patience = if all_out { QUIET / 8 } else { QUIET };
+        if sent == chosen.len() && quiet > patience {
+            replayed.digest = digest(&state);
+            replayed.params = state.len();
+            return Ok(replayed);
+        }
+    }
+}
+
+impl Replayed {
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let Self { packets, left_out, arrived, expectation, latency, digest, params } = self;
+        for (protocol, count) in packets {
+            line(&mut out, format_args!("sent {count} {} packets", protocol.name()));
+        }
+        line(&mut out, format_args!("left out {left_out} datagrams that no --to names"));
+        line(
+            &mut out,
+            format_args!(
+                "expected {} values, arrived {arrived}, superseded {}, unexpected {}, missing {}",
+                expectation.expected,
+                expectation.superseded,
+                expectation.unexpected,
+                expectation.missing()
+            ),
+        );
+        let s = latency.summary();
+        let us = |ns: u64| ns as f64 / 1_000.0;
+        line(
+            &mut out,
+            format_args!(
+                "latency from the intended instant: p50 {:.1} p90 {:.1} p99 {:.1} p99.9 {:.1} max \
+                 {:.1} us of {} samples",
+                us(s.p50_ns),
+                us(s.p90_ns),
+                us(s.p99_ns),
+                us(s.p99_9_ns),
+                us(s.max_ns),
+                s.count
+            ),
+        );
+        line(&mut out, format_args!("digest {digest:#018x} of {params} addresses"));
+        out
+    }
+}
+
+/// Address and value of a frame that carries one.
+fn written(frame: &[u8]) -> Option<(&str, Value<'_>)> {
+    match binary::decode(header::parse(frame).ok()?.payload).ok()? {
+        Message::Set(set) => Some((set.address, set.value)),
+        Message::Publish(publish) => Some((publish.address, publish.value.unwrap_or(Value::NULL))),
+        _ => None,
+    }
+}
+
+/// FNV-1a over addresses and values, each ended by a byte that UTF-8 never contains.
+fn digest(state: &BTreeMap<String, Vec<u8>>) -> u64 {
+    let bytes = state.iter().flat_map(|(address, value)| {
+        address.as_bytes().iter().chain(&[0xFF]).chain(value.iter()).chain(&[0xFF])
+    });
+    bytes.fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
+    })
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("writing to a String cannot fail");
+    out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_and_speeds_are_read_as_they_are_typed() {
+        let target: Target = "artnet=127.0.0.1:6454".parse().unwrap();
+        assert_eq!(target.protocol, Protocol::ArtNet);
+        assert_eq!(target.addr.port(), 6454);
+        for wrong in ["127.0.0.1:1", "midi=127.0.0.1:1", "osc=here"] {
+            let error = wrong.parse::<Target>().unwrap_err();
+            assert!(error.contains(wrong), "{error}");
+        }
+        let cases = [("1", Some(1.0)), ("2.5", Some(2.5)), ("max", Some(f64::INFINITY))];
+        for (text, expected) in cases.into_iter().chain([("0", None), ("fast", None), ("-1", None)])
+        {
+            assert_eq!(speed(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_digest_tells_states_apart_and_nothing_else() {
+        let state = |pairs: &[(&str, &[u8])]| {
+            digest(&pairs.iter().map(|(a, v)| ((*a).to_owned(), v.to_vec())).collect())
+        };
+        assert_eq!(state(&[("/a", b"1"), ("/b", b"2")]), state(&[("/b", b"2"), ("/a", b"1")]));
+        assert_ne!(state(&[("/a", b"1")]), state(&[("/a", b"2")]));
+        assert_ne!(state(&[("/a", b"b1")]), state(&[("/ab", b"1")]));
+    }
+}

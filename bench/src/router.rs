@@ -1,0 +1,165 @@
+//! The router under test: started here, or already running somewhere.
+
+use std::io::{self, BufRead, BufReader, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::machine::Places;
+
+/// How long a router may take to print where it listens.
+const START_MAX: Duration = Duration::from_secs(20);
+
+/// After the first address, others follow at once; this long without a line means there are no more.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// How the router is reached.
+#[derive(Clone, Debug)]
+pub enum Source {
+    Running(String),
+    Spawned { program: PathBuf, arguments: Vec<String> },
+}
+
+/// A router that can be measured.
+#[derive(Debug)]
+pub struct Router {
+    child: Option<Child>,
+    urls: Vec<String>,
+}
+
+impl Router {
+    pub fn open(source: &Source, places: Places) -> io::Result<Self> {
+        match source {
+            Source::Running(url) => Ok(Self { child: None, urls: vec![url.clone()] }),
+            Source::Spawned { program, arguments } if arguments.is_empty() => {
+                Self::spawn(program, &default_arguments(places))
+            }
+            Source::Spawned { program, arguments } => Self::spawn(program, arguments),
+        }
+    }
+
+    fn spawn(program: &Path, arguments: &[String]) -> io::Result<Self> {
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| io::Error::new(error.kind(), format!("{program:?}: {error}")))?;
+        let stdout = child.stdout.take().ok_or(ErrorKind::BrokenPipe)?;
+        let mut router = Self { child: Some(child), urls: Vec::new() };
+        router.urls = listening(stdout)?;
+        Ok(router)
+    }
+
+    /// Where peers of `scheme` (`ws` or `tcp`) connect.
+    pub fn url(&self, scheme: &str) -> io::Result<&str> {
+        let found = self.urls.iter().find(|url| url.starts_with(&format!("{scheme}://")));
+        found.map(String::as_str).ok_or_else(|| {
+            let message = format!("the router listens at {:?}, not at {scheme}://", self.urls);
+            io::Error::new(ErrorKind::AddrNotAvailable, message)
+        })
+    }
+
+    /// Takes the router off its core while something else is measured there. Not possible with one
+    /// that runs elsewhere: then false.
+    pub fn pause(&self) -> bool {
+        self.signal(Signal::STOP)
+    }
+
+    pub fn resume(&self) -> bool {
+        self.signal(Signal::CONT)
+    }
+
+    pub fn is_ours(&self) -> bool {
+        self.child.is_some()
+    }
+
+    fn signal(&self, signal: Signal) -> bool {
+        self.child
+            .as_ref()
+            .is_some_and(|child| kill_process(Pid::from_child(child), signal).is_ok())
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        self.resume();
+        if let Some(child) = &mut self.child {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+/// One shard on the router's core, both stream transports, no rate limit: the bench sends more in a
+/// second than a person.
+fn default_arguments(places: Places) -> Vec<String> {
+    let core = places.router.to_string();
+    let words = ["server", "--bind", "127.0.0.1", "--port", "0", "--tcp-port", "0"];
+    let more = ["--cores", core.as_str(), "--shards", "1", "--rate-limit", "0"];
+    words.iter().chain(&more).map(|word| (*word).to_owned()).collect()
+}
+
+/// The URLs of the lines `listening URL`. Keeps reading afterwards so that the router never blocks
+/// on its own output.
+fn listening(stdout: ChildStdout) -> io::Result<Vec<String>> {
+    let (sender, lines) = mpsc::channel();
+    thread::Builder::new().name("router output".to_owned()).spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            let url = line.trim().strip_prefix("listening ").map(str::to_owned);
+            // Nobody listens once the addresses are known; the reading itself goes on.
+            let _ = sender.send(url);
+        }
+    })?;
+    let mut urls = Vec::new();
+    let until = Instant::now() + START_MAX;
+    loop {
+        let patience =
+            if urls.is_empty() { until.saturating_duration_since(Instant::now()) } else { QUIET };
+        match lines.recv_timeout(patience) {
+            Ok(url) => urls.extend(url),
+            Err(_) if !urls.is_empty() => return Ok(urls),
+            Err(RecvTimeoutError::Timeout) => {
+                let message = "the router printed no `listening URL` line in time";
+                return Err(io::Error::new(ErrorKind::TimedOut, message));
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let message = "the router ended before it printed a `listening URL` line";
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, message));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Source {
+        let arguments = vec!["-c".to_owned(), script.to_owned()];
+        Source::Spawned { program: PathBuf::from("/bin/sh"), arguments }
+    }
+
+    const PLACES: Places = Places { router: 0, client: 0 };
+
+    #[test]
+    fn the_addresses_that_a_router_prints_are_found() {
+        let script = "echo hello; echo listening ws://a:1; echo listening tcp://b:2; sleep 60";
+        let router = Router::open(&shell(script), PLACES).unwrap();
+        assert_eq!(router.url("ws").unwrap(), "ws://a:1");
+        assert_eq!(router.url("tcp").unwrap(), "tcp://b:2");
+        let error = router.url("quic").unwrap_err().to_string();
+        assert!(error.contains("tcp://b:2"), "{error}");
+        assert!(router.pause() && router.resume());
+    }
+
+    #[test]
+    fn a_router_that_ends_at_once_is_an_error_that_says_so() {
+        let error = Router::open(&shell("echo no"), PLACES).unwrap_err().to_string();
+        assert!(error.contains("ended before"), "{error}");
+    }
+}

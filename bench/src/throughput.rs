@@ -1,0 +1,110 @@
+//! How many messages a second pass from one publisher to one subscriber, all of them and in order.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::floor::Floor;
+use crate::frames::{self, Kind, Numbered};
+use crate::peer::Peer;
+
+const ADDRESS: &str = "/bench/throughput/fader/1";
+
+/// Messages on their way at most. Far less than a router keeps for a slow link, so that nothing may
+/// be dropped; far more than one system call carries, so that the pipe is never empty.
+const WINDOW: u64 = 2_048;
+
+/// Messages that one system call of the publisher carries.
+const BURST: u64 = 64;
+
+/// A message that takes longer counts as lost.
+const GRACE: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Measured {
+    pub messages: u64,
+    pub seconds: f64,
+    /// Numbers that did not follow the one before: a loss or an overtaking each.
+    pub breaks: u64,
+    pub bytes: u64,
+}
+
+impl Measured {
+    pub fn per_second(&self) -> f64 {
+        self.messages as f64 / self.seconds
+    }
+}
+
+#[derive(Debug)]
+pub struct Pipe {
+    publisher: Peer,
+    subscriber: Peer,
+    message: Numbered,
+}
+
+impl Pipe {
+    pub fn through_router(url: &str, kind: Kind) -> io::Result<Self> {
+        let mut subscriber = Peer::connect(url)?;
+        subscriber.join("bench subscriber")?;
+        subscriber.subscribe(1, ADDRESS)?;
+        let mut publisher = Peer::connect(url)?;
+        publisher.join("bench publisher")?;
+        Ok(Self { publisher, subscriber, message: Numbered::new(kind, ADDRESS) })
+    }
+
+    pub fn through_floor(floor: &Floor, kind: Kind) -> io::Result<Self> {
+        let publisher = Peer::connect(&floor.url())?;
+        let subscriber = Peer::connect(&floor.url())?;
+        Ok(Self { publisher, subscriber, message: Numbered::new(kind, ADDRESS) })
+    }
+
+    /// Sends as fast as the window allows for `length`, then waits for what is still on its way.
+    pub fn run(&mut self, length: Duration) -> io::Result<Measured> {
+        let mut measured = Measured::default();
+        let (mut sent, mut next) = (0, 0);
+        let start = Instant::now();
+        let mut last_progress = start;
+        loop {
+            let now = Instant::now();
+            let sending = now - start < length;
+            let room = WINDOW - (sent - next).min(WINDOW);
+            if sending && room >= BURST && self.publisher.unsent_bytes() == 0 {
+                for _ in 0..BURST {
+                    let frame = self.message.frame(sent);
+                    measured.bytes += frame.len() as u64;
+                    self.publisher.queue(frame);
+                    sent += 1;
+                }
+            }
+            self.publisher.flush()?;
+            self.subscriber.poll(|frame| {
+                let Some(number) = frames::number(frame) else { return };
+                measured.breaks += u64::from(number != next);
+                measured.messages += 1;
+                next = number + 1;
+                last_progress = Instant::now();
+            })?;
+            self.publisher.poll(|_| {})?;
+            let gave_up = now.saturating_duration_since(last_progress) > GRACE;
+            if gave_up || (!sending && next >= sent) {
+                measured.breaks += u64::from(next != sent);
+                measured.seconds = (last_progress - start).as_secs_f64().max(f64::MIN_POSITIVE);
+                return Ok(measured);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_messages_of_a_short_burst_pass_the_floor_in_order() {
+        let floor = Floor::start(None).unwrap();
+        let mut pipe = Pipe::through_floor(&floor, Kind::Event).unwrap();
+        let measured = pipe.run(Duration::from_millis(50)).unwrap();
+        assert!(measured.messages >= BURST, "{measured:?}");
+        assert_eq!(measured.breaks, 0);
+        assert!(measured.per_second() > 0.0);
+    }
+}
