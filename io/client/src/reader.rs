@@ -253,10 +253,10 @@ impl Teller {
     }
 
     fn report(&mut self, trouble: Trouble) {
+        self.shared.state().trouble = Some(trouble.clone());
         if let Some(Callback(told)) = &mut self.on_trouble {
             told(&trouble);
         }
-        self.shared.state().trouble = Some(trouble);
     }
 }
 
