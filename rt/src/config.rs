@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use clasp_rt_core::limits::Limits;
-use clasp_rt_core::shard::settings::Rule;
+use clasp_rt_core::shard::Rule;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::de::{DeTable, DeValue};
@@ -172,6 +172,7 @@ pub struct BridgeAsWritten {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
+#[value(rename_all = "lower")]
 pub enum Idle {
     /// Choose by what this machine allows, and say why
     Auto,

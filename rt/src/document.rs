@@ -205,7 +205,7 @@ fn misses(message: &str, name: &str) -> bool {
 ///
 /// serde hands a format only its finished sentence, so the sentence is taken apart again; one that
 /// is not recognised is passed on as it is.
-fn explain(key: Option<&str>, message: &str) -> String {
+pub fn explain(key: Option<&str>, message: &str) -> String {
     let quoted = quoted(message);
     if message.starts_with("unknown field") {
         return match quoted.split_first() {

@@ -24,7 +24,6 @@ pub struct Host {
     pub memory_bytes: u64,
     /// Whether [`waiting::LATENCY_DEVICE`] opens for writing.
     pub may_forbid_halt: bool,
-    pub kernel: String,
     /// Drawn anew at every start, so that nobody can guess session ids.
     pub seed: [u64; 2],
 }
@@ -40,7 +39,6 @@ impl Host {
             files_max: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX),
             memory_bytes: available_bytes(&read("/proc/meminfo")),
             may_forbid_halt: waiting::may_forbid_halt(),
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             seed: random_seed(),
         }
     }

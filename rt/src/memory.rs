@@ -2,8 +2,12 @@
 
 use std::fmt;
 
-use clasp_rt_core::shard::Shard;
+use clasp_rt_core::limits::Limits;
+use clasp_rt_core::shard::{Settings, Shard};
 
+use crate::bridge_thread;
+use crate::conns::LINK_BYTES;
+use crate::edge;
 use crate::plan_types::Threads;
 
 /// One place, how often it exists, and how much each takes.
@@ -26,7 +30,7 @@ pub fn terms(threads: &Threads) -> Vec<Term> {
     let links_each = threads.shards.first().map_or(0, |shard| shard.settings.limits.links_max);
     let bridges: usize = threads.bridges.iter().map(|thread| thread.bridges.len()).sum();
     let bridges = bridges as u64;
-    let state_each = threads.shards.first().map_or(0, |shard| Shard::memory_bytes(&shard.settings));
+    let state_each = threads.shards.first().map_or(0, |shard| state_bytes(&shard.settings));
     let terms = [
         ("state of a shard", shards, state_each),
         ("buffers of a link", shards * u64::from(links_each), LINK_BYTES),
@@ -36,17 +40,39 @@ pub fn terms(threads: &Threads) -> Vec<Term> {
             shards * shards.saturating_sub(1) * 2 + bridges * 2,
             threads.exchange_bytes as u64,
         ),
-        ("receive buffers of a thread", shards + threads.bridges.len() as u64, RECEIVE_BYTES),
+        ("packets of a shard's kernel ring", shards, edge::sizes(links_each).memory_bytes()),
+        (
+            "packets of a bridge thread's ring",
+            threads.bridges.len() as u64,
+            bridge_thread::SIZES.memory_bytes(),
+        ),
         ("program", 1, PROGRAM_BYTES),
     ];
     terms.into_iter().map(|(what, count, bytes_each)| Term { what, count, bytes_each }).collect()
 }
 
-/// Bytes of one link at the edge: what waits to leave, what is leaving, and a message cut in half.
-const LINK_BYTES: u64 = 2 * (16 << 10) + (2 << 10);
+/// A shard knows best what it takes, so one is made and asked.
+fn state_bytes(settings: &Settings) -> u64 {
+    Shard::new(settings.clone()).memory_bytes()
+}
 
-/// Buffers that the kernel fills: 1,024 for streams and 512 for datagrams, 2 KiB each.
-const RECEIVE_BYTES: u64 = (1_024 + 512) * (2 << 10);
+/// What the limits ask for by themselves: a plan beyond the machine is refused before a shard is made
+/// only to be asked.
+pub fn at_least(limits: &Limits) -> u64 {
+    let pools = limits.param_bytes_max
+        + limits.signal_bytes_max
+        + limits.outbox_pool_bytes
+        + limits.held_bytes_max
+        + limits.history_bytes;
+    let entries = u64::from(limits.params_max)
+        + u64::from(limits.subscriptions_max)
+        + u64::from(limits.outbox_entries_max)
+        + u64::from(limits.paced_max);
+    pools + ENTRY_BYTES_MIN * entries
+}
+
+/// No entry of any table is smaller.
+const ENTRY_BYTES_MIN: u64 = 16;
 
 /// Code, stacks and what the allocator keeps.
 const PROGRAM_BYTES: u64 = 6 << 20;

@@ -8,12 +8,11 @@ use clasp_rt_bridges::{BRIDGES, Bridge};
 use clasp_rt_core::ShardId;
 use clasp_rt_core::limits::Limits;
 use clasp_rt_core::pattern;
-use clasp_rt_core::shard::Settings;
-use clasp_rt_core::shard::settings::{Grant, RuleFor};
+use clasp_rt_core::shard::{Grant, RuleFor, SHARDS_MAX, Settings};
 use clasp_rt_core::time::Span;
 
 use crate::config::{AuthMode, BridgeAsWritten, Config, Cores, Idle, LogLevel, Transport};
-use crate::document::unknown;
+use crate::document::{explain, unknown};
 use crate::host::Host;
 use crate::memory::{self, Size, Term};
 use crate::plan_types::{
@@ -85,6 +84,12 @@ impl Plan {
             lock_memory: config.server.lock_memory.unwrap_or(false),
             exchange_bytes: EXCHANGE_BYTES,
         };
+        if memory::at_least(&settings.limits) > host.memory_bytes {
+            errors.push(error("limits", "they ask for more than all memory that is free"));
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
         let memory = memory::terms(&threads);
         fits(&threads, &memory, host, &mut errors);
         if !errors.is_empty() {
@@ -125,8 +130,9 @@ struct Placement {
 
 fn place_shards(config: &Config, host: &Host) -> Result<Placement, PlanError> {
     let asked = config.server.shards.map(usize::from);
-    if asked == Some(0) {
-        return Err(error("server.shards", "a router needs at least 1 shard"));
+    let count = asked.or(config.server.cores.as_ref().map(|Cores(cores)| cores.len()));
+    if count.is_some_and(|count| !(1..=usize::from(SHARDS_MAX)).contains(&count)) {
+        return Err(error("server.shards", format!("a router has 1 to {SHARDS_MAX} shards")));
     }
     if let Some(Cores(cores)) = &config.server.cores {
         return place_on(cores, asked, host);
@@ -331,19 +337,40 @@ fn named_bridges(config: &Config) -> impl Iterator<Item = (String, BridgeAsWritt
     written.map(|(index, bridge)| (format!("bridge[{index}]"), bridge)).chain(routes)
 }
 
-/// Opens a bridge of any kind, or says which of its keys is wrong.
-pub fn open_bridge(at: &str, written: &BridgeAsWritten) -> Result<Box<dyn Bridge>, PlanError> {
+/// Opens a bridge of any kind, or says which of its keys are wrong.
+pub fn open_bridge(at: &str, written: &BridgeAsWritten) -> Result<Box<dyn Bridge>, Vec<PlanError>> {
     let below = |key: &str| match at {
         "" => key.to_owned(),
         at => format!("{at}.{key}"),
     };
     let Some(entry) = BRIDGES.iter().find(|entry| entry.name == written.kind) else {
         let known: Vec<_> = BRIDGES.iter().map(|entry| entry.name).collect();
-        return Err(error(below("type"), unknown("bridge", &written.kind, &known)));
+        return Err(vec![error(below("type"), unknown("bridge", &written.kind, &known))]);
     };
-    (entry.open)(serde_json::Value::Object(written.options.clone()))
-        .map_err(|wrong| error(below(&wrong.key), wrong.why))
+    let open = |options| (entry.open)(serde_json::Value::Object(options));
+    let wrong = match open(written.options.clone()) {
+        Ok(bridge) => return Ok(bridge),
+        Err(wrong) if wrong.key != WHOLE_TABLE => {
+            return Err(vec![error(below(&wrong.key), wrong.why)]);
+        }
+        Err(wrong) => wrong,
+    };
+    // The table as a whole does not fit. No key needs another, so each is tried by itself.
+    let alone = |key: &String, value: &serde_json::Value| {
+        let wrong = open(serde_json::Map::from_iter([(key.clone(), value.clone())])).err()?;
+        let is_to_blame = wrong.key == WHOLE_TABLE;
+        is_to_blame.then(|| error(below(key), explain(None, &wrong.why)))
+    };
+    let mut errors: Vec<_> =
+        written.options.iter().filter_map(|(key, value)| alone(key, value)).collect();
+    if errors.is_empty() {
+        errors.push(error(at, explain(None, &wrong.why)));
+    }
+    Err(errors)
 }
+
+/// What a bridge names as the key when it cannot read its table.
+const WHOLE_TABLE: &str = "bridge";
 
 fn idle(
     config: &Config,
@@ -448,7 +475,7 @@ fn millis(written: Option<u32>, default: Span) -> Span {
 
 #[cfg(test)]
 mod tests {
-    use clasp_rt_core::shard::settings::Rule;
+    use clasp_rt_core::shard::Rule;
 
     use super::*;
 
@@ -460,7 +487,6 @@ mod tests {
             files_max: 1 << 20,
             memory_bytes: 1 << 40,
             may_forbid_halt: false,
-            kernel: "6.18".to_owned(),
             seed: [1, 2],
         }
     }
@@ -517,6 +543,7 @@ mod tests {
     #[test]
     fn what_cannot_work_here_is_refused_with_what_would() {
         let low = Host { memory_bytes: 1 << 20, ..host(0..2) };
+        let tight = Host { memory_bytes: 96 << 20, ..host(0..2) };
         let few = Host { files_max: 1_024, ..host(0..2) };
         let cases = [
             (
@@ -525,7 +552,8 @@ mod tests {
                 "core 2 is not there for this process; the cores that are: 0-1",
             ),
             ("[server]\ncores = \"0-1\"\nshards = 1", host(0..2), "1 shards on 2 named cores"),
-            ("[server]\nshards = 0", host(0..2), "at least 1 shard"),
+            ("[server]\nshards = 0", host(0..2), "1 to 64 shards"),
+            ("[server]\nshards = 65", host(0..2), "1 to 64 shards"),
             ("[[rule]]\npattern = \"dmx\"\nrule = \"max\"", host(0..2), "rule[0].pattern"),
             ("[[bridge]]\ntype = \"oscc\"", host(0..2), "unknown bridge `oscc`"),
             ("[auth]\nmode = \"authenticated\"", host(0..2), "lets nobody in"),
@@ -537,7 +565,8 @@ mod tests {
                 "/nowhere/tokens cannot be read",
             ),
             ("[server]\nport = 7\ntcp_port = 7", host(0..2), "0.0.0.0:7 is listened on twice"),
-            ("", low, "1.0 MiB are free"),
+            ("", low, "more than all memory that is free"),
+            ("", tight, "free; most of it is for state of a shard"),
             ("", few, "1000 sessions need 1256 open files"),
         ];
         for (text, host, said) in cases {

@@ -41,16 +41,16 @@ impl fmt::Display for Table<'_> {
         if let Some(shard) = threads.shards.first() {
             writeln!(f, "\nlimits of each shard")?;
             for (name, value, unit) in limit_rows(&shard.settings.limits) {
-                writeln!(f, "  {name:<30} {:>12}", shown(value, unit))?;
+                writeln!(f, "  {name:<34} {:>12}", shown(value, unit))?;
             }
         }
         writeln!(f, "\nmemory taken at start")?;
         for term in &plan.memory {
             let (what, count) = (term.what, term.count);
             let (each, all) = (Size(term.bytes_each), Size(term.bytes()));
-            writeln!(f, "  {what:<30} {count:>6} x {each:>10} = {all:>10}")?;
+            writeln!(f, "  {what:<34} {count:>6} x {each:>10} = {all:>10}")?;
         }
-        writeln!(f, "  {:<49} = {:>10}", "all", Size(plan.memory_bytes()))
+        writeln!(f, "  {:<53} = {:>10}", "all", Size(plan.memory_bytes()))
     }
 }
 
@@ -151,7 +151,8 @@ pub fn url(listener: &ListenerPlan) -> String {
     format!("{scheme}://{}", listener.addr)
 }
 
-fn uplink(uplink: &Uplink) -> String {
+/// Where a bridge finds its router.
+pub fn uplink(uplink: &Uplink) -> String {
     match uplink {
         Uplink::Shard(shard) => format!("inside, at shard {shard}"),
         Uplink::Remote(remote) => {

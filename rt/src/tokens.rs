@@ -6,7 +6,7 @@
 use std::fmt;
 
 use clasp_rt_core::shard::scope::parse_scope;
-use clasp_rt_core::shard::settings::{Action, Grant, Scope};
+use clasp_rt_core::shard::{Action, Grant, Scope};
 
 /// One line of a token file that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,12 +78,12 @@ mod tests {
 
     #[test]
     fn a_line_gives_a_token_its_scopes_and_its_end() {
-        let cases: [(&str, &[(Action, &str)], Option<u64>); 5] = [
-            ("cpsk_1", &[(Action::Admin, "/**")], None),
-            ("cpsk_1 read:/a/**", &[(Action::Read, "/a/**")], None),
-            ("cpsk_1 r:/a,w:/b", &[(Action::Read, "/a"), (Action::Write, "/b")], None),
-            ("cpsk_1  write:/b  exp=12 # stage left", &[(Action::Write, "/b")], Some(12)),
-            ("cpsk_1 exp=12", &[(Action::Admin, "/**")], Some(12)),
+        let cases = [
+            ("cpsk_1", vec![(Action::Admin, "/**")], None),
+            ("cpsk_1 read:/a/**", vec![(Action::Read, "/a/**")], None),
+            ("cpsk_1 r:/a,w:/b", vec![(Action::Read, "/a"), (Action::Write, "/b")], None),
+            ("cpsk_1  write:/b  exp=12 # stage left", vec![(Action::Write, "/b")], Some(12)),
+            ("cpsk_1 exp=12", vec![(Action::Admin, "/**")], Some(12)),
         ];
         for (line, expected, expires) in cases {
             let grant = parse_line(line).expect(line).expect(line);

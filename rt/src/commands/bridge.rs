@@ -1,0 +1,120 @@
+//! `clasp-rt osc` and `clasp-rt artnet`: the bridges of the router, as clients of a router elsewhere.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use clap::Args;
+use clasp_rt_client::{Scheme, Url};
+use serde_json::{Map, Value, json};
+
+use super::Failure;
+use super::client::RouterArgs;
+use crate::config::{BridgeAsWritten, Log, LogLevel};
+use crate::control;
+use crate::host::Host;
+use crate::plan::{Plan, PlanError, open_bridge};
+use crate::plan_types::{BridgePlan, ListenerTransport, Remote, Uplink};
+
+#[derive(Args, Debug)]
+pub struct OscArgs {
+    /// UDP port that OSC devices send to
+    #[arg(long, default_value_t = 9000)]
+    port: u16,
+    /// Device that gets what changes at the router; may be given more than once
+    #[arg(long = "target", value_name = "HOST:PORT")]
+    targets: Vec<String>,
+    /// Segments put before OSC addresses: /fader becomes /osc/fader
+    #[arg(long, default_value = "/osc")]
+    namespace: String,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct ArtnetArgs {
+    /// UDP port of Art-Net
+    #[arg(long, default_value_t = 6454)]
+    port: u16,
+    /// Node that gets every universe without being asked; may be given more than once
+    #[arg(long = "target", value_name = "HOST")]
+    targets: Vec<String>,
+    /// Port-addresses to take and to send: numbers and ranges, such as 0-15,100
+    #[arg(long, default_value = "all")]
+    universes: String,
+    /// Address at which nodes are looked for, such as 10.255.255.255
+    #[arg(long, value_name = "ADDRESS")]
+    broadcast: Option<Ipv4Addr>,
+    /// Tell levels as 0.0 to 1.0 instead of 0 to 255
+    #[arg(long)]
+    normalize: bool,
+    /// Segments put before universe and slot: /artnet/0/1
+    #[arg(long, default_value = "/artnet")]
+    namespace: String,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// What every bridge is told.
+#[derive(Args, Debug)]
+struct CommonArgs {
+    /// Address of the interface to listen on
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    bind: IpAddr,
+    #[command(flatten)]
+    router: RouterArgs,
+    #[command(flatten)]
+    log: Log,
+}
+
+pub fn run_osc(args: &OscArgs) -> Result<(), Failure> {
+    let common = &args.common;
+    let options = [
+        ("bind", json!(SocketAddr::new(common.bind, args.port))),
+        ("targets", json!(args.targets)),
+        ("namespace", json!(args.namespace)),
+    ];
+    run("osc", common, options.into_iter())
+}
+
+pub fn run_artnet(args: &ArtnetArgs) -> Result<(), Failure> {
+    let common = &args.common;
+    let options = [
+        ("bind", json!(SocketAddr::new(common.bind, args.port))),
+        ("targets", json!(args.targets)),
+        ("namespace", json!(args.namespace)),
+        ("inputs", json!(args.universes)),
+        ("outputs", json!(args.universes)),
+        ("broadcast", json!(args.broadcast)),
+        ("normalize", json!(args.normalize)),
+    ];
+    run("artnet", common, options.into_iter())
+}
+
+fn run(
+    kind: &str,
+    common: &CommonArgs,
+    options: impl Iterator<Item = (&'static str, Value)>,
+) -> Result<(), Failure> {
+    let mut options: Map<String, Value> =
+        options.map(|(key, value)| (key.to_owned(), value)).collect();
+    options.insert("token".to_owned(), json!(common.router.token));
+    let written = BridgeAsWritten { kind: kind.to_owned(), core: None, options };
+    let bridge = open_bridge("", &written).map_err(|errors| Failure::Wrong(joined(&errors)))?;
+    let uplink = Uplink::Remote(remote(&common.router.router)?);
+    let level = common.log.level.unwrap_or(LogLevel::Info);
+    let plan = Plan::of_bridge(BridgePlan { bridge, uplink }, level, &Host::read());
+    control::serve(plan).map_err(Failure::Failed)
+}
+
+fn joined(errors: &[PlanError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn remote(url: &str) -> Result<Remote, Failure> {
+    let Url { scheme, host, port, path } =
+        url.parse().map_err(|bad| Failure::Wrong(format!("--router: {bad}")))?;
+    let transport = match scheme {
+        Scheme::Ws => ListenerTransport::WebSocket,
+        Scheme::Tcp => ListenerTransport::Tcp,
+    };
+    Ok(Remote { transport, host, port, path })
+}

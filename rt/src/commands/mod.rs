@@ -1,0 +1,192 @@
+//! What can be typed after `clasp-rt`, and with which exit code each ends.
+
+pub mod bridge;
+pub mod check;
+pub mod client;
+pub mod plan;
+pub mod server;
+pub mod value;
+pub mod watch;
+
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Routes control signals between lighting, sound, sensors and web pages, in microseconds
+#[derive(Debug, Parser)]
+#[command(
+    name = "clasp-rt",
+    version,
+    args_conflicts_with_subcommands = true,
+    max_term_width = 100,
+    after_help = EXAMPLES,
+    after_long_help = LONG_HELP,
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a router; `clasp-rt` alone does the same with all defaults
+    Server(server::ServerArgs),
+    /// Show what `server` would do on this machine: shards, cores, ports, limits, memory
+    Plan(plan::PlanArgs),
+    /// Find every mistake of a configuration file; touches nothing
+    Check(check::CheckArgs),
+    /// Translate between OSC devices and a router, both ways
+    Osc(bridge::OscArgs),
+    /// Translate between Art-Net universes and a router, both ways
+    Artnet(bridge::ArtnetArgs),
+    /// Send one event
+    Pub(client::PubArgs),
+    /// Set a param, and wait until the router has taken it
+    Set(client::SetArgs),
+    /// Print the value of a param
+    Get(client::GetArgs),
+    /// Print what happens at the addresses of a pattern, line by line
+    Sub(client::SubArgs),
+    /// Show the newest value of each address of a pattern, as a live table
+    Watch(watch::WatchArgs),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  clasp-rt                                  start a router on port 7330
+  clasp-rt server --cores 2-7               a shard pinned to each of six cores
+  clasp-rt plan --cores 2-7                 what that would take on this machine
+  clasp-rt osc --port 9000                  OSC devices send to port 9000
+  clasp-rt set /lights/strip1/brightness 0.8
+  clasp-rt sub '/lights/**'
+
+`clasp-rt COMMAND --help` explains a command.";
+
+const LONG_HELP: &str = "\
+Examples:
+  clasp-rt                                  start a router on port 7330
+  clasp-rt server --cores 2-7               a shard pinned to each of six cores
+  clasp-rt server --config show.toml        ports, bridges, routes and rules from a file
+  clasp-rt check show.toml                  is that file right?
+  clasp-rt plan --config show.toml          what it would take on this machine
+  clasp-rt osc --port 9000 --target 192.168.1.20:8000
+                                            a tablet sends to 9000 and listens on 8000
+  clasp-rt artnet --universes 0-15          Art-Net universes as params, and back
+  clasp-rt set /lights/strip1/brightness 0.8
+  clasp-rt sub '/lights/**'                 every change, line by line
+  clasp-rt watch '/**'                      everything, as a live table
+
+Addresses are paths such as /lights/strip1/brightness. In a pattern `*` stands for one segment and
+`**` for any number of them; quote it, so that the shell leaves it alone.
+
+Exit codes:
+  0  done
+  1  something failed while running, or the router refused
+  2  the command line or the configuration is wrong
+  3  no router could be reached
+  4  nothing was there: no such param, or nothing arrived before --timeout";
+
+/// Why a command ends early.
+#[derive(Debug)]
+pub enum Failure {
+    /// Failed while running, or refused by the router.
+    Failed(String),
+    /// The command line or the configuration is wrong.
+    Wrong(String),
+    /// No router answers.
+    Unreachable(String),
+    /// The answer is: nothing.
+    Nothing(String),
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Failed(_) => 1,
+            Self::Wrong(_) => 2,
+            Self::Unreachable(_) => 3,
+            Self::Nothing(_) => 4,
+        })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Failed(what)
+        | Self::Wrong(what)
+        | Self::Unreachable(what)
+        | Self::Nothing(what)) = self;
+        f.write_str(what)
+    }
+}
+
+impl Cli {
+    pub fn run(self) -> ExitCode {
+        let command =
+            self.command.unwrap_or_else(|| Command::Server(server::ServerArgs::default()));
+        let result = match command {
+            Command::Server(args) => server::run(&args),
+            Command::Plan(args) => plan::run(&args),
+            Command::Check(args) => check::run(&args),
+            Command::Osc(args) => bridge::run_osc(&args),
+            Command::Artnet(args) => bridge::run_artnet(&args),
+            Command::Pub(args) => client::publish(&args),
+            Command::Set(args) => client::set(&args),
+            Command::Get(args) => client::get(&args),
+            Command::Sub(args) => client::subscribe(&args),
+            Command::Watch(args) => watch::run(&args),
+        };
+        match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                eprintln!("clasp-rt: {failure}");
+                failure.exit_code()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lines_that_people_type_are_understood_and_wrong_ones_are_not() {
+        let cases = [
+            ("clasp-rt", true),
+            ("clasp-rt server --port 7330", true),
+            ("clasp-rt server --cores 2-7 --shards 6 --idle nohalt", true),
+            ("clasp-rt server --cores 2,4-5 --lock-memory", true),
+            ("clasp-rt server --rate-limit 0 --session-timeout 0", true),
+            ("clasp-rt server --auth-mode authenticated --token-file tokens", true),
+            ("clasp-rt plan --cores 0 --json", true),
+            ("clasp-rt check show.toml", true),
+            ("clasp-rt osc --port 9000", true),
+            ("clasp-rt osc --port 9000 --target 10.0.0.2:8000 --target 10.0.0.3:8000", true),
+            ("clasp-rt artnet --universes 0-15 --router ws://10.0.0.1:7330", true),
+            ("clasp-rt pub /cue/go", true),
+            ("clasp-rt set /a -1", true),
+            ("clasp-rt get /a --json --timeout 2", true),
+            ("clasp-rt sub /** --count 3", true),
+            ("clasp-rt watch /**", true),
+            ("clasp-rt server --cores 7-2", false),
+            ("clasp-rt server --port 70000", false),
+            ("clasp-rt server --idle sometimes", false),
+            ("clasp-rt set /a", false),
+            ("clasp-rt check", false),
+            ("clasp-rt serve", false),
+        ];
+        for (line, good) in cases {
+            let parsed = Cli::try_parse_from(line.split(' '));
+            assert_eq!(parsed.is_ok(), good, "{line}: {:?}", parsed.err().map(|e| e.to_string()));
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The calm thread: says what started, waits for signals, and stops cleanly.
+//!
+//! Nothing here is ever on the way of a message.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::signal_name;
+use tracing::{error, info, warn};
+
+use crate::config::LogLevel;
+use crate::memory::Size;
+use crate::plan::Plan;
+use crate::plan_print::{uplink, url};
+use crate::plan_types::ListenerPlan;
+use crate::running;
+
+/// How often the calm thread looks whether all others still run.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Runs `plan` until a signal ends it. What is said on stdout ends with a line `listening URL` for
+/// each port, once connections are accepted there.
+pub fn serve(plan: Plan) -> Result<(), String> {
+    log_to_stderr(plan.log);
+    // Before anything starts, so that a signal in between is not lost.
+    let signals = hear_signals().map_err(|why| format!("signals cannot be heard: {why}"))?;
+    let banner = banner(&plan);
+    let running = running::start(plan.threads).map_err(|fault| fault.to_string())?;
+    for warning in &running.warnings {
+        warn!("{warning}");
+    }
+    say(&banner);
+    for &(transport, addr) in &running.listening {
+        say(&format!("listening {}\n", url(&ListenerPlan { transport, addr })));
+    }
+    tell_manager("READY=1");
+    let ended_by = loop {
+        match signals.recv_timeout(LOOK_EVERY) {
+            Ok(signal) => break Some(signal),
+            Err(_) if !running.is_whole() => break None,
+            Err(_) => {}
+        }
+    };
+    tell_manager("STOPPING=1");
+    match ended_by.map(|signal| (signal, signal_name(signal))) {
+        Some((_, Some(name))) => info!("stopping, as {name} asks"),
+        Some((signal, None)) => info!("stopping, as signal {signal} asks"),
+        None => error!("stopping, because a thread ended"),
+    }
+    let faults: Vec<_> = running.stop().iter().map(ToString::to_string).collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+}
+
+/// What started and why so, for the person who started it.
+fn banner(plan: &Plan) -> String {
+    let threads = &plan.threads;
+    let mut text = format!("clasp-rt {}\n", env!("CARGO_PKG_VERSION"));
+    if !threads.shards.is_empty() {
+        let _ = writeln!(text, "shards  {}, {}", threads.shards.len(), plan.cores_why);
+    }
+    for bridge in threads.bridges.iter().flat_map(|thread| &thread.bridges) {
+        let _ = writeln!(text, "bridge  {}, {}", bridge.bridge.name(), uplink(&bridge.uplink));
+    }
+    let _ = writeln!(text, "idle    {}: {}", threads.idle, plan.idle_why);
+    let _ = writeln!(text, "memory  {}, all of it taken now", Size(plan.memory_bytes()));
+    let open = threads.shards.first().is_some_and(|shard| shard.settings.grants.is_none());
+    if open {
+        text.push_str("auth    open: whoever reaches these ports may do anything\n");
+    }
+    text
+}
+
+/// Nobody has to read what we say.
+fn say(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// A channel of the signals that ask us to end.
+fn hear_signals() -> io::Result<Receiver<i32>> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let (heard, signal) = mpsc::channel();
+    let hear = move || signals.forever().try_for_each(|signal| heard.send(signal));
+    thread::Builder::new().name("signals".to_owned()).spawn(hear)?;
+    Ok(signal)
+}
+
+fn tell_manager(state: &str) {
+    if let Err(why) = notify(state) {
+        warn!("the service manager does not hear {state}: {why}");
+    }
+}
+
+/// Tells systemd, if it asked, in what state the service is: `sd_notify(3)`.
+fn notify(state: &str) -> io::Result<()> {
+    match env::var_os("NOTIFY_SOCKET") {
+        Some(path) => notify_at(&path, state),
+        None => Ok(()),
+    }
+}
+
+fn notify_at(path: &OsStr, state: &str) -> io::Result<()> {
+    // A leading `@` stands for the zero byte of an abstract name.
+    let address = match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(path)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)?;
+    Ok(())
+}
+
+/// Logs go to stderr; stdout is for what a program may read.
+fn log_to_stderr(level: LogLevel) {
+    tracing_subscriber::fmt()
+        .with_env_filter(level.name())
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .with_writer(io::stderr)
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_manager_hears_over_a_path_and_over_an_abstract_name() {
+        let path = env::temp_dir().join(format!("clasp-rt-notify-{}", std::process::id()));
+        let listener = UnixDatagram::bind(&path).unwrap();
+        notify_at(path.as_os_str(), "READY=1").unwrap();
+        let mut heard = [0; 16];
+        let count = listener.recv(&mut heard).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(&heard[..count], b"READY=1");
+
+        let name = format!("clasp-rt-notify-{}", std::process::id());
+        let listener =
+            UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        notify_at(OsStr::new(&format!("@{name}")), "STOPPING=1").unwrap();
+        let count = listener.recv(&mut heard).unwrap();
+        assert_eq!(&heard[..count], b"STOPPING=1");
+    }
+}

@@ -1,0 +1,263 @@
+//! The program as people use it: what is typed, what is printed, and how it ends.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_clasp-rt");
+
+fn run(args: &[&str]) -> Output {
+    Command::new(PROGRAM).args(args).stdin(Stdio::null()).output().expect("the program starts")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A file of this test alone, removed when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("clasp-rt-cli-{}-{name}", std::process::id()));
+        fs::write(&path, text).expect("the file can be written");
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("the path is UTF-8")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A router on a port of its own.
+struct Router {
+    process: Child,
+    url: String,
+}
+
+impl Router {
+    fn start(args: &[&str]) -> Self {
+        let mut process = Command::new(PROGRAM)
+            .args(["server", "--bind", "127.0.0.1", "--port", "0"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let lines = BufReader::new(process.stdout.take().expect("stdout is a pipe")).lines();
+        let listening = lines.map_while(Result::ok).find_map(|line| {
+            line.strip_prefix("listening ").filter(|url| url.starts_with("ws:")).map(str::to_owned)
+        });
+        Self { url: listening.expect("the router says where it listens"), process }
+    }
+
+    /// `clasp-rt COMMAND --router URL ARGS`
+    fn ask(&self, command: &str, args: &[&str]) -> Output {
+        let mut line = vec![command, "--router", &self.url];
+        line.extend(args);
+        run(&line)
+    }
+
+    fn end_by(mut self, signal: Signal) -> ExitStatus {
+        let id = i32::try_from(self.process.id()).expect("a process id");
+        kill_process(Pid::from_raw(id).expect("a process id"), signal).expect("it runs");
+        self.process.wait().expect("it ends")
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_value_that_is_set_can_be_got_by_another_process() {
+    let router = Router::start(&[]);
+    for value in ["0.5", "1", "true", "\"text\"", "[1,2.5,null]", "{\"a\":[1]}"] {
+        let set = router.ask("set", &["/a/b", value]);
+        assert!(set.status.success(), "{value}: {}", stderr(&set));
+        let got = router.ask("get", &["/a/b", "--json"]);
+        let got: serde_json::Value = serde_json::from_str(&stdout(&got)).expect("JSON");
+        let expected: serde_json::Value = serde_json::from_str(value).expect("JSON");
+        assert_eq!(got, serde_json::json!({ "address": "/a/b", "value": expected }));
+    }
+}
+
+#[test]
+fn a_subscriber_prints_what_others_set_and_publish() {
+    let router = Router::start(&["--shards", "2"]);
+    let set = router.ask("set", &["/a/b", "1"]);
+    assert!(set.status.success(), "{}", stderr(&set));
+    // The param is there already, so the first line says that the subscription stands.
+    let mut subscriber = Command::new(PROGRAM)
+        .args(["sub", "--router", &router.url, "/a/**", "--json", "--count", "3"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut lines = BufReader::new(subscriber.stdout.take().expect("a pipe")).lines();
+    let mut next = || -> serde_json::Value {
+        let line = lines.next().expect("a line").expect("text");
+        serde_json::from_str(&line).expect("JSON")
+    };
+    let first = next();
+    assert_eq!((&first["address"], &first["value"]), (&"/a/b".into(), &1.into()));
+    assert!(router.ask("set", &["/a/b", "2"]).status.success());
+    let second = next();
+    assert_eq!((&second["value"], &second["revision"]), (&2.into(), &2.into()));
+    assert!(router.ask("pub", &["/a/cue", "go"]).status.success());
+    let third = next();
+    assert_eq!((&third["kind"], &third["value"]), (&"event".into(), &"go".into()));
+    assert!(subscriber.wait().expect("it ends").success());
+}
+
+#[test]
+fn an_address_that_holds_nothing_is_not_a_failure_of_the_router() {
+    let router = Router::start(&[]);
+    let got = router.ask("get", &["/nobody/was/here"]);
+    assert_eq!(got.status.code(), Some(4), "{}", stderr(&got));
+    assert!(stderr(&got).contains("/nobody/was/here"), "{}", stderr(&got));
+}
+
+#[test]
+fn a_router_with_tokens_refuses_strangers_and_obeys_scopes() {
+    let router = Router::start(&["--token", "tech write:/a/**", "--token", "look read:/**"]);
+    let cases = [
+        (None, "set", vec!["/a/b", "1"], 1, "300"),
+        (Some("wrong"), "set", vec!["/a/b", "1"], 1, "300"),
+        (Some("look"), "set", vec!["/a/b", "1"], 1, "301"),
+        (Some("tech"), "set", vec!["/b", "1"], 1, "301"),
+        (Some("tech"), "set", vec!["/a/b", "1"], 0, ""),
+        (Some("look"), "get", vec!["/a/b"], 0, ""),
+    ];
+    for (token, command, mut args, code, said) in cases {
+        if let Some(token) = token {
+            args.extend(["--token", token]);
+        }
+        let output = router.ask(command, &args);
+        assert_eq!(output.status.code(), Some(code), "{token:?} {args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(said), "{token:?} {args:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_signal_ends_the_router_cleanly() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let status = Router::start(&[]).end_by(signal);
+        assert_eq!(status.code(), Some(0), "{signal:?}");
+    }
+}
+
+#[test]
+fn a_router_that_is_not_there_is_named_together_with_the_remedy() {
+    // A port that was free a moment ago; nothing listens on it.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("ws://{}", free.local_addr().expect("an address"));
+    drop(free);
+    for command in
+        [vec!["get", "/a"], vec!["set", "/a", "1"], vec!["pub", "/a"], vec!["sub", "/**"]]
+    {
+        let mut args = command.clone();
+        args.extend(["--router", &url]);
+        let output = run(&args);
+        assert_eq!(output.status.code(), Some(3), "{command:?}: {}", stderr(&output));
+        for said in [url.as_str(), "clasp-rt server"] {
+            assert!(stderr(&output).contains(said), "{command:?}: {}", stderr(&output));
+        }
+    }
+}
+
+#[test]
+fn check_finds_every_mistake_with_its_line() {
+    let file = Scratch::new(
+        "wrong.toml",
+        "[server]\nprot = 7330\nidle = \"spinn\"\n\n[[rule]]\npattern = \"dmx\"\nrule = \"max\"\n",
+    );
+    let output = run(&["check", file.path()]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    for mistake in ["line 2: ", "`port`", "line 3: ", "`spin`", "line 6: rule[0].pattern"] {
+        assert!(said.contains(mistake), "{mistake} in {said}");
+    }
+}
+
+#[test]
+fn check_touches_nothing() {
+    let tokens = Scratch::new("tokens", "secret read:/**\n");
+    let file = Scratch::new(
+        "right.toml",
+        &format!("[auth]\ntoken_file = {:?}\n[server]\nport = 1\n", tokens.path()),
+    );
+    let before = fs::metadata(&tokens.0).and_then(|data| data.modified()).expect("a time");
+    let output = run(&["check", file.path()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("fine"));
+    assert_eq!(fs::metadata(&tokens.0).and_then(|data| data.modified()).expect("a time"), before);
+}
+
+#[test]
+fn every_example_is_right() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut count = 0;
+    for entry in fs::read_dir(folder).expect("the examples are there") {
+        let path = entry.expect("an entry").path();
+        let text = fs::read_to_string(&path).expect("text");
+        // Cores that this machine may not have are the one thing that may be wrong here.
+        let file = Scratch::new(
+            &format!("example-{count}.toml"),
+            &text.lines().filter(|l| !l.starts_with("cores")).collect::<Vec<_>>().join("\n"),
+        );
+        let output = run(&["check", file.path()]);
+        assert!(output.status.success(), "{}: {}", path.display(), stderr(&output));
+        count += 1;
+    }
+    assert!(count > 0);
+}
+
+#[test]
+fn a_plan_counts_every_byte_that_it_names() {
+    let output = run(&["plan", "--json", "--shards", "2", "--port", "7331"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let plan: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    let terms = plan["memory"].as_array().expect("a list");
+    let sum: u64 = terms.iter().filter_map(|term| term["bytes"].as_u64()).sum();
+    assert_eq!(plan["memory_bytes"].as_u64(), Some(sum));
+    assert_eq!(plan["listens"][0], "ws://0.0.0.0:7331");
+    assert_eq!(plan["shards"].as_array().map(Vec::len), Some(2));
+
+    let table = stdout(&run(&["plan", "--shards", "2", "--port", "7331"]));
+    for said in ["ws://0.0.0.0:7331", "params_max", "memory taken at start"] {
+        assert!(table.contains(said), "{said} in {table}");
+    }
+}
+
+#[test]
+fn a_core_that_is_not_there_is_named_with_those_that_are() {
+    let output = run(&["plan", "--cores", "8000"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("core 8000 is not there"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the cores that are: "), "{}", stderr(&output));
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let output = run(&["server", "--bind", "127.0.0.1", "--port", &port]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains(&format!("127.0.0.1:{port}")), "{}", stderr(&output));
+}
