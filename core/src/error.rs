@@ -85,6 +85,8 @@ impl fmt::Display for Malformed {
     }
 }
 
+impl core::error::Error for Malformed {}
+
 /// CLASP error codes: `wire.md` §8 and `router.md` §12.
 pub mod code {
     pub const INVALID_FRAME: u16 = 100;
