@@ -1,6 +1,6 @@
 //! Peers that send rubbish, too much, or nothing, and peers that do not read: the others do not notice.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -106,9 +106,11 @@ fn silent_connections_do_not_delay_a_login_and_are_let_go() {
     assert!(start.elapsed() < Duration::from_secs(5), "the login took {:?}", start.elapsed());
     for mut stream in silent {
         stream.set_read_timeout(Some(PATIENCE)).expect("a deadline can be set");
-        let mut byte = [0];
-        // Ended or reset: either way the router has let go.
-        assert!(!matches!(stream.read(&mut byte), Ok(1..)), "nothing was asked");
+        match stream.read(&mut [0]) {
+            Ok(0) => (),
+            Err(why) if why.kind() == ErrorKind::ConnectionReset => (),
+            other => panic!("the router keeps a silent connection: {other:?}"),
+        }
     }
 }
 
@@ -140,8 +142,10 @@ fn a_flood_is_cut_off_with_at_most_one_error_a_second() {
 fn a_bundle_counts_what_it_holds() {
     let router = Router::start(&["--shards", "1", "--rate-limit", "100"]);
     let mut client = router.join("client");
+    // One that is larger than a second's worth may pass, but uses up that second.
     let messages: Vec<_> = (0..150).map(|n| set(&format!("/a/{n}"), json!(n), 0)).collect();
-    client.send(json!({"type": "BUNDLE", "messages": messages}));
+    client.send(json!({"type": "BUNDLE", "messages": messages, "qos": 0}));
+    client.send(set("/b", json!(1), 0));
     assert_eq!(client.receive_type("ERROR")["code"], 429);
 }
 

@@ -90,7 +90,9 @@ impl Router {
     pub fn terminate(mut self) -> ExitStatus {
         self.assert_alive();
         self.expected = false;
-        let status = Command::new("kill").arg(self.program.child.id().to_string()).status();
+        // The shell's own `kill`: the program of that name is not on every machine.
+        let kill = format!("kill -TERM {}", self.program.child.id());
+        let status = Command::new("sh").args(["-c", &kill]).status();
         assert!(status.is_ok_and(|status| status.success()), "the router takes signals");
         self.program.wait()
     }
