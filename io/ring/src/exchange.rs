@@ -76,6 +76,11 @@ impl Sender {
         self.ring.slots()
     }
 
+    /// Whether `bytes` are free. Looks at the reader's side only when its last known state says no.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.ring.cached_slots() >= bytes || self.ring.slots() >= bytes
+    }
+
     /// Appends a record, or does nothing and says `false` when it does not fit.
     #[must_use]
     pub fn push(&mut self, stamp: u64, record: &[u8]) -> bool {

@@ -202,7 +202,7 @@ impl Ring {
 
     /// Accepts on a listening socket from now on.
     pub fn listen(&mut self, socket: OwnedFd) -> io::Result<Socket> {
-        let listener = self.register(socket, Role::Listener)?;
+        let listener = self.register(socket, Role::Listener { armed: true })?;
         self.push_owned(op::accept(listener.tag(Op::Accept)));
         Ok(listener)
     }
@@ -417,7 +417,8 @@ impl Ring {
     }
 
     fn accepted(&mut self, tag: Tag, answer: Answer) -> Option<Event> {
-        let (listener, _) = self.memory.slots.owner(tag)?;
+        let (listener, role) = self.memory.slots.owner(tag)?;
+        *role = Role::Listener { armed: answer.more };
         let lost = answer.result < 0 && !is_passing_accept(-answer.result);
         if !answer.more && !lost {
             self.listeners_off.push(listener);
@@ -551,6 +552,7 @@ impl Ring {
     /// refused again, at once and for ever.
     fn arm_listed(&mut self) {
         while let Some(listener) = self.listeners_off.pop() {
+            *self.memory.slots.role(listener.slot) = Role::Listener { armed: true };
             self.push_owned(op::accept(listener.tag(Op::Accept)));
         }
         if self.memory.streams.has_free() && self.memory.packets.has_free() {
@@ -697,6 +699,9 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         let quiet = self.quiesce();
+        // A ring is taken apart by the kernel later, at its leisure; sockets are to be closed now, so
+        // that their ports are free when this returns.
+        let _ = self.ring.submitter().unregister_files();
         let _ = self.registered.remove(&self.ring);
         // SAFETY: dropped once, here; nothing uses the ring after it.
         unsafe { ManuallyDrop::drop(&mut self.ring) };

@@ -33,7 +33,9 @@ pub(crate) struct Slot {
 pub(crate) enum Role {
     #[default]
     Free,
-    Listener,
+    Listener {
+        armed: bool,
+    },
     Stream(Stream),
     Packets(Packets),
     Alarm,
@@ -150,12 +152,13 @@ impl Slots {
         &mut self.slots[slot as usize].role
     }
 
-    /// Whether the kernel may still touch memory on behalf of a slot.
+    /// Whether the kernel may still touch memory, or hold a port, on behalf of a slot.
     pub(crate) fn any_in_flight(&self) -> bool {
         self.slots.iter().any(|slot| match &slot.role {
             Role::Stream(stream) => stream.receive == Receive::Armed || stream.sending.is_some(),
             Role::Packets(packets) => packets.receive == Receive::Armed,
-            Role::Free | Role::Listener | Role::Alarm => false,
+            Role::Listener { armed } => *armed,
+            Role::Free | Role::Alarm => false,
         })
     }
 }
@@ -205,7 +208,7 @@ mod tests {
             let vacant = slots.vacant();
             assert_eq!(vacant, expected);
             if let Some(slot) = vacant {
-                slots.open(slot, Role::Listener);
+                slots.open(slot, Role::Listener { armed: false });
             }
         }
     }

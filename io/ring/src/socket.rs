@@ -45,6 +45,14 @@ pub fn listener(addr: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Whether nobody listens on `addr`. Because [`listener`] shares ports, a second program would not be
+/// told, and the two would split the connections between them.
+pub fn check_free(addr: SocketAddr) -> io::Result<()> {
+    let socket = open(addr, SocketType::STREAM)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    Ok(bind(&socket, &addr)?)
+}
+
 /// Makes a TCP connection fit for control data: nothing is held back to fill packets.
 pub fn tune_stream(socket: impl AsFd) -> io::Result<()> {
     let socket = socket.as_fd();
@@ -118,6 +126,9 @@ mod tests {
         assert_ne!(addr.port(), 0);
         let second = listener(addr).unwrap();
         assert_eq!(address(&second).unwrap(), addr);
+        assert_eq!(check_free(addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop((first, second));
+        check_free(addr).unwrap();
     }
 
     #[test]

@@ -425,3 +425,15 @@ fn a_ring_can_be_dropped_with_everything_in_flight() {
     let _ = client.read_to_end(&mut heard);
     assert!(heard.len() < 64 << 20);
 }
+
+#[test]
+fn a_port_is_free_as_soon_as_its_ring_is_dropped() {
+    for _ in 0..20 {
+        let mut server = Server::new(&SMALL);
+        let (client, _) = server.connect();
+        let addr = server.addr;
+        drop(server);
+        socket::check_free(addr).unwrap();
+        drop(client);
+    }
+}
