@@ -39,7 +39,7 @@ pub struct ListenerPlan {
     pub addr: SocketAddr,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ListenerTransport {
     WebSocket,
     Tcp,

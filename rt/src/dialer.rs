@@ -1,0 +1,131 @@
+//! Connects to a router elsewhere, on a thread of its own, as name look-up and connecting wait.
+
+use std::io;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::Builder;
+use std::time::Duration;
+
+use clasp_rt_ring::{Alarm, socket};
+use rustix::rand::{GetRandomFlags, getrandom};
+use tracing::warn;
+
+use crate::plan_types::Remote;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a connection is wanted: decides how soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// There was none, or it worked for a while.
+    Afresh,
+    /// The last one came to nothing.
+    Again,
+}
+
+/// The side of the thread that wants connections.
+pub struct Dialer {
+    wants: Sender<Wanted>,
+    connected: Receiver<TcpStream>,
+}
+
+impl Dialer {
+    /// Starts a thread that connects when asked and rings `alarm` when it has. It ends with the value
+    /// that is returned here.
+    pub fn start(remote: Remote, alarm: Alarm) -> io::Result<Self> {
+        let (wants, wanted) = channel();
+        let (connect, connected) = channel();
+        let name = format!("dial {}", remote.host);
+        Builder::new().name(name).spawn(move || dial(&remote, &wanted, &connect, &alarm))?;
+        Ok(Self { wants, connected })
+    }
+
+    /// Asks for one connection.
+    pub fn want(&self, wanted: Wanted) {
+        // The thread ends only after this value is dropped.
+        let _ = self.wants.send(wanted);
+    }
+
+    /// A connection that was asked for.
+    pub fn take(&self) -> Option<OwnedFd> {
+        match self.connected.try_recv() {
+            Ok(stream) => Some(OwnedFd::from(stream)),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        }
+    }
+}
+
+fn dial(remote: &Remote, wanted: &Receiver<Wanted>, connect: &Sender<TcpStream>, alarm: &Alarm) {
+    let mut attempt = 0;
+    while let Ok(wanted) = wanted.recv() {
+        attempt = if wanted == Wanted::Afresh { 0 } else { attempt + 1 };
+        let mut told = false;
+        let stream = loop {
+            if attempt > 0 {
+                std::thread::sleep(pause(attempt, random()));
+            }
+            match reach(remote) {
+                Ok(stream) => break stream,
+                Err(why) if !told => {
+                    warn!("no router at {}:{}: {why}", remote.host, remote.port);
+                    told = true;
+                }
+                Err(_) => {}
+            }
+            attempt += 1;
+        };
+        if connect.send(stream).is_err() {
+            return;
+        }
+        alarm.ring();
+    }
+}
+
+/// Connects to the first address of the name that answers.
+fn reach(remote: &Remote) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for addr in (remote.host.as_str(), remote.port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&addr, CONNECT_TIMEOUT) {
+            Ok(stream) => {
+                socket::tune_stream(&stream)?;
+                return Ok(stream);
+            }
+            Err(why) => last = why,
+        }
+    }
+    Err(last)
+}
+
+/// How long to wait before attempt `attempt`: doubles, and differs between programs, so that those
+/// that lost one router do not come back in one moment.
+fn pause(attempt: u32, random: u64) -> Duration {
+    let full =
+        FIRST_PAUSE.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
+    full / 2 + (full / 2).mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64)
+}
+
+/// Bits that nobody can guess: for pauses, and for the key of a WebSocket request.
+pub fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // A system that has no random bits so early leaves zeros; pauses work with any number, and a
+    // guessable key only weakens a guard against confused proxies.
+    let _ = getrandom(&mut bytes, GetRandomFlags::NONBLOCK);
+    u64::from_ne_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_to_a_limit_and_keep_at_least_half() {
+        let full = |attempt| pause(attempt, u64::MAX);
+        assert!(full(1) <= FIRST_PAUSE && full(1) > FIRST_PAUSE.mul_f64(0.99));
+        assert!(full(3) > full(2) && full(2) > full(1));
+        assert!(full(1_000) <= LONGEST_PAUSE);
+        assert_eq!(pause(1_000, 0), LONGEST_PAUSE / 2);
+    }
+}

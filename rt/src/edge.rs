@@ -1,0 +1,686 @@
+//! The kernel's edge of one shard: ring, links and exchanges joined into turns.
+//!
+//! A turn takes what arrived, steps it at one instant, and lets what was decided leave with at most one
+//! system call. Whatever may hand records to peers waits until their rings have room.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use clasp_rt_bridges::json;
+use clasp_rt_core::error::code;
+use clasp_rt_core::limits::FRAME_BYTES_MAX;
+use clasp_rt_core::shard::{Admit, CloseReason, Effects, Input, Lane, Outcome, Room, Shard};
+use clasp_rt_core::time::{Span, Time};
+use clasp_rt_core::{LinkId, ShardId};
+use clasp_rt_link::stream::Stream;
+use clasp_rt_link::ws::Ws;
+use clasp_rt_link::{AnyTransport, Event, Transport, close};
+use clasp_rt_ring::{Event as RingEvent, Lease, Ring, Sizes, Sleeper, Socket, Wait};
+use tracing::error;
+
+use crate::clock::{self, Clock};
+use crate::conns::{Blocked, Carrier, Conns, Farewell, Form, Leaving, Phase, close_code};
+use crate::peers::{Inbounds, Outbound};
+use crate::plan_types::ListenerTransport;
+use crate::port::{Port, Said};
+
+/// What the wall clock shows is told this often, and time-outs of links are looked at.
+const TICK: Span = Span::from_secs(1);
+
+/// Records taken from one lane in one turn, so that links are not starved by a busy peer.
+const RECORDS_PER_TURN: usize = 1_024;
+
+/// How long a shard sleeps while a peer's ring is full: nobody wakes it when there is room again.
+const FULL_PEER_NAP: Duration = Duration::from_micros(50);
+
+/// How long links that read their good-bye slowly may delay a stop.
+const STOP_PATIENCE: Span = Span::from_secs(1);
+
+/// Room that stays free in a ring to a bridge, so that its end can always be told.
+const PORT_SPARE_BYTES: usize = 64;
+
+/// Listeners, the alarm, and a few more.
+const FIXED_FILES: u32 = 64;
+
+/// What a shard's ring needs for `links` links.
+pub const fn sizes(links: u32) -> Sizes {
+    Sizes {
+        accepted_max: links,
+        fixed_max: FIXED_FILES,
+        stream_buffers: 1024,
+        packet_buffers: 2,
+        datagrams_max: 1,
+    }
+}
+
+/// Places for sessions of strangers, shared by all shards.
+#[derive(Debug)]
+pub struct Seats {
+    taken: AtomicU32,
+    max: u32,
+}
+
+impl Seats {
+    pub const fn new(max: u32) -> Self {
+        Self { taken: AtomicU32::new(0), max }
+    }
+
+    fn sit(&self) -> bool {
+        let one_more = |taken| (taken < self.max).then_some(taken + 1);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    }
+
+    fn leave(&self) {
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn taken(&self) -> u32 {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+/// What an edge is made of, beside its ring.
+pub struct Parts {
+    pub links: u32,
+    pub outbound: Outbound,
+    pub inbounds: Inbounds,
+    /// Bridges of our own; port `n` is link `n`.
+    pub ports: Vec<Port>,
+    pub sleeper: Arc<Sleeper>,
+    pub seats: Arc<Seats>,
+    pub clock: Clock,
+    /// How long to poll before sleeping; `None`: for ever.
+    pub spin: Option<Duration>,
+    pub stop: Arc<AtomicBool>,
+}
+
+/// What happened at the edge of a shard; only rises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EdgeCounts {
+    pub turns: u64,
+    pub links_opened: u64,
+    pub links_closed: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub peer_records: u64,
+    /// Turns in which something waited for room in a ring to a peer.
+    pub peer_waits: u64,
+}
+
+pub struct Edge {
+    ring: Ring,
+    out: Out,
+    inbounds: Inbounds,
+    ports: Vec<Port>,
+    listeners: Vec<(Socket, ListenerTransport)>,
+    sleeper: Arc<Sleeper>,
+    seats: Arc<Seats>,
+    clock: Clock,
+    spin: Option<Duration>,
+    stop: Arc<AtomicBool>,
+    /// Something happened in this turn, so that the next one does not wait.
+    worked: bool,
+    last_work: Time,
+    next_tick: Time,
+    counts: EdgeCounts,
+    /// For each port, frame bytes that were said and not yet counted.
+    said_to_ports: Vec<u32>,
+    /// A text message as a frame.
+    frame: Vec<u8>,
+}
+
+/// Where the shard's decisions go.
+struct Out {
+    conns: Conns,
+    peers: Outbound,
+}
+
+impl Effects for Out {
+    fn send(&mut self, link: LinkId, frame: &[u8]) {
+        self.conns.queue(link, frame);
+    }
+
+    fn close(&mut self, link: LinkId, reason: CloseReason) {
+        let (code, text) = close_code(reason);
+        self.conns.dismiss(link, code, text);
+    }
+
+    fn to_peer(&mut self, shard: ShardId, lane: Lane, record: &[u8]) {
+        self.peers.push(shard, lane, record);
+    }
+
+    fn resume(&mut self, link: LinkId) {
+        self.conns.resumed.push_back(link);
+    }
+}
+
+impl Edge {
+    pub fn new(ring: Ring, parts: Parts) -> Self {
+        parts.sleeper.attach(ring.number());
+        let said_to_ports = vec![0; parts.ports.len()];
+        Self {
+            ring,
+            out: Out { conns: Conns::new(parts.links), peers: parts.outbound },
+            inbounds: parts.inbounds,
+            ports: parts.ports,
+            listeners: Vec::new(),
+            sleeper: parts.sleeper,
+            seats: parts.seats,
+            clock: parts.clock,
+            spin: parts.spin,
+            stop: parts.stop,
+            worked: true,
+            last_work: Time(0),
+            next_tick: Time(0),
+            counts: EdgeCounts::default(),
+            said_to_ports,
+            frame: Vec::with_capacity(FRAME_BYTES_MAX),
+        }
+    }
+
+    /// Accepts connections of one kind on a socket that listens.
+    pub fn listen(&mut self, socket: OwnedFd, transport: ListenerTransport) -> io::Result<()> {
+        let listener = self.ring.listen(socket)?;
+        self.listeners.push((listener, transport));
+        Ok(())
+    }
+
+    pub fn counts(&self) -> &EdgeCounts {
+        &self.counts
+    }
+
+    pub fn ring_counts(&self) -> &clasp_rt_ring::Counts {
+        self.ring.counts()
+    }
+
+    pub fn spilled(&self) -> u64 {
+        self.out.peers.spilled
+    }
+
+    pub fn open_links(&self) -> u32 {
+        self.out.conns.open_links()
+    }
+
+    /// Takes turns until told to stop, then says good-bye to every link. `at_tick` is called about once
+    /// a second.
+    pub fn run(
+        &mut self,
+        shard: &mut Shard,
+        mut at_tick: impl FnMut(&Self, &Shard),
+    ) -> io::Result<()> {
+        while !self.stop.load(Ordering::Relaxed) {
+            if self.turn(shard)? {
+                at_tick(self, shard);
+            }
+        }
+        self.say_goodbye(shard)?;
+        at_tick(self, shard);
+        Ok(())
+    }
+
+    /// One turn. Says whether a second has passed.
+    fn turn(&mut self, shard: &mut Shard) -> io::Result<bool> {
+        self.wait(shard)?;
+        self.begin();
+        self.take_events(shard);
+        self.take_records(shard);
+        self.take_from_ports(shard);
+        self.offer_again(shard);
+        let ticked = self.tick(shard);
+        self.elapse(shard);
+        self.let_go(shard);
+        self.flush();
+        Ok(ticked)
+    }
+
+    /// Submits what the last turn decided, and sleeps if there is nothing to do.
+    fn wait(&mut self, shard: &Shard) -> io::Result<()> {
+        let wait = if self.worked { Wait::No } else { self.idle(shard) };
+        let done = self.ring.enter(wait);
+        self.sleeper.rouse();
+        done
+    }
+
+    fn idle(&mut self, shard: &Shard) -> Wait {
+        let now = self.clock.now();
+        let polls = self.spin.is_none_or(|spin| clock::duration(now.since(self.last_work)) < spin);
+        if polls {
+            std::hint::spin_loop();
+            return Wait::No;
+        }
+        self.sleeper.doze();
+        let spoken_to = !self.inbounds.is_empty() || !self.ports.iter().all(Port::is_silent);
+        if spoken_to || !self.out.conns.resumed.is_empty() {
+            return Wait::No;
+        }
+        let deadline = shard.deadline();
+        let due = deadline.map_or(self.next_tick, |due| due.min(self.next_tick));
+        let limit = clock::duration(due.since(now));
+        let overdue = deadline.is_some_and(|due| due <= self.out.conns.now);
+        if overdue {
+            Wait::For(Some(FULL_PEER_NAP))
+        } else if self.waits_for_room() {
+            Wait::For(Some(limit.min(FULL_PEER_NAP)))
+        } else {
+            Wait::For(Some(limit))
+        }
+    }
+
+    /// Whether something can go on as soon as a ring to another thread has room.
+    fn waits_for_room(&mut self) -> bool {
+        let ports = 0..self.ports.len() as u32;
+        let conns = &mut self.out.conns;
+        !conns.stalled.is_empty()
+            || !conns.leaving.is_empty()
+            || ports.into_iter().any(|port| !conns.get(LinkId(port)).pending.is_empty())
+    }
+
+    fn begin(&mut self) {
+        let now = self.clock.now();
+        if self.worked {
+            self.last_work = now;
+        }
+        self.worked = false;
+        self.counts.turns += 1;
+        self.out.conns.now = now;
+    }
+
+    fn take_events(&mut self, shard: &mut Shard) {
+        while let Some(event) = self.ring.next_event() {
+            self.worked = true;
+            match event {
+                RingEvent::Accepted { listener, stream } => self.accepted(shard, listener, stream),
+                RingEvent::Received { stream, lease } => self.received(shard, stream, lease),
+                RingEvent::Ended { stream, how } => {
+                    let link = self.link(stream);
+                    let cut = how.is_err();
+                    self.out.conns.leave(link, if cut { Leaving::cut } else { Leaving::end });
+                }
+                RingEvent::Sent { stream, buffer, how } => {
+                    self.sent(shard, self.link(stream), buffer, how);
+                }
+                RingEvent::Closed { stream } => self.closed(self.link(stream)),
+                RingEvent::Packet { lease, .. } => self.ring.give_back(lease),
+                RingEvent::Woken => {}
+                RingEvent::ListenerLost { why, .. } => error!("a listener is lost: {why}"),
+            }
+        }
+    }
+
+    fn accepted(&mut self, shard: &mut Shard, listener: Socket, stream: Socket) {
+        let link = self.link(stream);
+        let transport = self.listeners.iter().find(|(socket, _)| *socket == listener);
+        let transport = match transport.map(|(_, transport)| *transport) {
+            Some(ListenerTransport::Tcp) => AnyTransport::Stream(Stream::new()),
+            Some(ListenerTransport::WebSocket) | None => AnyTransport::Ws(Ws::server()),
+        };
+        let seated = self.seats.sit();
+        self.out.conns.open(link, Carrier::Socket(stream), transport, seated);
+        self.counts.links_opened += 1;
+        let admit = if seated { Admit::Stranger } else { Admit::Full };
+        let now = self.out.conns.now;
+        take(shard.step(now, Input::Opened { link, admit }, &mut self.out));
+    }
+
+    fn received(&mut self, shard: &mut Shard, stream: Socket, mut lease: Lease) {
+        self.counts.bytes_in += lease.len() as u64;
+        let link = self.link(stream);
+        self.out.conns.hear(link);
+        let conn = self.out.conns.get(link);
+        if conn.phase != Phase::Open {
+            self.ring.give_back(lease);
+        } else if conn.carry.is_empty() && conn.blocked == Blocked::No {
+            // The common case: whole messages, used where the kernel put them.
+            let bytes = self.ring.bytes_mut(&mut lease);
+            let mut feed = Feed { out: &mut self.out, frame: &mut self.frame };
+            let used = feed.all(shard, link, bytes);
+            self.out.conns.keep(link, &bytes[used..]);
+            self.ring.give_back(lease);
+        } else {
+            self.out.conns.keep(link, self.ring.bytes(&lease));
+            self.ring.give_back(lease);
+            self.feed_carry(shard, link);
+        }
+        self.pause_or_resume(link);
+    }
+
+    /// Offers what is kept of a link, from its beginning.
+    fn feed_carry(&mut self, shard: &mut Shard, link: LinkId) {
+        let conn = self.out.conns.get(link);
+        if conn.phase != Phase::Open || conn.blocked != Blocked::No {
+            return;
+        }
+        let mut carry = self.out.conns.take_carry(link);
+        let mut feed = Feed { out: &mut self.out, frame: &mut self.frame };
+        let used = feed.all(shard, link, &mut carry);
+        self.out.conns.return_carry(link, carry, used);
+    }
+
+    /// Lets a peer feel that it must wait, by not receiving from it.
+    fn pause_or_resume(&mut self, link: LinkId) {
+        let conn = self.out.conns.get(link);
+        let Carrier::Socket(socket) = conn.carrier else { return };
+        if conn.wants_pause() && !conn.paused {
+            conn.paused = true;
+            self.ring.pause(socket);
+        } else if conn.paused && conn.blocked == Blocked::No {
+            conn.paused = false;
+            self.ring.resume(socket);
+        }
+    }
+
+    fn sent(&mut self, shard: &mut Shard, link: LinkId, buffer: Vec<u8>, how: io::Result<()>) {
+        self.counts.bytes_out += buffer.len() as u64;
+        let frame_bytes = self.out.conns.sent(link, buffer);
+        if how.is_err() {
+            return self.out.conns.leave(link, Leaving::cut);
+        }
+        self.count_sent(shard, link, frame_bytes);
+    }
+
+    /// Tells the shard what left, so that its outbox lets more go.
+    fn count_sent(&mut self, shard: &mut Shard, link: LinkId, bytes: u32) {
+        match self.out.conns.get(link).phase {
+            Phase::Open if bytes > 0 => {
+                let now = self.out.conns.now;
+                take(shard.step(now, Input::Sent { link, bytes }, &mut self.out));
+            }
+            Phase::Leaving(_) => self.out.conns.leave(link, |_| {}),
+            _ => {}
+        }
+    }
+
+    fn closed(&mut self, link: LinkId) {
+        if std::mem::take(&mut self.out.conns.get(link).seated) {
+            self.seats.leave();
+        }
+        self.out.conns.free(link);
+        self.counts.links_closed += 1;
+    }
+
+    /// Steps what other shards handed over: decisions first, they need no room.
+    fn take_records(&mut self, shard: &mut Shard) {
+        let Inbounds { forward, publish } = &mut self.inbounds;
+        let now = self.out.conns.now;
+        for (lane, inbound) in [(Lane::Publish, publish), (Lane::Forward, forward)] {
+            inbound.look();
+            for _ in 0..RECORDS_PER_TURN {
+                let Some((from, stamp, record)) = inbound.peek() else { break };
+                let input = Input::Peer { from: ShardId(from as u16), lane, record };
+                if !self.out.peers.has(input.room()) {
+                    self.counts.peer_waits += 1;
+                    break;
+                }
+                self.out.peers.stamps.heard(stamp);
+                if shard.step(now, input, &mut self.out) == Outcome::Held {
+                    break;
+                }
+                inbound.pop(from);
+                self.worked = true;
+                self.counts.peer_records += 1;
+            }
+        }
+    }
+
+    fn take_from_ports(&mut self, shard: &mut Shard) {
+        for port in 0..self.ports.len() {
+            let link = LinkId(port as u32);
+            let said = std::mem::take(&mut self.said_to_ports[port]);
+            self.count_sent(shard, link, said);
+            while self.out.conns.get(link).blocked == Blocked::No {
+                let Some(said) = self.ports[port].hear() else { break };
+                let phase = self.out.conns.get(link).phase;
+                match said {
+                    // An older link of this bridge has not come to its end yet.
+                    Said::Open if phase != Phase::Free => break,
+                    Said::Open => self.port_opened(shard, link),
+                    Said::Bytes(bytes) => {
+                        self.out.conns.keep(link, bytes);
+                        self.feed_carry(shard, link);
+                    }
+                    Said::Close => self.out.conns.leave(link, Leaving::cut),
+                }
+                self.ports[port].heard();
+                self.worked = true;
+            }
+        }
+    }
+
+    fn port_opened(&mut self, shard: &mut Shard, link: LinkId) {
+        let now = self.out.conns.now;
+        self.out.conns.open(link, Carrier::Port, AnyTransport::Stream(Stream::new()), false);
+        self.counts.links_opened += 1;
+        take(shard.step(now, Input::Opened { link, admit: Admit::Trusted }, &mut self.out));
+    }
+
+    /// Offers frames again that were held, or that waited for room.
+    fn offer_again(&mut self, shard: &mut Shard) {
+        for _ in 0..self.out.conns.resumed.len() {
+            let Some(link) = self.out.conns.resumed.pop_front() else { break };
+            self.unblock(shard, link);
+        }
+        for _ in 0..self.out.conns.stalled.len() {
+            let Some(link) = self.out.conns.stalled.pop_front() else { break };
+            self.unblock(shard, link);
+        }
+        self.counts.peer_waits += u64::from(!self.out.conns.stalled.is_empty());
+    }
+
+    fn unblock(&mut self, shard: &mut Shard, link: LinkId) {
+        let conn = self.out.conns.get(link);
+        if conn.phase == Phase::Open && conn.blocked != Blocked::No {
+            conn.blocked = Blocked::No;
+            self.feed_carry(shard, link);
+            self.pause_or_resume(link);
+            self.worked |= self.out.conns.get(link).blocked == Blocked::No;
+        }
+    }
+
+    fn elapse(&mut self, shard: &mut Shard) {
+        let (now, due) = (self.out.conns.now, shard.deadline());
+        let input = Input::Deadline { forward_room: self.out.peers.has(Room::Both) };
+        if due.is_some_and(|due| due <= now) && self.out.peers.has(input.room()) {
+            take(shard.step(now, input, &mut self.out));
+            // What is still due waits for room.
+            self.worked |= shard.deadline() != due;
+        }
+    }
+
+    fn tick(&mut self, shard: &mut Shard) -> bool {
+        let now = self.out.conns.now;
+        if now < self.next_tick {
+            return false;
+        }
+        self.next_tick = now + TICK;
+        self.out.conns.tick();
+        take(shard.step(now, Input::Clock { unix_us: clock::unix_us() }, &mut self.out));
+        true
+    }
+
+    /// Helps links that are leaving to the next step of their end.
+    fn let_go(&mut self, shard: &mut Shard) {
+        for _ in 0..self.out.conns.leaving.len() {
+            let Some(link) = self.out.conns.leaving.pop_front() else { break };
+            if !self.say_farewell(shard, link) {
+                self.out.conns.leaving.push_back(link);
+            }
+        }
+    }
+
+    /// `false` when the shard could not be told, for want of room in a ring to a peer.
+    fn say_farewell(&mut self, shard: &mut Shard, link: LinkId) -> bool {
+        loop {
+            let next = self.out.conns.farewell(link);
+            let carrier = self.out.conns.get(link).carrier;
+            match (next, carrier) {
+                (Farewell::Wait, _) => return true,
+                (Farewell::TellShard, _) => {
+                    let input = Input::Closed { link };
+                    if !self.out.peers.has(input.room()) {
+                        return false;
+                    }
+                    take(shard.step(self.out.conns.now, input, &mut self.out));
+                    self.out.conns.told(link);
+                }
+                (Farewell::Finish, Carrier::Socket(socket)) => self.ring.finish(socket),
+                (Farewell::Release, Carrier::Socket(socket)) => self.ring.close(socket),
+                (Farewell::Finish | Farewell::Release, Carrier::Port) => {
+                    let said = self.ports[link.0 as usize].say(Said::Close);
+                    assert!(said, "flushing left room for it");
+                    self.closed(link);
+                    return true;
+                }
+            }
+            self.worked = true;
+        }
+    }
+
+    /// Hands everything over that is ready: one send for each link, one wake-up for each peer.
+    fn flush(&mut self) {
+        // A port that had no room is tried again each turn.
+        (0..self.ports.len() as u32).for_each(|port| self.out.conns.mark(LinkId(port)));
+        while let Some(link) = self.out.conns.next_dirty() {
+            match self.out.conns.get(link).carrier {
+                Carrier::Socket(socket) => {
+                    if let Some(buffer) = self.out.conns.take_pending(link) {
+                        self.ring.send(socket, buffer);
+                    }
+                }
+                Carrier::Port => self.flush_port(link),
+            }
+        }
+        for port in &mut self.ports {
+            if std::mem::take(&mut port.touched) {
+                self.ring.wake(&port.far);
+            }
+        }
+        self.out.peers.wake(&mut self.ring);
+    }
+
+    /// Hands a bridge of our own what waits for it. What the ring took counts as sent, next turn.
+    fn flush_port(&mut self, link: LinkId) {
+        let port = &mut self.ports[link.0 as usize];
+        let pending = &self.out.conns.get(link).pending;
+        if port.room() < pending.len() + PORT_SPARE_BYTES || !port.say(Said::Bytes(pending)) {
+            return;
+        }
+        if let Some(buffer) = self.out.conns.take_pending(link) {
+            self.counts.bytes_out += buffer.len() as u64;
+            self.said_to_ports[link.0 as usize] += self.out.conns.sent(link, buffer);
+            self.worked = true;
+        }
+    }
+
+    /// Ends every link in good order, as long as that takes little time.
+    fn say_goodbye(&mut self, shard: &mut Shard) -> io::Result<()> {
+        let patience = self.clock.now() + STOP_PATIENCE;
+        for link in self.out.conns.ids() {
+            self.out.conns.dismiss(link, close::GOING_AWAY, "the router stops");
+        }
+        self.worked = true;
+        while self.out.conns.open_links() > 0 && self.clock.now() < patience {
+            self.turn(shard)?;
+        }
+        self.sleeper.detach();
+        Ok(())
+    }
+
+    fn link(&self, stream: Socket) -> LinkId {
+        let index = stream.index() - FIXED_FILES as usize;
+        LinkId((self.ports.len() + index) as u32)
+    }
+}
+
+/// Takes the messages of one link, one by one, to the shard.
+struct Feed<'a> {
+    out: &'a mut Out,
+    /// A text message as a frame.
+    frame: &'a mut Vec<u8>,
+}
+
+impl Feed<'_> {
+    /// Steps what `bytes` hold, and says how many of them are used up.
+    fn all(&mut self, shard: &mut Shard, link: LinkId, bytes: &mut [u8]) -> usize {
+        let mut used = 0;
+        loop {
+            let conn = self.out.conns.get(link);
+            if conn.phase != Phase::Open {
+                // What was just stepped closed it.
+                used = bytes.len();
+                break;
+            }
+            let blocked = match conn.transport.peek(&mut bytes[used..], &mut conn.pending) {
+                Event::More => break,
+                Event::Opened => Blocked::No,
+                Event::Binary(frame) => {
+                    conn.speak(Form::Frames);
+                    self.offer(shard, link, frame)
+                }
+                Event::Text(text) => {
+                    conn.speak(Form::Text);
+                    self.offer_text(shard, link, text)
+                }
+                Event::Alive => {
+                    take(shard.step(self.out.conns.now, Input::Alive { link }, self.out));
+                    Blocked::No
+                }
+                Event::Ended(_) => {
+                    self.out.conns.leave(link, |_| {});
+                    continue;
+                }
+            };
+            let conn = self.out.conns.get(link);
+            conn.blocked = blocked;
+            match blocked {
+                Blocked::No => used += conn.transport.advance(),
+                Blocked::Held => break,
+                Blocked::NoRoom => {
+                    self.out.conns.stalled.push_back(link);
+                    break;
+                }
+            }
+        }
+        // The transport may have answered by itself.
+        self.out.conns.mark(link);
+        used
+    }
+
+    fn offer(&mut self, shard: &mut Shard, link: LinkId, frame: &[u8]) -> Blocked {
+        let input = Input::Frame { link, frame };
+        if !self.out.peers.has(input.room()) {
+            return Blocked::NoRoom;
+        }
+        match shard.step(self.out.conns.now, input, self.out) {
+            Outcome::Taken => Blocked::No,
+            Outcome::Held => Blocked::Held,
+        }
+    }
+
+    fn offer_text(&mut self, shard: &mut Shard, link: LinkId, text: &str) -> Blocked {
+        let mut frame = std::mem::take(self.frame);
+        frame.clear();
+        let blocked = match json::to_frame(text, &mut frame) {
+            Ok(()) => self.offer(shard, link, &frame),
+            Err(why) => {
+                let reply = serde_json::json!({
+                    "type": "ERROR",
+                    "code": code::INVALID_MESSAGE,
+                    "message": why.to_string(),
+                });
+                let conn = self.out.conns.get(link);
+                conn.transport.wrap_text(&reply.to_string(), &mut conn.pending);
+                Blocked::No
+            }
+        };
+        *self.frame = frame;
+        blocked
+    }
+}
+
+/// Only frames and records of peers can be held.
+fn take(outcome: Outcome) {
+    debug_assert_eq!(outcome, Outcome::Taken);
+}

@@ -1,0 +1,270 @@
+//! Starts every thread of a plan, and stops them in the order in which nothing is lost.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::{Builder, JoinHandle};
+
+use clasp_rt_perf::counters::{self, Reader};
+use clasp_rt_ring::{Alarm, Sleeper, socket, thread};
+
+use crate::bridge_thread::{self, BridgeSeed, Hosted, To};
+use crate::clock::Clock;
+use crate::edge::{Parts, Seats};
+use crate::peers;
+use crate::plan_types::{
+    BridgePlan, BridgeThreadPlan, ListenerPlan, ListenerTransport, ShardPlan, Threads, Uplink,
+};
+use crate::port::Port;
+use crate::shard_thread::{self, ShardSeed};
+use crate::waiting::{Awake, Idle};
+
+/// Our host did not give what the plan needs. Says which thread or socket, and why.
+#[derive(Debug)]
+pub struct Fault {
+    what: String,
+    why: io::Error,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.why)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+fn fault(what: impl Into<String>) -> impl FnOnce(io::Error) -> Fault {
+    let what = what.into();
+    move |why| Fault { what, why }
+}
+
+/// Threads at work. Dropping it stops them, too.
+pub struct Running {
+    /// Where connections are accepted, with the ports that were chosen for port 0; each once.
+    pub listening: Vec<(ListenerTransport, SocketAddr)>,
+    /// In the order of their ids.
+    pub shards: Vec<Worker>,
+    pub bridges: Vec<Worker>,
+    /// What could not be had but can be done without, for the log.
+    pub warnings: Vec<String>,
+    seats: Arc<Seats>,
+    _awake: Option<Awake>,
+}
+
+/// One thread of ours.
+pub struct Worker {
+    pub name: String,
+    /// What it counted, about a second ago at most; by name ([`shard_thread::names`],
+    /// [`bridge_thread::names`]).
+    pub counters: Reader,
+    stop: Arc<AtomicBool>,
+    alarm: Alarm,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+/// Opens every socket and starts every thread, or says what is in the way; then nothing runs.
+pub fn start(threads: Threads) -> Result<Running, Fault> {
+    let mut warnings = Vec::new();
+    thread::files_max();
+    let awake = stay_awake(threads.idle, &mut warnings);
+    let (sockets, listening) = listen(&threads.shards)?;
+    let sleepers: Vec<_> = threads.shards.iter().map(|_| Arc::new(Sleeper::new())).collect();
+    let seats = Arc::new(Seats::new(threads.sessions_max));
+    let clock = Clock::start();
+    let mut ports: Vec<Vec<Port>> = threads.shards.iter().map(|_| Vec::new()).collect();
+    let bridges = threads.bridges.into_iter();
+    let bridges = bridges
+        .map(|plan| bridge_seed(plan, &sleepers, &mut ports, threads.exchange_bytes, clock))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut running = Running {
+        listening,
+        shards: Vec::new(),
+        bridges: Vec::new(),
+        warnings,
+        seats,
+        _awake: awake,
+    };
+
+    let exchanges = peers::join(&sleepers, threads.exchange_bytes);
+    let shards = threads.shards.into_iter().zip(sockets).zip(exchanges).zip(ports).zip(sleepers);
+    for ((((plan, listeners), (outbound, inbounds)), ports), sleeper) in shards {
+        let name = format!("shard {}", plan.settings.id.0);
+        let (counters, reader) = counters::page(shard_thread::names());
+        let stop = Arc::new(AtomicBool::new(false));
+        let parts = Parts {
+            links: plan.settings.limits.links_max,
+            outbound,
+            inbounds,
+            ports,
+            sleeper,
+            seats: Arc::clone(&running.seats),
+            clock,
+            spin: threads.idle.spin(),
+            stop: Arc::clone(&stop),
+        };
+        let seed =
+            ShardSeed { core: plan.core, settings: plan.settings, listeners, parts, counters };
+        let run = move |ready: Ready| shard_thread::run(seed, ready);
+        running.shards.push(Worker::start(name, reader, stop, run)?);
+    }
+    for (number, seed) in bridges.into_iter().enumerate() {
+        let (counters, reader) = counters::page(bridge_thread::names());
+        let stop = Arc::clone(&seed.stop);
+        let run = move |ready: Ready| bridge_thread::run(seed, counters, ready);
+        running.bridges.push(Worker::start(format!("bridges {number}"), reader, stop, run)?);
+    }
+    if threads.lock_memory
+        && let Err(why) = thread::lock_memory()
+    {
+        running.warnings.push(format!("memory is not locked: {why}"));
+    }
+    Ok(running)
+}
+
+impl Running {
+    /// Links that are open and count as sessions.
+    pub fn sessions(&self) -> u32 {
+        self.seats.taken()
+    }
+
+    /// Whether every thread still runs; one that ended by itself has met a fault.
+    pub fn is_whole(&self) -> bool {
+        let mut workers = self.shards.iter().chain(&self.bridges);
+        workers.all(|worker| worker.thread.as_ref().is_some_and(|thread| !thread.is_finished()))
+    }
+
+    /// Stops bridges, so that outputs reach their defined last state, then shards, so that clients
+    /// hear a good-bye. Gives the faults of threads that did not end well.
+    pub fn stop(mut self) -> Vec<Fault> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        for workers in [&mut self.bridges, &mut self.shards] {
+            workers.iter().for_each(Worker::ask_to_stop);
+            faults.extend(workers.iter_mut().filter_map(Worker::join));
+        }
+        faults
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// How a thread says that it has started, or why it cannot.
+type Ready = Box<dyn FnOnce(io::Result<Alarm>) + Send>;
+
+impl Worker {
+    fn start(
+        name: String,
+        counters: Reader,
+        stop: Arc<AtomicBool>,
+        run: impl FnOnce(Ready) -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, Fault> {
+        let (tell, told) = mpsc::channel();
+        let ready: Ready = Box::new(move |alarm| {
+            // `start` waits for it, unless it failed already.
+            let _ = tell.send(alarm);
+        });
+        let thread =
+            Builder::new().name(name.clone()).spawn(move || run(ready)).map_err(fault(&*name))?;
+        let ended = || Err(io::Error::other("ended before it began"));
+        let alarm = told.recv().unwrap_or_else(|_| ended()).map_err(fault(&*name))?;
+        Ok(Self { name, counters, stop, alarm, thread: Some(thread) })
+    }
+
+    fn ask_to_stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.alarm.ring();
+    }
+
+    fn join(&mut self) -> Option<Fault> {
+        let ended = self.thread.take()?.join();
+        let ended = ended.unwrap_or_else(|_| Err(io::Error::other("panicked")));
+        ended.err().map(fault(&*self.name))
+    }
+}
+
+/// Holds the halting of cores off, where the plan says so.
+fn stay_awake(idle: Idle, warnings: &mut Vec<String>) -> Option<Awake> {
+    if idle != Idle::NoHalt {
+        return None;
+    }
+    let awake = Awake::new();
+    awake.map_err(|why| warnings.push(format!("cores are not kept awake: {why}"))).ok()
+}
+
+/// Connects the bridges of one thread to their shards.
+fn bridge_seed(
+    plan: BridgeThreadPlan,
+    sleepers: &[Arc<Sleeper>],
+    ports: &mut [Vec<Port>],
+    exchange_bytes: usize,
+    clock: Clock,
+) -> Result<BridgeSeed, Fault> {
+    let sleeper = Arc::new(Sleeper::new());
+    let mut hosted = Vec::with_capacity(plan.bridges.len());
+    for BridgePlan { bridge, uplink } in plan.bridges {
+        let to = match uplink {
+            Uplink::Remote(remote) => To::Remote(remote),
+            Uplink::Shard(shard) => {
+                let (Some(far), Some(ports)) = (sleepers.get(shard), ports.get_mut(shard)) else {
+                    let why = format!("there are {} shards", sleepers.len());
+                    let what = format!("{} joins shard {shard}", bridge.name());
+                    return Err(fault(what)(io::Error::new(io::ErrorKind::InvalidInput, why)));
+                };
+                let (near_end, far_end) = Port::pair(exchange_bytes, &sleeper, far);
+                ports.push(far_end);
+                To::Port(near_end)
+            }
+        };
+        hosted.push(Hosted { bridge, to });
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    Ok(BridgeSeed { core: plan.core, hosted, sleeper, clock, stop })
+}
+
+/// Sockets of one shard.
+type Listeners = Vec<(OwnedFd, ListenerTransport)>;
+
+/// Opens what every shard listens on. Shards that plan the same address get sockets of the same port.
+fn listen(
+    shards: &[ShardPlan],
+) -> Result<(Vec<Listeners>, Vec<(ListenerTransport, SocketAddr)>), Fault> {
+    let mut chosen: HashMap<(ListenerTransport, SocketAddr), SocketAddr> = HashMap::new();
+    let mut listening = Vec::new();
+    let mut sockets = Vec::with_capacity(shards.len());
+    for shard in shards {
+        let mut listeners = Vec::with_capacity(shard.listeners.len());
+        for &ListenerPlan { transport, addr } in &shard.listeners {
+            let known = chosen.get(&(transport, addr)).copied();
+            let free = if known.is_none() { socket::check_free(addr) } else { Ok(()) };
+            let socket = free.and_then(|()| socket::listener(known.unwrap_or(addr)));
+            let bound = socket.and_then(|socket| {
+                let bound = socket::address(&socket)?;
+                listeners.push((socket, transport));
+                Ok(bound)
+            });
+            let bound = bound.map_err(fault(format!("cannot listen on {addr}")))?;
+            if known.is_none() {
+                chosen.insert((transport, addr), bound);
+                listening.push((transport, bound));
+            }
+        }
+        sockets.push(listeners);
+    }
+    Ok((sockets, listening))
+}
+
+#[cfg(test)]
+mod tests;
