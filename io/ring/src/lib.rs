@@ -7,6 +7,7 @@
 // `--cfg loom` is set by the nightly model check, not by Cargo.
 #![allow(unexpected_cfgs)]
 
+pub mod alloc;
 pub mod exchange;
 pub mod socket;
 pub mod thread;
