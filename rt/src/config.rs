@@ -4,7 +4,7 @@
 //! keys, and the doc comments are the help. What follows from them is decided in `plan.rs`.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -89,6 +89,9 @@ pub struct Server {
     /// Emit the value of a playing timeline every so many milliseconds [default: 16]
     #[arg(long = "timeline-interval", value_name = "MS")]
     pub timeline_interval_ms: Option<u32>,
+    /// Address and port that answer `GET /metrics` for Prometheus, and /metrics.json [default: none]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics: Option<SocketAddr>,
     /// Forget a param so many seconds after its last write; 0 keeps it [default: 0]
     #[arg(long = "param-ttl", value_name = "SECONDS")]
     pub param_ttl_s: Option<u32>,
@@ -293,6 +296,7 @@ impl Server {
             stall_timeout_s: typed.stall_timeout_s.or(file.stall_timeout_s),
             gesture_interval_ms: typed.gesture_interval_ms.or(file.gesture_interval_ms),
             timeline_interval_ms: typed.timeline_interval_ms.or(file.timeline_interval_ms),
+            metrics: typed.metrics.or(file.metrics),
             param_ttl_s: typed.param_ttl_s.or(file.param_ttl_s),
         }
     }

@@ -5,6 +5,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -19,7 +20,9 @@ use signal_hook::low_level::signal_name;
 use tracing::{error, info, warn};
 
 use crate::config::LogLevel;
+use crate::host::kib_of;
 use crate::memory::Size;
+use crate::metrics;
 use crate::plan::Plan;
 use crate::plan_print::{uplink, url};
 use crate::plan_types::ListenerPlan;
@@ -40,6 +43,12 @@ pub fn serve(plan: Plan) -> Result<(), String> {
         warn!("{warning}");
     }
     say(&banner);
+    if let Some(addr) = plan.metrics {
+        let bound = metrics::serve(addr, &running);
+        let bound = bound.map_err(|why| format!("metrics: cannot listen on {addr}: {why}"))?;
+        say(&format!("metrics http://{bound}/metrics\n"));
+    }
+    say(&format!("memory  {}; `clasp-rt plan` says for what\n", Size(resident_bytes())));
     for &(transport, addr) in &running.listening {
         say(&format!("listening {}\n", url(&ListenerPlan { transport, addr })));
     }
@@ -52,10 +61,13 @@ pub fn serve(plan: Plan) -> Result<(), String> {
         }
     };
     tell_manager("STOPPING=1");
-    match ended_by.map(|signal| (signal, signal_name(signal))) {
-        Some((_, Some(name))) => info!("stopping, as {name} asks"),
-        Some((signal, None)) => info!("stopping, as signal {signal} asks"),
-        None => error!("stopping, because a thread ended"),
+    let sessions = running.sessions();
+    match ended_by {
+        Some(signal) => {
+            let name = signal_name(signal).unwrap_or("a signal");
+            info!("stopping, as {name} asks; {sessions} sessions end");
+        }
+        None => error!("stopping, because a thread ended; {sessions} sessions end"),
     }
     let faults: Vec<_> = running.stop().iter().map(ToString::to_string).collect();
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
@@ -72,12 +84,16 @@ fn banner(plan: &Plan) -> String {
         let _ = writeln!(text, "bridge  {}, {}", bridge.bridge.name(), uplink(&bridge.uplink));
     }
     let _ = writeln!(text, "idle    {}: {}", threads.idle, plan.idle_why);
-    let _ = writeln!(text, "memory  {}, all of it taken now", Size(plan.memory_bytes()));
     let open = threads.shards.first().is_some_and(|shard| shard.settings.grants.is_none());
     if open {
         text.push_str("auth    open: whoever reaches these ports may do anything\n");
     }
     text
+}
+
+/// What this process has of the machine's memory at present.
+fn resident_bytes() -> u64 {
+    kib_of(&fs::read_to_string("/proc/self/status").unwrap_or_default(), "VmRSS:") * 1024
 }
 
 /// Nobody has to read what we say.

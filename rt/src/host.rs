@@ -68,9 +68,16 @@ fn has_quota(cpu_max: &str) -> bool {
 }
 
 fn available_bytes(meminfo: &str) -> u64 {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.map_or(u64::MAX, |kib| kib.saturating_mul(1024))
+    match kib_of(meminfo, "MemAvailable:") {
+        0 => u64::MAX,
+        kib => kib.saturating_mul(1024),
+    }
+}
+
+/// The number in a line such as `VmRSS:   5760 kB`; 0 without such a line.
+pub fn kib_of(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
 fn random_seed() -> [u64; 2] {

@@ -12,6 +12,7 @@ mod document;
 mod edge;
 mod host;
 mod memory;
+mod metrics;
 mod peers;
 mod plan;
 mod plan_print;
@@ -26,12 +27,14 @@ mod waiting;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clasp_rt_ring::alloc::SteadyAlloc;
+use mimalloc::MiMalloc;
+use clasp_rt_ring::alloc::SteadyAlloc;
+use mimalloc::MiMalloc;
 
-// Start-up and bridges allocate, often from several threads at once; the way of a message does not.
-// The system's allocator gives freed start-up memory back only in part, so that the resident size
-// would say little about what `plan` promised.
+// For start-up, bridges and the calm thread; the way of a message through a shard does not allocate.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: SteadyAlloc<MiMalloc> = SteadyAlloc(MiMalloc);
 
 fn main() -> ExitCode {
     commands::Cli::parse().run()

@@ -56,19 +56,28 @@ fn state_bytes(settings: &Settings) -> u64 {
     Shard::new(settings.clone()).memory_bytes()
 }
 
-/// What the limits ask for by themselves: a plan beyond the machine is refused before a shard is made
-/// only to be asked.
-pub fn at_least(limits: &Limits) -> u64 {
-    let pools = limits.param_bytes_max
-        + limits.signal_bytes_max
-        + limits.outbox_pool_bytes
-        + limits.held_bytes_max
-        + limits.history_bytes;
+/// What the limits ask for by themselves: a plan beyond the machine is refused before any of it is
+/// taken.
+pub fn at_least(threads: &Threads) -> u64 {
+    let shards = threads.shards.iter().map(|shard| limits_at_least(&shard.settings.limits));
+    shards.fold(0, u64::saturating_add)
+}
+
+fn limits_at_least(limits: &Limits) -> u64 {
     let entries = u64::from(limits.params_max)
         + u64::from(limits.subscriptions_max)
         + u64::from(limits.outbox_entries_max)
         + u64::from(limits.paced_max);
-    pools + ENTRY_BYTES_MIN * entries
+    let pools = [
+        limits.param_bytes_max,
+        limits.signal_bytes_max,
+        limits.outbox_pool_bytes,
+        limits.held_bytes_max,
+        limits.history_bytes,
+        u64::from(limits.links_max) * LINK_BYTES,
+        entries * ENTRY_BYTES_MIN,
+    ];
+    pools.into_iter().fold(0, u64::saturating_add)
 }
 
 /// No entry of any table is smaller.

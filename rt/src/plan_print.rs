@@ -7,7 +7,7 @@ use clasp_rt_core::shard::Settings;
 use clasp_rt_core::time::Span;
 use serde_json::{Value, json};
 
-use crate::memory::Size;
+use crate::memory::{Size, Term};
 use crate::plan::Plan;
 use crate::plan_types::{ListenerPlan, ListenerTransport, Uplink};
 
@@ -29,6 +29,9 @@ impl fmt::Display for Table<'_> {
             for listener in &shard.listeners {
                 writeln!(f, "listens    {}", url(listener))?;
             }
+            if let Some(addr) = plan.metrics {
+                writeln!(f, "metrics    http://{addr}/metrics")?;
+            }
             write_settings(f, &shard.settings, threads.sessions_max)?;
         }
         for thread in &threads.bridges {
@@ -44,13 +47,14 @@ impl fmt::Display for Table<'_> {
                 writeln!(f, "  {name:<34} {:>12}", shown(value, unit))?;
             }
         }
+        let memory = plan.memory();
         writeln!(f, "\nmemory taken at start")?;
-        for term in &plan.memory {
+        for term in &memory {
             let (what, count) = (term.what, term.count);
             let (each, all) = (Size(term.bytes_each), Size(term.bytes()));
             writeln!(f, "  {what:<34} {count:>6} x {each:>10} = {all:>10}")?;
         }
-        writeln!(f, "  {:<53} = {:>10}", "all", Size(plan.memory_bytes()))
+        writeln!(f, "  {:<53} = {:>10}", "all", Size(memory.iter().map(Term::bytes).sum()))
     }
 }
 
@@ -95,7 +99,9 @@ pub fn json(plan: &Plan) -> Value {
             })
         })
     });
-    let memory = plan.memory.iter().map(|term| {
+    let memory = plan.memory();
+    let memory_bytes: u64 = memory.iter().map(Term::bytes).sum();
+    let memory = memory.iter().map(|term| {
         json!({
             "what": term.what,
             "count": term.count,
@@ -109,13 +115,14 @@ pub fn json(plan: &Plan) -> Value {
         "idle": threads.idle.to_string(),
         "idle_why": plan.idle_why,
         "listens": first.map(|s| s.listeners.iter().map(url).collect::<Vec<_>>()),
+        "metrics": plan.metrics.map(|addr| format!("http://{addr}/metrics")),
         "sessions_max": threads.sessions_max,
         "settings": first.map(|shard| settings(&shard.settings)),
         "limits_of_each_shard": first.map(|shard| limits(&shard.settings.limits)),
         "bridges": bridges.collect::<Vec<_>>(),
         "lock_memory": threads.lock_memory,
         "memory": memory.collect::<Vec<_>>(),
-        "memory_bytes": plan.memory_bytes(),
+        "memory_bytes": memory_bytes,
     })
 }
 

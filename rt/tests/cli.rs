@@ -1,7 +1,8 @@
 //! The program as people use it: what is typed, what is printed, and how it ends.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
@@ -46,22 +47,34 @@ impl Drop for Scratch {
 struct Router {
     process: Child,
     url: String,
+    /// What it printed before it listened.
+    banner: Vec<String>,
 }
 
 impl Router {
     fn start(args: &[&str]) -> Self {
-        let mut process = Command::new(PROGRAM)
+        let process = Command::new(PROGRAM)
             .args(["server", "--bind", "127.0.0.1", "--port", "0"])
             .args(args)
             .stdout(Stdio::piped())
             .stdin(Stdio::null())
             .spawn()
             .expect("the program starts");
-        let lines = BufReader::new(process.stdout.take().expect("stdout is a pipe")).lines();
-        let listening = lines.map_while(Result::ok).find_map(|line| {
-            line.strip_prefix("listening ").filter(|url| url.starts_with("ws:")).map(str::to_owned)
-        });
-        Self { url: listening.expect("the router says where it listens"), process }
+        let mut router = Self { process, url: String::new(), banner: Vec::new() };
+        let stdout = router.process.stdout.take().expect("stdout is a pipe");
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if let Some(url) = line.strip_prefix("listening ") {
+                router.url = url.to_owned();
+                return router;
+            }
+            router.banner.push(line);
+        }
+        panic!("the router ended before it listened: {:?}", router.banner);
+    }
+
+    /// The rest of the banner's line that begins with `start`.
+    fn said(&self, start: &str) -> Option<&str> {
+        self.banner.iter().find_map(|line| line.strip_prefix(start))
     }
 
     /// `clasp-rt COMMAND --router URL ARGS`
@@ -155,6 +168,25 @@ fn a_router_with_tokens_refuses_strangers_and_obeys_scopes() {
 }
 
 #[test]
+fn counters_can_be_asked_for() {
+    let router = Router::start(&["--shards", "2", "--metrics", "127.0.0.1:0"]);
+    let addr = router.said("metrics http://").expect("it says where").trim_end_matches("/metrics");
+    assert!(router.ask("set", &["/a/b", "1"]).status.success());
+    let ask = |path: &str| {
+        let mut peer = TcpStream::connect(addr).expect("it listens");
+        write!(peer, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").expect("it reads");
+        let mut answer = String::new();
+        peer.read_to_string(&mut answer).expect("it answers");
+        answer
+    };
+    let answer = ask("/metrics");
+    for said in ["HTTP/1.1 200 OK", "clasp_rt_turns_total{shard=\"0\"} ", "{shard=\"1\"} "] {
+        assert!(answer.contains(said), "{said} in {answer}");
+    }
+    assert!(ask("/").starts_with("HTTP/1.1 404 "));
+}
+
+#[test]
 fn a_signal_ends_the_router_cleanly() {
     for signal in [Signal::TERM, Signal::INT] {
         let status = Router::start(&[]).end_by(signal);
@@ -165,7 +197,7 @@ fn a_signal_ends_the_router_cleanly() {
 #[test]
 fn a_router_that_is_not_there_is_named_together_with_the_remedy() {
     // A port that was free a moment ago; nothing listens on it.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("ws://{}", free.local_addr().expect("an address"));
     drop(free);
     for command in
@@ -215,6 +247,9 @@ fn every_example_is_right() {
     let mut count = 0;
     for entry in fs::read_dir(folder).expect("the examples are there") {
         let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|kind| kind != "toml") {
+            continue;
+        }
         let text = fs::read_to_string(&path).expect("text");
         // Cores that this machine may not have are the one thing that may be wrong here.
         let file = Scratch::new(
@@ -255,7 +290,7 @@ fn a_core_that_is_not_there_is_named_with_those_that_are() {
 
 #[test]
 fn a_port_in_use_is_named() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port().to_string();
     let output = run(&["server", "--bind", "127.0.0.1", "--port", &port]);
     assert_eq!(output.status.code(), Some(1));
