@@ -29,8 +29,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use clasp_rt_ring::alloc::SteadyAlloc;
 use mimalloc::MiMalloc;
-use clasp_rt_ring::alloc::SteadyAlloc;
-use mimalloc::MiMalloc;
 
 // For start-up, bridges and the calm thread; the way of a message through a shard does not allocate.
 #[global_allocator]
