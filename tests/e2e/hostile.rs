@@ -46,6 +46,7 @@ fn malformed_frames_before_hello_end_only_their_own_connection() {
     let before = router.descriptors();
     for (name, bytes) in malformed() {
         let mut rude = router.connect();
+        eprintln!("{name}");
         rude.send_bytes(&bytes);
         let (code, _) = rude.receive_close();
         assert_eq!(code, CloseCode::Protocol, "{name}");

@@ -1,10 +1,11 @@
 //! A router of the test's own, on ports that the kernel chose.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::eventually;
 use crate::program::{Program, clasp_rt};
 use crate::raw::Raw;
 
@@ -37,6 +38,8 @@ impl Router {
         self.assert_alive();
         self.program.kill();
         self.expected = false;
+        // The kernel takes a killed program's rings apart some 100 ms after it is gone.
+        eventually("its port is free again", || TcpListener::bind(self.address).ok());
         let (arguments, config) = (std::mem::take(&mut self.arguments), self.config.take());
         Self::launch(arguments, self.address.port(), config)
     }
