@@ -303,18 +303,15 @@ impl Artnet {
 
     fn frame(&mut self, now: Time, frame: &[u8], out: &mut dyn Out) {
         let Self { config, uplink, outputs, .. } = self;
-        let mut written = Counters::default();
-        uplink.hear(frame, &mut self.counters, out, &mut |uplink, update| {
+        uplink.hear(frame, &mut self.counters, out, &mut |uplink, update, counters, _| {
             let is_ours = match update.kind {
                 Kind::Held { writer } => uplink.is_ours(writer),
                 Kind::Written | Kind::Passed(_) => false,
             };
             if !is_ours {
-                write_levels(config, outputs, now, &update, &mut written);
+                write_levels(config, outputs, now, &update, counters);
             }
         });
-        self.counters.refused += written.refused;
-        self.counters.overflowed += written.overflowed;
     }
 
     fn join(&mut self, now: Time, out: &mut dyn Out) {

@@ -16,6 +16,7 @@ pub mod level;
 pub mod map;
 pub mod merge;
 mod namespace;
+pub mod osc;
 mod target;
 pub mod transform;
 mod uplink;
@@ -154,11 +155,18 @@ pub struct Entry {
 }
 
 /// Every protocol that can be bridged, in the order of the documentation.
-pub const BRIDGES: &[Entry] = &[Entry {
-    name: "artnet",
-    help: "Art-Net 4: DMX universes over UDP, both ways",
-    open: |table| artnet::open(read(table)?),
-}];
+pub const BRIDGES: &[Entry] = &[
+    Entry {
+        name: "osc",
+        help: "OSC over UDP: surfaces, audio and video programs, both ways",
+        open: |table| osc::open(read(table)?),
+    },
+    Entry {
+        name: "artnet",
+        help: "Art-Net 4: DMX universes over UDP, both ways",
+        open: |table| artnet::open(read(table)?),
+    },
+];
 
 /// Reads the table of one bridge; what is wrong with it is named by the reader.
 fn read<C: DeserializeOwned>(table: serde_json::Value) -> Result<C, ConfigError> {

@@ -21,6 +21,7 @@ pub struct Uplink {
     name: String,
     token: Option<String>,
     joined: bool,
+    rate_hz_max: Option<u32>,
     /// Newest last: the router names the writer of a param by its session.
     sessions: Vec<String>,
     /// Messages that wait for [`Uplink::send`], as a BUNDLE holds them.
@@ -49,12 +50,16 @@ pub enum Kind<'a> {
     Passed(Signal),
 }
 
+/// Takes each update of a frame.
+pub type Each<'e> = dyn FnMut(&Uplink, Update<'_>, &mut Counters, &mut dyn Out) + 'e;
+
 impl Uplink {
     pub fn new(name: &str, token: Option<String>) -> Self {
         Self {
             name: name.to_string(),
             token,
             joined: false,
+            rate_hz_max: None,
             sessions: Vec::new(),
             waiting: Vec::new(),
             waiting_count: 0,
@@ -67,8 +72,10 @@ impl Uplink {
         &self.name
     }
 
-    pub fn is_joined(&self) -> bool {
-        self.joined
+    /// Asks the router to hold updates of one address to so many a second.
+    pub fn rate(mut self, rate_hz_max: Option<u32>) -> Self {
+        self.rate_hz_max = rate_hz_max;
+        self
     }
 
     /// Says HELLO without wanting its own SETs back, and subscribes to `patterns`, numbered from 1.
@@ -96,7 +103,8 @@ impl Uplink {
         }
         for (id, pattern) in (1..).zip(patterns) {
             let types = SignalMask::ALL;
-            let options = SubscribeOptions::default();
+            let options =
+                SubscribeOptions { max_rate: self.rate_hz_max, ..SubscribeOptions::default() };
             let subscribe = Message::Subscribe(Subscribe { id, pattern, types, options });
             if binary::encode(&subscribe, Qos::Fire, &mut self.frame).is_ok() {
                 self.flush(counters, out);
@@ -155,7 +163,7 @@ impl Uplink {
         frame: &[u8],
         counters: &mut Counters,
         out: &mut dyn Out,
-        each: &mut dyn FnMut(&Self, Update<'_>),
+        each: &mut Each<'_>,
     ) {
         let message = header::parse(frame).and_then(|frame| binary::decode(frame.payload));
         let Ok(message) = message else {
@@ -177,7 +185,7 @@ impl Uplink {
                 }
             }
             Message::Error(_) => counters.refused += 1,
-            other => updates(other, &mut |update| each(self, update)),
+            other => updates(other, &mut |update| each(self, update, counters, out)),
         }
     }
 
@@ -324,7 +332,9 @@ pub(crate) mod tests {
                 lines.push(format!("HELLO {} {:#04x}", hello.name, hello.features.bits()));
             }
             Message::Subscribe(subscribe) => {
-                lines.push(format!("SUBSCRIBE {} {}", subscribe.id, subscribe.pattern));
+                let rate = subscribe.options.max_rate.map(|rate| format!(" {rate} Hz"));
+                let (id, pattern) = (subscribe.id, subscribe.pattern);
+                lines.push(format!("SUBSCRIBE {id} {pattern}{}", rate.unwrap_or_default()));
             }
             Message::Set(set) => {
                 lines.push(format!("{indent}SET {} {}", set.address, text(set.value)));
