@@ -457,10 +457,10 @@ impl Conn {
     }
 }
 
-/// Memory that no first write will have to wait for.
+/// Memory that no first write will have to wait for. Ones, because the system gives zeros without
+/// giving pages.
 fn touched(bytes: usize) -> Vec<u8> {
-    let mut memory = Vec::with_capacity(bytes);
-    memory.resize(bytes, 0);
+    let mut memory = vec![1; bytes];
     memory.clear();
     memory
 }

@@ -47,7 +47,7 @@ fn fault(what: impl Into<String>) -> impl FnOnce(io::Error) -> Fault {
 /// Threads at work. Dropping it stops them, too.
 pub struct Running {
     /// Where connections are accepted, with the ports that were chosen for port 0; each once.
-    pub listening: Vec<(ListenerTransport, SocketAddr)>,
+    pub listening: Vec<Listening>,
     /// In the order of their ids.
     pub shards: Vec<Worker>,
     pub bridges: Vec<Worker>,
@@ -234,13 +234,14 @@ fn bridge_seed(
     Ok(BridgeSeed { core: plan.core, hosted, sleeper, clock, stop })
 }
 
+/// Where connections are accepted.
+pub type Listening = (ListenerTransport, SocketAddr);
+
 /// Sockets of one shard.
 type Listeners = Vec<(OwnedFd, ListenerTransport)>;
 
 /// Opens what every shard listens on. Shards that plan the same address get sockets of the same port.
-fn listen(
-    shards: &[ShardPlan],
-) -> Result<(Vec<Listeners>, Vec<(ListenerTransport, SocketAddr)>), Fault> {
+fn listen(shards: &[ShardPlan]) -> Result<(Vec<Listeners>, Vec<Listening>), Fault> {
     let mut chosen: HashMap<(ListenerTransport, SocketAddr), SocketAddr> = HashMap::new();
     let mut listening = Vec::new();
     let mut sockets = Vec::with_capacity(shards.len());
