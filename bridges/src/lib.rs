@@ -17,6 +17,7 @@ pub mod map;
 pub mod merge;
 mod namespace;
 pub mod osc;
+pub mod routes;
 mod target;
 pub mod transform;
 mod uplink;
@@ -165,6 +166,11 @@ pub const BRIDGES: &[Entry] = &[
         name: "artnet",
         help: "Art-Net 4: DMX universes over UDP, both ways",
         open: |table| artnet::open(read(table)?),
+    },
+    Entry {
+        name: "routes",
+        help: "values of some addresses, changed, to others of the same router",
+        open: |table| routes::open(read(table)?),
     },
 ];
 

@@ -66,6 +66,8 @@ pub struct Pattern {
     segments: Vec<Segment>,
     /// One for each capture, in order; empty where it has none.
     names: Vec<String>,
+    /// What every address that is taken begins with, so that most others are told apart at once.
+    head: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +99,8 @@ impl Pattern {
             }
         }
         let subscription = subscription(&segments);
-        Ok(Self { subscription, segments, names })
+        let head = subscription.split('*').next().unwrap_or("").trim_end_matches('/').to_string();
+        Ok(Self { subscription, segments, names, head })
     }
 
     pub fn subscription(&self) -> &str {
@@ -107,6 +110,9 @@ impl Pattern {
     /// Whether `address` is taken; then `captures` holds the range that each wildcard stands for.
     pub fn captures(&self, address: &str, captures: &mut Vec<Range<usize>>) -> bool {
         captures.clear();
+        if !address.starts_with(&self.head) {
+            return false;
+        }
         let Some(rest) = address.strip_prefix('/') else { return false };
         let found = rest.split('/').count();
         let fixed = self.segments.iter().filter(|segment| **segment != Segment::Many).count();

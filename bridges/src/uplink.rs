@@ -51,7 +51,7 @@ pub enum Kind<'a> {
 }
 
 /// Takes each update of a frame.
-pub type Each<'e> = dyn FnMut(&Uplink, Update<'_>, &mut Counters, &mut dyn Out) + 'e;
+pub type Each<'e> = dyn FnMut(&mut Uplink, Update<'_>, &mut Counters, &mut dyn Out) + 'e;
 
 impl Uplink {
     pub fn new(name: &str, token: Option<String>) -> Self {
