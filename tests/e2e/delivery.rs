@@ -342,7 +342,10 @@ fn clocks_can_be_compared() {
     let t4 = now();
     let [t2, t3] = ["t2", "t3"].map(|key| answers[0][key].as_u64().expect("a time"));
     assert_eq!((&answers[0]["type"], &answers[0]["t1"]), (&json!("SYNC"), &json!(t1)));
-    assert!(t1 <= t2 && t2 <= t3 && t3 <= t4, "{t1} {t2} {t3} {t4}");
+    // The router reads the wall clock once a second and counts on from there: 3 µs off were seen.
+    let error_us_max = 1_000;
+    let in_order = t1 <= t2 + error_us_max && t2 <= t3 && t3 <= t4 + error_us_max;
+    assert!(in_order, "{t1} {t2} {t3} {t4}");
 }
 
 /// A router, and two clients that subscribe to everything.

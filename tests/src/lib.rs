@@ -13,6 +13,7 @@
 //! WebSocket is tungstenite's, so that the router is not its own judge.
 
 pub mod frame;
+pub mod metrics;
 pub mod peer;
 pub mod program;
 pub mod raw;

@@ -58,6 +58,14 @@ impl Raw {
         self.try_send(Message::binary(bytes.to_vec())).expect("the router takes it");
     }
 
+    /// Sends frames so that they leave together, as a busy client's do.
+    pub fn send_together<'a>(&mut self, frames: impl IntoIterator<Item = &'a [u8]>) {
+        for frame in frames {
+            self.socket.write(Message::binary(frame.to_vec())).expect("there is room for it");
+        }
+        self.socket.flush().expect("the router takes it");
+    }
+
     pub fn try_send(&mut self, message: Message) -> Result<(), Error> {
         self.socket.send(message)
     }

@@ -6,6 +6,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::eventually;
+use crate::metrics::Counters;
 use crate::program::{Program, clasp_rt};
 use crate::raw::Raw;
 
@@ -13,6 +14,8 @@ use crate::raw::Raw;
 pub struct Router {
     program: Program,
     address: SocketAddr,
+    /// Where it tells what it counted, if `--metrics` asked for that.
+    metrics: Option<SocketAddr>,
     arguments: Vec<String>,
     config: Option<TempFile>,
     /// Whether it should be running still: not so after the test killed it.
@@ -54,11 +57,10 @@ impl Router {
             command.arg("--config").arg(&config.path);
         }
         let program = Program::start(command.args(&arguments));
-        let line = program.line_where(|line| line.contains("listening ws://"));
-        let address = line.split("ws://").nth(1).and_then(|rest| rest.split_whitespace().next());
-        let address = address.and_then(|address| address.trim_end_matches('/').parse().ok());
-        let address = address.unwrap_or_else(|| panic!("no address in {line:?}"));
-        Self { program, address, arguments, config, expected: true }
+        let told = arguments.iter().any(|argument| argument == "--metrics");
+        let metrics = told.then(|| address_in(&program, "http://"));
+        let address = address_in(&program, "listening ws://");
+        Self { program, address, metrics, arguments, config, expected: true }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -77,6 +79,20 @@ impl Router {
     /// A WebSocket on which nothing has been said.
     pub fn connect(&self) -> Raw {
         Raw::connect(self.address)
+    }
+
+    /// What its threads have counted; needs `--metrics 127.0.0.1:0`.
+    pub fn counters(&self) -> Counters {
+        Counters::ask(self.metrics.expect("the router was started with --metrics"))
+    }
+
+    /// The bytes that it has in memory at present.
+    pub fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.program.child.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kib.expect("the kernel says so in KiB") * 1024
     }
 
     /// How many files and sockets it has open, those included that only its rings hold.
@@ -115,6 +131,14 @@ impl Drop for Router {
             self.assert_alive();
         }
     }
+}
+
+/// The address that the program prints in a line after `before`; lines above it are gone.
+fn address_in(program: &Program, before: &str) -> SocketAddr {
+    let line = program.line_where(|line| line.contains(before));
+    let rest = line.split(before).nth(1).unwrap_or_default();
+    let address = rest.split(['/', ' ']).next().and_then(|address| address.parse().ok());
+    address.unwrap_or_else(|| panic!("no address in {line:?}"))
 }
 
 /// What a ring's `fdinfo` lists between `UserFiles` and `UserBufs`: one line for each slot in use.
