@@ -61,7 +61,7 @@ use known::Known;
 use outward::Outward;
 use packet::{Bundle, Message, Packet};
 use time::TimeTag;
-use value::{Width, push_value};
+use value::push_value;
 
 /// Different instants inside one datagram; messages of further ones are not applied.
 const INSTANTS_MAX: usize = 16;
@@ -319,7 +319,6 @@ impl Osc {
 
     fn frame(&mut self, now: Time, frame: &[u8], out: &mut dyn Out) {
         let Self { config, uplink, known, outward, .. } = self;
-        let width = if config.wide { Width::Wide } else { Width::Narrow };
         uplink.hear(frame, &mut self.counters, out, &mut |uplink, update, counters, out| {
             let is_ours = match update.kind {
                 Kind::Held { writer } => uplink.is_ours(writer),
@@ -330,7 +329,7 @@ impl Osc {
                 Some(_) if is_ours => {}
                 Some(name) => {
                     counters.overflowed += u64::from(!known.remember_name(name));
-                    outward.write(now, name, &update.value, known.tags(name), width, counters, out);
+                    outward.write(now, name, &update.value, known.tags(name), counters, out);
                 }
                 None => counters.refused += 1,
             }

@@ -152,14 +152,14 @@ impl Routes {
             return Err(ConfigError::new("addresses_max", "must be 1 to 1000000"));
         }
         let addresses_max = config.addresses_max as usize;
-        let ready = |(number, route)| {
+        let ready = |(index, route)| {
             Ready::new(route, addresses_max).map_err(|error| {
-                ConfigError::new(format!("route {number}: {}", error.key), error.why)
+                ConfigError::new(format!("route[{index}].{}", error.key), error.why)
             })
         };
         Ok(Self {
             uplink: Uplink::new(&config.name, config.token.clone()),
-            routes: (1..).zip(&config.route).map(ready).collect::<Result<_, _>>()?,
+            routes: config.route.iter().enumerate().map(ready).collect::<Result<_, _>>()?,
             counters: Counters::default(),
             captures: Vec::new(),
             to: String::new(),
@@ -184,9 +184,9 @@ impl Routes {
                 return;
             }
             for route in routes.iter_mut() {
-                let taken =
-                    |(from, _): &&(Pattern, Template)| from.captures(update.address, captures);
-                let Some((_, template)) = route.ways.iter().find(taken) else { continue };
+                let mut ways = route.ways.iter();
+                let way = ways.find(|(from, _)| from.captures(update.address, captures));
+                let Some((_, template)) = way else { continue };
                 if !template.fill(update.address, captures, to) {
                     counters.refused += 1;
                     continue;
@@ -467,22 +467,22 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_explained_with_the_number_of_their_route() {
+    fn mistakes_are_explained_with_the_place_of_their_route() {
         let first = "[[route]]\nfrom = \"/a/*\"\nto = \"/b\"\n";
         let cases = [
-            ("from = \"a\"\nto = \"/b\"", "route 2: from: `a` must begin with a slash"),
-            ("from = []\nto = \"/b\"", "route 2: from: names no pattern"),
-            ("from = \"/a\"\nto = \"/b/{1}\"", "route 2: to: `/b/{1}` uses `{1}`"),
-            ("from = [\"/a/*\", \"/a\"]\nto = \"/b/{1}\"", "route 2: to: `/b/{1}` uses `{1}`"),
-            ("from = \"/a\"\nto = \"/b/\"", "route 2: to: `/b/` has an empty segment"),
-            ("from = \"/a\"\nto = \"/b/*\"", "route 2: to: `/b/*` has a `*`"),
+            ("from = \"a\"\nto = \"/b\"", "route[1].from: `a` must begin with a slash"),
+            ("from = []\nto = \"/b\"", "route[1].from: names no pattern"),
+            ("from = \"/a\"\nto = \"/b/{1}\"", "route[1].to: `/b/{1}` uses `{1}`"),
+            ("from = [\"/a/*\", \"/a\"]\nto = \"/b/{1}\"", "route[1].to: `/b/{1}` uses `{1}`"),
+            ("from = \"/a\"\nto = \"/b/\"", "route[1].to: `/b/` has an empty segment"),
+            ("from = \"/a\"\nto = \"/b/*\"", "route[1].to: `/b/*` has a `*`"),
             (
                 "from = \"/a\"\nto = \"/b\"\ntransform = [{ type = \"quantize\", steps = 0 }]",
-                "route 2: quantize: steps must be at least 1",
+                "route[1].quantize: steps must be at least 1",
             ),
             (
                 "from = \"/a\"\nto = \"/b\"\nthen = [{ type = \"abs\" }]",
-                "route 2: then: needs `aggregate`",
+                "route[1].then: needs `aggregate`",
             ),
         ];
         for (route, expected) in cases {

@@ -23,6 +23,7 @@ pub(super) struct Outward {
     reply: Option<Reply>,
     reply_timeout: Span,
     senders: Vec<Sender>,
+    width: Width,
     gather: Option<Span>,
     bundle: Vec<u8>,
     bundle_due: Option<Time>,
@@ -76,6 +77,7 @@ impl Outward {
             reply: config.reply,
             reply_timeout: Span::from_secs(u64::from(config.reply_timeout_s)),
             senders: Vec::new(),
+            width: if config.wide { Width::Wide } else { Width::Narrow },
             gather: (config.bundle_ms > 0).then(|| Span::from_millis(u64::from(config.bundle_ms))),
             bundle: Vec::new(),
             bundle_due: None,
@@ -130,18 +132,16 @@ impl Outward {
     }
 
     /// Tells everybody the value of one address, at once or with the bundle in the making.
-    #[expect(clippy::too_many_arguments, reason = "two ends, one message, and what it is made of")]
     pub(super) fn write(
         &mut self,
         now: Time,
         name: &str,
         value: &Datum<'_>,
         tags: &str,
-        width: Width,
         counters: &mut Counters,
         out: &mut dyn Out,
     ) {
-        write_arguments(&mut self.writer, value, tags, width);
+        write_arguments(&mut self.writer, value, tags, self.width);
         self.packet.clear();
         packet::write_message(&mut self.packet, name, &self.writer);
         let Some(gather) = self.gather else {
