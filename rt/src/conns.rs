@@ -16,8 +16,9 @@ use clasp_rt_ring::Socket;
 /// window of a link is 16 KiB; the rest is for headers.
 const OUT_BYTES: usize = 18 << 10;
 
-/// Bytes of a message that was cut between two receives. Longer ones grow it while they last.
-const CARRY_BYTES: usize = 2 << 10;
+/// Bytes of a message that was cut between two receives: one receive brings the beginning of a short
+/// message, and the next as much as a receive buffer holds.
+const CARRY_BYTES: usize = 4 << 10;
 
 /// A link that may not be stepped is not read either, once this much of it waits here.
 const CARRY_PAUSE_BYTES: usize = 16 << 10;
@@ -72,16 +73,24 @@ pub struct Leaving {
 }
 
 impl Leaving {
-    /// The peer will send nothing more.
-    pub fn end(&mut self) {
+    pub fn end(&mut self, end: End) {
         self.ended = true;
+        self.broken |= end == End::Cut;
     }
 
     /// Neither side can reach the other any more, or need not.
     pub fn cut(&mut self) {
-        self.ended = true;
-        self.broken = true;
+        self.end(End::Cut);
     }
+}
+
+/// How a connection ended that the router did not end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The peer will send nothing more.
+    Finished,
+    /// Neither side can reach the other any more.
+    Cut,
 }
 
 /// Why frames of a link wait in its carry although they are complete.
@@ -111,6 +120,8 @@ pub struct Conn {
     pub blocked: Blocked,
     /// The ring was told not to receive.
     pub paused: bool,
+    /// The connection ended while messages of it wait here; what they say still counts.
+    pub ended: Option<End>,
     /// Counted among the router's sessions.
     pub seated: bool,
     heard: Time,
@@ -124,6 +135,9 @@ pub struct Conn {
     /// Takes turns with `pending`; empty while it is on its way.
     spare: Vec<u8>,
     sending: bool,
+    /// The most that `carry` held, and that left at once, since the last tick.
+    carry_peak: usize,
+    out_peak: usize,
     /// Frame bytes in `pending`, and on their way: what the shard counts.
     pending_frames: u32,
     sending_frames: u32,
@@ -148,7 +162,7 @@ pub struct Conns {
 }
 
 impl Conns {
-    /// Takes and touches the buffers of `links` links.
+    /// Takes the buffers of `links` links.
     pub fn new(links: u32) -> Self {
         let queue = || VecDeque::with_capacity(links as usize);
         Self {
@@ -185,6 +199,7 @@ impl Conns {
         conn.form = Form::Unknown;
         conn.blocked = Blocked::No;
         conn.paused = false;
+        conn.ended = None;
         conn.seated = seated;
         conn.heard = now;
         conn.pinged = now;
@@ -240,6 +255,16 @@ impl Conns {
         self.mark(link);
     }
 
+    /// The connection ended. The link leaves once no message of it waits any more.
+    pub fn end(&mut self, link: LinkId, end: End) {
+        let conn = self.get(link);
+        if conn.phase == Phase::Open && conn.blocked != Blocked::No {
+            conn.ended = Some(end);
+        } else {
+            self.leave(link, |leaving| leaving.end(end));
+        }
+    }
+
     /// Will flush the link at the end of the turn, if there is anything.
     pub fn mark(&mut self, link: LinkId) {
         let conn = self.get(link);
@@ -263,6 +288,7 @@ impl Conns {
             return None;
         }
         let spare = std::mem::take(&mut conn.spare);
+        conn.out_peak = conn.out_peak.max(conn.pending.len());
         conn.sending = true;
         conn.sending_frames = std::mem::take(&mut conn.pending_frames);
         Some(std::mem::replace(&mut conn.pending, spare))
@@ -271,7 +297,6 @@ impl Conns {
     /// A buffer has left: how many frame bytes the shard may count as sent.
     pub fn sent(&mut self, link: LinkId, mut buffer: Vec<u8>) -> u32 {
         buffer.clear();
-        buffer.shrink_to(OUT_BYTES);
         let conn = self.get(link);
         conn.spare = buffer;
         conn.sending = false;
@@ -286,6 +311,7 @@ impl Conns {
         let conn = self.get(link);
         if conn.phase == Phase::Open && !rest.is_empty() {
             conn.carry.extend_from_slice(rest);
+            conn.carry_peak = conn.carry_peak.max(conn.carry.len());
             conn.partial_since.get_or_insert(now);
         }
     }
@@ -304,7 +330,6 @@ impl Conns {
             carry.clear();
         }
         if carry.is_empty() {
-            carry.shrink_to(CARRY_BYTES);
             conn.partial_since = None;
         } else if used > 0 {
             conn.partial_since = Some(now);
@@ -322,6 +347,7 @@ impl Conns {
     pub fn tick(&mut self) {
         let now = self.now;
         for link in self.ids() {
+            self.get(link).shrink();
             match self.get(link).overdue(now) {
                 Overdue::Nothing => {}
                 Overdue::Ping => {
@@ -378,7 +404,6 @@ impl Conns {
         conn.phase = Phase::Free;
         conn.carry.clear();
         conn.pending.clear();
-        conn.pending.shrink_to(OUT_BYTES);
         conn.pending_frames = 0;
     }
 
@@ -415,14 +440,17 @@ impl Conn {
             form: Form::Unknown,
             blocked: Blocked::No,
             paused: false,
+            ended: None,
             seated: false,
             heard: Time(0),
             pinged: Time(0),
             partial_since: None,
-            carry: touched(CARRY_BYTES),
-            pending: touched(OUT_BYTES),
-            spare: touched(OUT_BYTES),
+            carry: Vec::with_capacity(CARRY_BYTES),
+            pending: Vec::with_capacity(OUT_BYTES),
+            spare: Vec::with_capacity(OUT_BYTES),
             sending: false,
+            carry_peak: 0,
+            out_peak: 0,
             pending_frames: 0,
             sending_frames: 0,
             dirty: false,
@@ -441,6 +469,18 @@ impl Conn {
         self.blocked != Blocked::No && self.carry.len() > CARRY_PAUSE_BYTES
     }
 
+    /// Gives back what long messages made buffers grow by, once a whole tick went by without any.
+    ///
+    /// Not earlier: a link that always sends long messages would grow and shrink with each of them.
+    fn shrink(&mut self) {
+        let carry_peak = std::mem::replace(&mut self.carry_peak, self.carry.len());
+        let out_peak = std::mem::replace(&mut self.out_peak, self.pending.len());
+        self.carry.shrink_to(CARRY_BYTES.max(carry_peak));
+        for buffer in [&mut self.pending, &mut self.spare] {
+            buffer.shrink_to(OUT_BYTES.max(out_peak));
+        }
+    }
+
     fn overdue(&self, now: Time) -> Overdue {
         match self.phase {
             Phase::Open => {
@@ -455,14 +495,6 @@ impl Conn {
             _ => Overdue::Nothing,
         }
     }
-}
-
-/// Memory that no first write will have to wait for. Ones, because the system gives zeros without
-/// giving pages.
-fn touched(bytes: usize) -> Vec<u8> {
-    let mut memory = vec![1; bytes];
-    memory.clear();
-    memory
 }
 
 /// What a peer is told: the close code and the words of RFC 6455 §7.4, where the transport has them.
@@ -544,17 +576,28 @@ mod tests {
     }
 
     #[test]
-    fn buffers_that_grew_for_a_long_frame_shrink_when_it_has_left() {
+    fn buffers_that_grew_for_long_frames_shrink_in_the_second_after_the_last() {
         let mut conns = conns(stream());
-        conns.queue(LINK, &[0; 60_000]);
-        let buffer = conns.take_pending(LINK).unwrap();
-        assert!(buffer.capacity() > OUT_BYTES);
-        conns.sent(LINK, buffer);
-        assert_eq!(conns.get(LINK).spare.capacity(), OUT_BYTES);
-        conns.keep(LINK, &[0; 50_000]);
-        let carry = conns.take_carry(LINK);
-        conns.return_carry(LINK, carry, 50_000);
-        assert_eq!(conns.get(LINK).carry.capacity(), CARRY_BYTES);
+        let capacities = |conns: &mut Conns| {
+            let conn = conns.get(LINK);
+            [conn.carry.capacity(), conn.pending.capacity(), conn.spare.capacity()]
+        };
+        for round in 0..3 {
+            // Both buffers of the way out take their turn.
+            for _ in 0..2 {
+                conns.queue(LINK, &[0; 60_000]);
+                let buffer = conns.take_pending(LINK).unwrap();
+                conns.sent(LINK, buffer);
+            }
+            conns.keep(LINK, &[0; 50_000]);
+            let carry = conns.take_carry(LINK);
+            conns.return_carry(LINK, carry, 50_000);
+            pass(&mut conns, Span::from_secs(1));
+            let [carry, pending, spare] = capacities(&mut conns);
+            assert!(carry >= 50_000 && pending.min(spare) >= 60_000, "{round}");
+        }
+        pass(&mut conns, Span::from_secs(1));
+        assert_eq!(capacities(&mut conns), [CARRY_BYTES, OUT_BYTES, OUT_BYTES]);
     }
 
     #[test]
@@ -572,7 +615,7 @@ mod tests {
         conns.told(LINK);
         assert_eq!(conns.farewell(LINK), Farewell::Finish);
         assert_eq!(conns.farewell(LINK), Farewell::Wait, "the peer may still talk");
-        conns.leave(LINK, Leaving::end);
+        conns.end(LINK, End::Finished);
         assert_eq!(conns.farewell(LINK), Farewell::Release);
         assert_eq!(conns.get(LINK).phase, Phase::Released);
         conns.free(LINK);
@@ -636,6 +679,21 @@ mod tests {
         conns.get(LINK).blocked = Blocked::NoRoom;
         pass(&mut conns, Span(2 * PARTIAL_TIMEOUT.0));
         assert_eq!(conns.get(LINK).phase, Phase::Open);
+    }
+
+    #[test]
+    fn a_link_that_ends_while_we_hold_its_messages_back_leaves_after_them() {
+        let mut conns = conns(stream());
+        conns.keep(LINK, b"whole");
+        conns.get(LINK).blocked = Blocked::Held;
+        conns.end(LINK, End::Finished);
+        assert_eq!(
+            (conns.get(LINK).phase, conns.get(LINK).ended),
+            (Phase::Open, Some(End::Finished))
+        );
+        conns.get(LINK).blocked = Blocked::No;
+        conns.end(LINK, End::Finished);
+        assert!(leaving(&mut conns).ended && !leaving(&mut conns).broken);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Builder;
 use std::time::Duration;
 
@@ -51,21 +51,19 @@ impl Dialer {
 
     /// A connection that was asked for.
     pub fn take(&self) -> Option<OwnedFd> {
-        match self.connected.try_recv() {
-            Ok(stream) => Some(OwnedFd::from(stream)),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.connected.try_recv().ok().map(OwnedFd::from)
     }
 }
 
 fn dial(remote: &Remote, wanted: &Receiver<Wanted>, connect: &Sender<TcpStream>, alarm: &Alarm) {
-    let mut attempt = 0;
-    while let Ok(wanted) = wanted.recv() {
-        attempt = if wanted == Wanted::Afresh { 0 } else { attempt + 1 };
+    while let Ok(first) = wanted.recv() {
+        let mut attempt = u32::from(first == Wanted::Again);
         let mut told = false;
         let stream = loop {
-            if attempt > 0 {
-                std::thread::sleep(pause(attempt, random()));
+            let pause = if attempt == 0 { Duration::ZERO } else { pause(attempt, random()) };
+            // Nothing more is wanted before there is an answer; this ends when the bridge does.
+            if wanted.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
+                return;
             }
             match reach(remote) {
                 Ok(stream) => break stream,

@@ -22,7 +22,7 @@ use clasp_rt_ring::{Event as RingEvent, Lease, Ring, Sizes, Sleeper, Socket, Wai
 use tracing::error;
 
 use crate::clock::{self, Clock};
-use crate::conns::{Blocked, Carrier, Conns, Farewell, Form, Leaving, Phase, close_code};
+use crate::conns::{Blocked, Carrier, Conns, End, Farewell, Form, Leaving, Phase, close_code};
 use crate::peers::{Inbounds, Outbound};
 use crate::plan_types::ListenerTransport;
 use crate::port::{Port, Said};
@@ -295,9 +295,8 @@ impl Edge {
                 RingEvent::Accepted { listener, stream } => self.accepted(shard, listener, stream),
                 RingEvent::Received { stream, lease } => self.received(shard, stream, lease),
                 RingEvent::Ended { stream, how } => {
-                    let link = self.link(stream);
-                    let cut = how.is_err();
-                    self.out.conns.leave(link, if cut { Leaving::cut } else { Leaving::end });
+                    let end = if how.is_ok() { End::Finished } else { End::Cut };
+                    self.out.conns.end(self.link(stream), end);
                 }
                 RingEvent::Sent { stream, buffer, how } => {
                     self.sent(shard, self.link(stream), buffer, how);
@@ -475,7 +474,11 @@ impl Edge {
             conn.blocked = Blocked::No;
             self.feed_carry(shard, link);
             self.pause_or_resume(link);
-            self.worked |= self.out.conns.get(link).blocked == Blocked::No;
+            let conn = self.out.conns.get(link);
+            self.worked |= conn.blocked == Blocked::No;
+            if let Some(end) = conn.ended {
+                self.out.conns.end(link, end);
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clasp_rt_bridges::{Bridge, Counters, Input, Out, SocketPlan};
 use clasp_rt_client::{Client, Item, SubscribeOptions, Val};
 use clasp_rt_core::ShardId;
-use clasp_rt_core::limits::Limits;
+use clasp_rt_core::limits::{Limits, PEER_ROOM_BYTES};
 use clasp_rt_core::message::{Hello, Message, Set};
 use clasp_rt_core::shard::Settings;
 use clasp_rt_core::signal::Qos;
@@ -227,6 +227,48 @@ fn a_flood_of_bundles_across_shards_arrives_whole_and_in_order() {
         }
     }
     assert!(running.stop().is_empty());
+}
+
+#[test]
+fn rings_that_are_almost_always_full_delay_messages_and_lose_none() {
+    const EVENTS: i64 = 300;
+    let mut threads = plan(2);
+    // Barely more than has to be free for a step: after one of these events, senders must wait.
+    threads.exchange_bytes = PEER_ROOM_BYTES + 4_096;
+    let running = start(threads).unwrap();
+    let lamps: Vec<_> =
+        (0..6).map(|n| client(&running, ListenerTransport::Tcp, &format!("lamp{n}"))).collect();
+    let heard: Vec<_> = lamps.iter().map(|lamp| listen_to(lamp, "/full/**")).collect();
+    let desks: Vec<_> = (0..4)
+        .map(|n| client(&running, ListenerTransport::WebSocket, &format!("desk{n}")))
+        .collect();
+    for desk in 0..desks.len() {
+        settle(&desks[desk], &format!("/full/{desk}/go"), &heard);
+    }
+    // Each goes away at once: what it said before still counts.
+    for (n, desk) in desks.into_iter().enumerate() {
+        for event in 0..EVENTS {
+            let value = Val::Array(vec![Val::Int(event), Val::Bytes(vec![7; 5_000])]);
+            desk.emit(&format!("/full/{n}/go"), value).unwrap();
+        }
+        desk.close();
+    }
+    for heard in heard {
+        let mut next = [0; 4];
+        for _ in 0..4 * EVENTS {
+            let (address, value) = heard.recv_timeout(PATIENCE).unwrap();
+            let desk: usize = address.split('/').nth(2).unwrap().parse().unwrap();
+            let Val::Array(parts) = value else { panic!("{value:?}") };
+            assert_eq!(parts[0], Val::Int(next[desk]), "from {desk}");
+            next[desk] += 1;
+        }
+    }
+    let shards: Vec<_> = running.shards.iter().map(|shard| shard.counters.clone()).collect();
+    assert!(running.stop().is_empty());
+    for counters in shards {
+        let of = |name| counters.iter().find(|(known, _)| *known == name).unwrap().1;
+        assert_eq!(of("peer_spills"), 0, "room was seen to before each step");
+    }
 }
 
 #[test]
