@@ -63,7 +63,7 @@ pub fn files_max() -> u64 {
     current.unwrap_or(u64::MAX).saturating_sub(FILES_SPARE)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
 

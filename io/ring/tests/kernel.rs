@@ -1,5 +1,7 @@
 //! The ring against the running kernel: real sockets on loopback, both ends in one thread.
 
+#![cfg(not(miri))]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
