@@ -18,7 +18,8 @@ pub(crate) struct Sample<'a> {
     pub frame: &'a [u8],
 }
 
-/// A ring of bytes; the oldest records make room for new ones.
+/// A ring of bytes; the oldest records make room for new ones. The default one keeps nothing.
+#[derive(Default)]
 pub(crate) struct History {
     bytes: Vec<u8>,
     /// Where the oldest record begins.

@@ -386,7 +386,7 @@ impl Shard {
         fx: &mut impl Effects,
     ) {
         let window = Span::from_millis(u64::from(window_ms));
-        let mut history = core::mem::replace(&mut self.history, super::History::new(0));
+        let mut history = core::mem::take(&mut self.history);
         history.recall(
             self.now,
             count_max,
