@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use clasp_rt_core::shard::{Counts, Settings, Shard};
 use clasp_rt_perf::counters::Writer;
-use clasp_rt_ring::{Alarm, Ring, thread};
+use clasp_rt_ring::{Alarm, Ring, alloc, thread};
 
 use crate::edge::{self, Edge, Parts};
 use crate::plan_types::ListenerTransport;
@@ -56,8 +56,7 @@ fn set_up(
     let accepted = parts.links - parts.ports.len() as u32;
     let mut ring = Ring::new(&edge::sizes(accepted))?;
     let alarm = ring.alarm()?;
-    let shard = Shard::new(settings);
-    let mut edge = Edge::new(ring, parts);
+    let (shard, mut edge) = alloc::touched(|| (Shard::new(settings), Edge::new(ring, parts)));
     for (socket, transport) in listeners {
         edge.listen(socket, transport)?;
     }
@@ -92,6 +91,7 @@ const EDGE_NAMES: &[&str] = &[
     "peer_wakes",
     "params",
     "subscriptions",
+    "allocations",
 ];
 
 /// Every total under its name, in the order of [`names`].
@@ -115,6 +115,7 @@ fn collect(edge: &Edge, shard: &Shard, each: &mut dyn FnMut(&'static str, u64)) 
         ring.wakes,
         u64::from(shard.params()),
         u64::from(shard.subscriptions()),
+        alloc::allocations_of_this_thread(),
     ];
     EDGE_NAMES.iter().zip(totals).for_each(|(name, total)| each(name, total));
     shard.counts().each(each);
