@@ -126,6 +126,8 @@ pub struct Edge {
     last_work: Time,
     next_tick: Time,
     counts: EdgeCounts,
+    /// Why records of peers wait although they could be stepped otherwise.
+    forwards: Blocked,
     /// For each port, frame bytes that were said and not yet counted.
     said_to_ports: Vec<u32>,
     /// A text message as a frame.
@@ -176,6 +178,7 @@ impl Edge {
             last_work: Time(0),
             next_tick: Time(0),
             counts: EdgeCounts::default(),
+            forwards: Blocked::No,
             said_to_ports,
             frame: Vec::with_capacity(FRAME_BYTES_MAX),
         }
@@ -252,8 +255,7 @@ impl Edge {
             return Wait::No;
         }
         self.sleeper.doze();
-        let spoken_to = !self.inbounds.is_empty() || !self.ports.iter().all(Port::is_silent);
-        if spoken_to || !self.out.conns.resumed.is_empty() {
+        if self.is_spoken_to() || !self.out.conns.resumed.is_empty() {
             return Wait::No;
         }
         let deadline = shard.deadline();
@@ -269,11 +271,25 @@ impl Edge {
         }
     }
 
+    /// Whether another thread said something that could be taken. What the shard holds back is no reason
+    /// to look again and again: it waits for a decision of a peer, who will wake this thread.
+    fn is_spoken_to(&mut self) -> bool {
+        let Inbounds { forward, publish } = &self.inbounds;
+        let conns = &mut self.out.conns;
+        let mut ports = (0..).zip(&self.ports);
+        !publish.is_empty()
+            || (self.forwards == Blocked::No && !forward.is_empty())
+            || ports.any(|(link, port)| {
+                conns.get(LinkId(link)).blocked == Blocked::No && !port.is_silent()
+            })
+    }
+
     /// Whether something can go on as soon as a ring to another thread has room.
     fn waits_for_room(&mut self) -> bool {
         let ports = 0..self.ports.len() as u32;
         let conns = &mut self.out.conns;
-        !conns.stalled.is_empty()
+        self.forwards == Blocked::NoRoom
+            || !conns.stalled.is_empty()
             || !conns.leaving.is_empty()
             || ports.into_iter().any(|port| !conns.get(LinkId(port)).pending.is_empty())
     }
@@ -402,6 +418,7 @@ impl Edge {
 
     /// Steps what other shards handed over: decisions first, they need no room.
     fn take_records(&mut self, shard: &mut Shard) {
+        self.forwards = Blocked::No;
         let Inbounds { forward, publish } = &mut self.inbounds;
         let now = self.out.conns.now;
         for (lane, inbound) in [(Lane::Publish, publish), (Lane::Forward, forward)] {
@@ -409,12 +426,15 @@ impl Edge {
             for _ in 0..RECORDS_PER_TURN {
                 let Some((from, stamp, record)) = inbound.peek() else { break };
                 let input = Input::Peer { from: ShardId(from as u16), lane, record };
+                // Only forwards need room, and only they are held.
                 if !self.out.peers.has(input.room()) {
                     self.counts.peer_waits += 1;
+                    self.forwards = Blocked::NoRoom;
                     break;
                 }
                 self.out.peers.stamps.heard(stamp);
                 if shard.step(now, input, &mut self.out) == Outcome::Held {
+                    self.forwards = Blocked::Held;
                     break;
                 }
                 inbound.pop(from);
