@@ -1,0 +1,36 @@
+//! What a router says that its threads counted: `GET /metrics.json`.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::Value as Json;
+
+use crate::PATIENCE;
+
+/// The totals of every thread, about a second old at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters(Json);
+
+impl Counters {
+    pub(crate) fn ask(address: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(address).expect("the router answers");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a deadline can be set");
+        stream.write_all(b"GET /metrics.json HTTP/1.1\r\n\r\n").expect("the router listens");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        Self(serde_json::from_str(body).expect("JSON"))
+    }
+
+    /// What shard `shard` has counted under `name`.
+    pub fn of_shard(&self, shard: usize, name: &str) -> u64 {
+        let count = self.0[format!("shard {shard}")][name].as_u64();
+        count.unwrap_or_else(|| panic!("shard {shard} counts no {name}: {}", self.0))
+    }
+
+    /// The same of the first `shards` shards together.
+    pub fn of_all(&self, shards: usize, name: &str) -> u64 {
+        (0..shards).map(|shard| self.of_shard(shard, name)).sum()
+    }
+}
