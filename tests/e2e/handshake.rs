@@ -137,6 +137,36 @@ fn plain_http_is_answered_politely() {
 }
 
 #[test]
+fn a_device_may_come_over_tcp() {
+    let router = Router::start(&["--shards", "1", "--tcp-port", "0"]);
+    let mut stream = TcpStream::connect(router.tcp_address()).expect("the router listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a deadline can be set");
+    let messages = [
+        json!({"type": "HELLO", "name": "device"}),
+        json!({"type": "SET", "address": "/a", "value": 1}),
+    ];
+    for frame in messages.iter().map(frame::encode) {
+        let length = (frame.len() as u32).to_be_bytes();
+        // Byte by byte, as a small device might.
+        for byte in length.into_iter().chain(frame) {
+            stream.write_all(&[byte]).expect("the router reads");
+        }
+    }
+    let mut receive = || {
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).expect("a length");
+        let mut frame = vec![0; u32::from_be_bytes(length) as usize];
+        stream.read_exact(&mut frame).expect("a frame");
+        frame::decode(&frame)
+    };
+    assert_eq!(receive()["type"], "WELCOME");
+    assert_eq!(receive()["type"], "SNAPSHOT");
+    assert_eq!(receive(), json!({"type": "ACK", "address": "/a", "revision": 1}));
+    let found = router.join("page").ask(json!({"type": "GET", "address": "/a"}));
+    assert_eq!(found[0]["params"][0]["value"], 1, "{found:?}");
+}
+
+#[test]
 fn a_person_can_type_json() {
     let router = Router::start(&["--shards", "1"]);
     let mut typist = router.connect();

@@ -71,6 +71,11 @@ impl Router {
         format!("ws://{}", self.address)
     }
 
+    /// Where it listens for CLASP over TCP; asked once, and only with `--tcp-port`.
+    pub fn tcp_address(&self) -> SocketAddr {
+        address_in(&self.program, "listening tcp://")
+    }
+
     /// A client that has said HELLO, and has read WELCOME and the first SNAPSHOT.
     pub fn join(&self, name: &str) -> Raw {
         Raw::join(self.address, name)
