@@ -48,7 +48,7 @@ pub fn serve(plan: Plan) -> Result<(), String> {
         let bound = bound.map_err(|why| format!("metrics: cannot listen on {addr}: {why}"))?;
         say(&format!("metrics http://{bound}/metrics\n"));
     }
-    say(&format!("memory  {}; `clasp-rt plan` says for what\n", Size(resident_bytes())));
+    say(&format!("memory  {} resident\n", Size(resident_bytes())));
     for &(transport, addr) in &running.listening {
         say(&format!("listening {}\n", url(&ListenerPlan { transport, addr })));
     }

@@ -13,6 +13,7 @@ mod edge;
 mod host;
 mod memory;
 mod metrics;
+mod open_bridge;
 mod peers;
 mod plan;
 mod plan_print;

@@ -4,17 +4,16 @@ use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use clasp_rt_bridges::{BRIDGES, Bridge};
 use clasp_rt_core::ShardId;
 use clasp_rt_core::limits::Limits;
 use clasp_rt_core::pattern;
 use clasp_rt_core::shard::{Grant, RuleFor, SHARDS_MAX, Settings};
 use clasp_rt_core::time::Span;
 
-use crate::config::{AuthMode, BridgeAsWritten, Config, Cores, Idle, LogLevel, Transport};
-use crate::document::{explain, unknown};
+use crate::config::{AuthMode, Config, Cores, Idle, LogLevel, Transport};
 use crate::host::Host;
 use crate::memory::{self, Size, Term};
+use crate::open_bridge::{named_bridges, open_bridge};
 use crate::plan_types::{
     BridgePlan, BridgeThreadPlan, ListenerPlan, ListenerTransport, ShardPlan, Threads, Uplink,
 };
@@ -319,53 +318,6 @@ fn bridges(
     threads
 }
 
-/// Every bridge with the key under which the file has it. All routes together are one bridge.
-fn named_bridges(config: &Config) -> impl Iterator<Item = (String, BridgeAsWritten)> {
-    let written = config.bridges.iter().cloned().enumerate();
-    let routes = (!config.routes.is_empty()).then(|| {
-        let list = serde_json::Value::Array(config.routes.clone());
-        let options = serde_json::Map::from_iter([("route".to_owned(), list)]);
-        let routes = BridgeAsWritten { kind: "routes".to_owned(), core: None, options };
-        (String::new(), routes)
-    });
-    written.map(|(index, bridge)| (format!("bridge[{index}]"), bridge)).chain(routes)
-}
-
-/// Opens a bridge of any kind, or says which of its keys are wrong.
-pub fn open_bridge(at: &str, written: &BridgeAsWritten) -> Result<Box<dyn Bridge>, Vec<PlanError>> {
-    let below = |key: &str| match at {
-        "" => key.to_owned(),
-        at => format!("{at}.{key}"),
-    };
-    let Some(entry) = BRIDGES.iter().find(|entry| entry.name == written.kind) else {
-        let known: Vec<_> = BRIDGES.iter().map(|entry| entry.name).collect();
-        return Err(vec![error(below("type"), unknown("bridge", &written.kind, &known))]);
-    };
-    let open = |options| (entry.open)(serde_json::Value::Object(options));
-    let wrong = match open(written.options.clone()) {
-        Ok(bridge) => return Ok(bridge),
-        Err(wrong) if wrong.key != WHOLE_TABLE => {
-            return Err(vec![error(below(&wrong.key), wrong.why)]);
-        }
-        Err(wrong) => wrong,
-    };
-    // The table as a whole does not fit. No key needs another, so each is tried by itself.
-    let alone = |key: &String, value: &serde_json::Value| {
-        let wrong = open(serde_json::Map::from_iter([(key.clone(), value.clone())])).err()?;
-        let is_to_blame = wrong.key == WHOLE_TABLE;
-        is_to_blame.then(|| error(below(key), explain(None, &wrong.why)))
-    };
-    let mut errors: Vec<_> =
-        written.options.iter().filter_map(|(key, value)| alone(key, value)).collect();
-    if errors.is_empty() {
-        errors.push(error(at, explain(None, &wrong.why)));
-    }
-    Err(errors)
-}
-
-/// What a bridge names as the key when it cannot read its table.
-const WHOLE_TABLE: &str = "bridge";
-
 fn idle(
     config: &Config,
     host: &Host,
@@ -416,7 +368,7 @@ fn absent(core: usize, host: &Host) -> String {
     format!("core {core} is not there for this process; the cores that are: {usable}")
 }
 
-fn error(key: impl Into<String>, why: impl fmt::Display) -> PlanError {
+pub fn error(key: impl Into<String>, why: impl fmt::Display) -> PlanError {
     PlanError { key: key.into(), why: why.to_string() }
 }
 
@@ -558,6 +510,39 @@ mod tests {
             assert_eq!(errors.len(), 1, "{text}: {errors:?}");
             assert!(errors[0].contains(said), "{text}: {errors:?}");
         }
+    }
+
+    #[test]
+    fn every_mistake_of_bridges_and_routes_is_told_where_it_stands() {
+        let text = r#"
+            [[bridge]]
+            type = "osc"
+            bnid = "0.0.0.0:9000"
+            targets = "x"
+            [[bridge]]
+            type = "artnet"
+            inputs = "16-0"
+            [[route]]
+            from = "/a"
+            to = "/b"
+            [[route]]
+            from = "/a"
+            too = "/b"
+            [[route]]
+            from = "a"
+            to = "/b"
+            "#;
+        let errors = refused(text, &host(0..2));
+        let keys: Vec<_> =
+            errors.iter().map(|error| error.split(": ").next().unwrap_or_default()).collect();
+        let expected = [
+            "bridge[0].bnid",
+            "bridge[0].targets",
+            "bridge[1].inputs",
+            "route[1]",
+            "route[2].from",
+        ];
+        assert_eq!(keys, expected, "{errors:?}");
     }
 
     #[test]

@@ -284,7 +284,7 @@ fn a_plan_counts_every_byte_that_it_names() {
 fn a_core_that_is_not_there_is_named_with_those_that_are() {
     let output = run(&["plan", "--cores", "8000"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("core 8000 is not there"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--cores: core 8000 is not there"), "{}", stderr(&output));
     assert!(stderr(&output).contains("the cores that are: "), "{}", stderr(&output));
 }
 

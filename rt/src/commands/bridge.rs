@@ -11,7 +11,8 @@ use super::client::RouterArgs;
 use crate::config::{BridgeAsWritten, Log, LogLevel};
 use crate::control;
 use crate::host::Host;
-use crate::plan::{Plan, PlanError, open_bridge};
+use crate::open_bridge::open_bridge;
+use crate::plan::{Plan, PlanError};
 use crate::plan_types::{BridgePlan, ListenerTransport, Remote, Uplink};
 
 #[derive(Args, Debug)]
@@ -105,8 +106,18 @@ fn run(
     control::serve(plan).map_err(Failure::Failed)
 }
 
+/// The errors under the names of the flags that were typed, each once.
 fn joined(errors: &[PlanError]) -> String {
-    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    let mut lines: Vec<_> = errors
+        .iter()
+        .map(|PlanError { key, why }| match key.as_str() {
+            "inputs" | "outputs" => format!("--universes: {why}"),
+            "targets" => format!("--target: {why}"),
+            key => format!("--{}: {why}", key.replace('_', "-")),
+        })
+        .collect();
+    lines.dedup();
+    lines.join("\n")
 }
 
 fn remote(url: &str) -> Result<Remote, Failure> {

@@ -8,10 +8,10 @@ pub mod server;
 pub mod value;
 pub mod watch;
 
-use std::fmt;
 use std::process::ExitCode;
+use std::{fmt, io};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Routes control signals between lighting, sound, sensors and web pages, in microseconds
 #[derive(Debug, Parser)]
@@ -50,6 +50,10 @@ enum Command {
     Sub(client::SubArgs),
     /// Show the newest value of each address of a pattern, as a live table
     Watch(watch::WatchArgs),
+    /// Print a script that lets a shell complete these commands
+    ///
+    /// For bash: clasp-rt completions bash > /etc/bash_completion.d/clasp-rt
+    Completions { shell: clap_complete::Shell },
 }
 
 const EXAMPLES: &str = "\
@@ -136,6 +140,10 @@ impl Cli {
             Command::Get(args) => client::get(&args),
             Command::Sub(args) => client::subscribe(&args),
             Command::Watch(args) => watch::run(&args),
+            Command::Completions { shell } => {
+                clap_complete::generate(shell, &mut Self::command(), "clasp-rt", &mut io::stdout());
+                Ok(())
+            }
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,
@@ -149,8 +157,6 @@ impl Cli {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -177,6 +183,8 @@ mod tests {
             ("clasp-rt get /a --json --timeout 2", true),
             ("clasp-rt sub /** --count 3", true),
             ("clasp-rt watch /**", true),
+            ("clasp-rt completions zsh", true),
+            ("clasp-rt completions cmd", false),
             ("clasp-rt server --cores 7-2", false),
             ("clasp-rt server --port 70000", false),
             ("clasp-rt server --idle sometimes", false),

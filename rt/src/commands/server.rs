@@ -60,16 +60,54 @@ pub fn tell(
     errors: &[PlanError],
 ) -> String {
     let (document, _) = Document::parse(text);
-    problems.extend(
-        errors
-            .iter()
-            .map(|error| Problem { line: document.line_of(&error.key), what: error.to_string() }),
-    );
+    problems.extend(errors.iter().map(|error| match path {
+        Some(_) => Problem { line: document.line_of(&error.key), what: error.to_string() },
+        None => Problem { line: None, what: format!("{}: {}", flag(&error.key), error.why) },
+    }));
     problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
     let place = path.map(|path| format!("{}: ", path.display())).unwrap_or_default();
     let lines: Vec<_> = problems.iter().map(|problem| format!("{place}{problem}")).collect();
     match lines.as_slice() {
         [one] => one.clone(),
         many => format!("{} problems\n  {}", many.len(), many.join("\n  ")),
+    }
+}
+
+/// `server.tcp_port` is typed as `--tcp-port`.
+fn flag(key: &str) -> String {
+    let name = match key {
+        "auth.mode" => "auth-mode",
+        "auth.tokens" => "token",
+        key => key.split_once('.').map_or(key, |(_table, name)| name),
+    };
+    let name = name.strip_suffix("_ms").or(name.strip_suffix("_s")).unwrap_or(name);
+    format!("--{}", name.replace('_', "-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command};
+
+    use super::*;
+
+    #[test]
+    fn every_key_that_a_plan_refuses_names_a_flag_that_there_is() {
+        let command = ServerArgs::augment_args(Command::new("server"));
+        let flags: Vec<_> = command.get_arguments().filter_map(|arg| arg.get_long()).collect();
+        let keys = [
+            "server.cores",
+            "server.shards",
+            "server.tcp_port",
+            "server.max_sessions",
+            "server.session_timeout_s",
+            "server.gesture_interval_ms",
+            "auth.mode",
+            "auth.token_file",
+            "auth.tokens",
+        ];
+        for key in keys {
+            let flag = flag(key);
+            assert!(flags.iter().any(|known| flag == format!("--{known}")), "{key}: {flag}");
+        }
     }
 }

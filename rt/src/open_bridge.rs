@@ -1,0 +1,100 @@
+//! Opens bridges from what a person wrote, and says where each mistake stands.
+
+use clasp_rt_bridges::{BRIDGES, Bridge};
+
+use crate::config::{BridgeAsWritten, Config};
+use crate::document::{explain, unknown};
+use crate::plan::{PlanError, error};
+
+/// Every bridge with the key under which the file has it. All routes together are one bridge.
+pub fn named_bridges(config: &Config) -> impl Iterator<Item = (String, BridgeAsWritten)> {
+    let written = config.bridges.iter().cloned().enumerate();
+    let routes = (!config.routes.is_empty()).then(|| {
+        let list = serde_json::Value::Array(config.routes.clone());
+        let options = serde_json::Map::from_iter([("route".to_owned(), list)]);
+        let routes = BridgeAsWritten { kind: "routes".to_owned(), core: None, options };
+        (String::new(), routes)
+    });
+    written.map(|(index, bridge)| (format!("bridge[{index}]"), bridge)).chain(routes)
+}
+
+/// Opens a bridge of any kind, or says which of its keys are wrong.
+pub fn open_bridge(at: &str, written: &BridgeAsWritten) -> Result<Box<dyn Bridge>, Vec<PlanError>> {
+    let below = |key: &str| match at {
+        "" => key.to_owned(),
+        at => format!("{at}.{key}"),
+    };
+    let Some(entry) = BRIDGES.iter().find(|entry| entry.name == written.kind) else {
+        let known: Vec<_> = BRIDGES.iter().map(|entry| entry.name).collect();
+        return Err(vec![error(below("type"), unknown("bridge", &written.kind, &known))]);
+    };
+    let open = |options| (entry.open)(serde_json::Value::Object(options));
+    let wrong = match open(written.options.clone()) {
+        Ok(bridge) => return Ok(bridge),
+        Err(wrong) => wrong,
+    };
+    // A bridge stops at its first mistake, and cannot always say where that is. So each piece is
+    // tried by itself: no key needs another in order to be read.
+    let mut errors: Vec<_> = pieces(&written.options)
+        .filter_map(|(piece, options)| {
+            let wrong = open(options).err()?;
+            match (wrong.key.as_str(), &piece) {
+                (WHOLE_TABLE, _) => Some(error(below(&piece.path()), explain(None, &wrong.why))),
+                (key, Piece::Element { list, .. }) => {
+                    let key = key.replacen(&format!("{list}[0]"), &piece.path(), 1);
+                    Some(error(below(&key), wrong.why))
+                }
+                // Alone it misses what belongs to it; together it may be right.
+                (_, Piece::Key(_)) => None,
+            }
+        })
+        .collect();
+    if errors.is_empty() {
+        errors.push(match wrong.key.as_str() {
+            WHOLE_TABLE => error(at, explain(None, &wrong.why)),
+            key => error(below(key), wrong.why),
+        });
+    }
+    Err(errors)
+}
+
+/// What of a bridge's options is tried by itself.
+enum Piece<'a> {
+    Key(&'a str),
+    /// One table of a list of tables.
+    Element {
+        list: &'a str,
+        index: usize,
+    },
+}
+
+impl Piece<'_> {
+    fn path(&self) -> String {
+        match self {
+            Self::Key(key) => (*key).to_owned(),
+            Self::Element { list, index } => format!("{list}[{index}]"),
+        }
+    }
+}
+
+type Options = serde_json::Map<String, serde_json::Value>;
+
+fn pieces(options: &Options) -> impl Iterator<Item = (Piece<'_>, Options)> {
+    options.iter().flat_map(|(key, value)| {
+        let alone = |value| Options::from_iter([(key.clone(), value)]);
+        match value.as_array() {
+            Some(list) if !list.is_empty() && list.iter().all(serde_json::Value::is_object) => list
+                .iter()
+                .enumerate()
+                .map(|(index, one)| {
+                    let one = serde_json::Value::Array(vec![one.clone()]);
+                    (Piece::Element { list: key, index }, alone(one))
+                })
+                .collect::<Vec<_>>(),
+            _ => vec![(Piece::Key(key), alone(value.clone()))],
+        }
+    })
+}
+
+/// What a bridge names as the key when it cannot read its table.
+const WHOLE_TABLE: &str = "bridge";
