@@ -116,6 +116,8 @@ pub struct Edge {
     inbounds: Inbounds,
     ports: Vec<Port>,
     listeners: Vec<(Socket, ListenerTransport)>,
+    /// Tried again with the next tick.
+    lost_listeners: Vec<Socket>,
     sleeper: Arc<Sleeper>,
     seats: Arc<Seats>,
     clock: Clock,
@@ -169,6 +171,7 @@ impl Edge {
             inbounds: parts.inbounds,
             ports: parts.ports,
             listeners: Vec::new(),
+            lost_listeners: Vec::new(),
             sleeper: parts.sleeper,
             seats: parts.seats,
             clock: parts.clock,
@@ -320,7 +323,10 @@ impl Edge {
                 RingEvent::Closed { stream } => self.closed(self.link(stream)),
                 RingEvent::Packet { lease, .. } => self.ring.give_back(lease),
                 RingEvent::Woken => {}
-                RingEvent::ListenerLost { why, .. } => error!("a listener is lost: {why}"),
+                RingEvent::ListenerLost { listener, why } => {
+                    error!("a listener is lost, and tried again: {why}");
+                    self.lost_listeners.push(listener);
+                }
             }
         }
     }
@@ -519,6 +525,7 @@ impl Edge {
         }
         self.next_tick = now + TICK;
         self.out.conns.tick();
+        self.lost_listeners.drain(..).for_each(|listener| self.ring.accept_again(listener));
         take(shard.step(now, Input::Clock { unix_us: clock::unix_us() }, &mut self.out));
         true
     }

@@ -14,6 +14,9 @@ use crate::sync::{AtomicBool, AtomicI32, Ordering, fence};
 /// What a record costs beside its bytes.
 pub const RECORD_HEADER_BYTES: usize = 12;
 
+/// Room for a copy of one record: the longest frame and what goes with it. Longer ones grow it.
+const RECORD_BYTES: usize = 72 << 10;
+
 /// Pictures taken before giving up for this turn. Writers that never pause fill their rings and then
 /// must; so one is taken in the end.
 const LOOKS_MAX: usize = 64;
@@ -22,8 +25,8 @@ const LOOKS_MAX: usize = 64;
 pub fn pair(bytes: usize) -> (Sender, Receiver) {
     assert!(bytes > RECORD_HEADER_BYTES, "room for one record at least");
     let (writer, reader) = RingBuffer::new(bytes);
-    let receiver =
-        Receiver { ring: reader, taken: 0, record: Vec::with_capacity(bytes), head: None };
+    let record = Vec::with_capacity(RECORD_BYTES.min(bytes));
+    let receiver = Receiver { ring: reader, taken: 0, record, head: None };
     (Sender { ring: writer }, receiver)
 }
 

@@ -88,7 +88,7 @@ pub enum Event {
     Packet { socket: Socket, lease: Lease },
     /// Another thread, or an [`Alarm`], wants this one to look around.
     Woken,
-    /// The kernel gave up a listener.
+    /// The kernel gave up a listener; [`Ring::accept_again`] tries it anew.
     ListenerLost { listener: Socket, why: io::Error },
 }
 
@@ -205,6 +205,13 @@ impl Ring {
         let listener = self.register(socket, Role::Listener { armed: true })?;
         self.push_owned(op::accept(listener.tag(Op::Accept)));
         Ok(listener)
+    }
+
+    /// Accepts again after [`Event::ListenerLost`]. Not at once: the reason may still be there.
+    pub fn accept_again(&mut self, listener: Socket) {
+        if matches!(self.memory.slots.role(listener.slot), Role::Listener { armed: false }) {
+            self.listeners_off.push(listener);
+        }
     }
 
     /// Receives the datagrams of a bound socket from now on.
