@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 
 use clasp_rt_perf::counters::{self, Reader};
-use clasp_rt_ring::{Alarm, Sleeper, socket, thread};
+use clasp_rt_ring::{Alarm, Sleeper, alloc, socket, thread};
 
 use crate::bridge_thread::{self, BridgeSeed, Hosted, To};
 use crate::clock::Clock;
@@ -91,7 +91,7 @@ pub fn start(threads: Threads) -> Result<Running, Fault> {
         _awake: awake,
     };
 
-    let exchanges = peers::join(&sleepers, threads.exchange_bytes);
+    let exchanges = alloc::touched(|| peers::join(&sleepers, threads.exchange_bytes));
     let shards = threads.shards.into_iter().zip(sockets).zip(exchanges).zip(ports).zip(sleepers);
     for ((((plan, listeners), (outbound, inbounds)), ports), sleeper) in shards {
         let name = format!("shard {}", plan.settings.id.0);
@@ -223,7 +223,8 @@ fn bridge_seed(
                     let what = format!("{} joins shard {shard}", bridge.name());
                     return Err(fault(what)(io::Error::new(io::ErrorKind::InvalidInput, why)));
                 };
-                let (near_end, far_end) = Port::pair(exchange_bytes, &sleeper, far);
+                let (near_end, far_end) =
+                    alloc::touched(|| Port::pair(exchange_bytes, &sleeper, far));
                 ports.push(far_end);
                 To::Port(near_end)
             }

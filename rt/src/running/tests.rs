@@ -242,8 +242,8 @@ fn rings_that_are_almost_always_full_delay_messages_and_lose_none() {
     let desks: Vec<_> = (0..4)
         .map(|n| client(&running, ListenerTransport::WebSocket, &format!("desk{n}")))
         .collect();
-    for desk in 0..desks.len() {
-        settle(&desks[desk], &format!("/full/{desk}/go"), &heard);
+    for (n, desk) in desks.iter().enumerate() {
+        settle(desk, &format!("/full/{n}/go"), &heard);
     }
     // Each goes away at once: what it said before still counts.
     for (n, desk) in desks.into_iter().enumerate() {
