@@ -74,9 +74,10 @@ pub struct HostFacts {
 pub fn resolve(wanted: Idle, host: &HostFacts) -> (Idle, String) {
     let HostFacts { cores, threads, .. } = *host;
     match wanted {
-        Idle::NoHalt if !host.may_forbid_halt => {
-            (Idle::Adaptive, format!("{LATENCY_DEVICE} does not open, so cores cannot be kept awake"))
-        }
+        Idle::NoHalt if !host.may_forbid_halt => (
+            Idle::Adaptive,
+            format!("{LATENCY_DEVICE} does not open, so cores cannot be kept awake"),
+        ),
         Idle::Auto if host.shards_isolated => {
             (Idle::Spin, "every shard has an isolated core to itself".to_owned())
         }
@@ -86,9 +87,10 @@ pub fn resolve(wanted: Idle, host: &HostFacts) -> (Idle, String) {
         Idle::Auto if host.may_forbid_halt => {
             (Idle::NoHalt, format!("cores are shared, and {LATENCY_DEVICE} keeps them awake"))
         }
-        Idle::Auto if threads >= cores => {
-            (Idle::Park, format!("{threads} threads on {cores} cores: spinning would rob a neighbour"))
-        }
+        Idle::Auto if threads >= cores => (
+            Idle::Park,
+            format!("{threads} threads on {cores} cores: spinning would rob a neighbour"),
+        ),
         Idle::Auto => {
             (Idle::Adaptive, format!("cores are shared, and {LATENCY_DEVICE} does not open"))
         }
