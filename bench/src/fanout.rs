@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use clasp_rt_perf::histogram::Latency;
 use rustix::event::epoll;
 
+use crate::floor::Floor;
 use crate::frames::{self, Kind, Numbered};
 use crate::pace::Schedule;
 use crate::peer::Peer;
@@ -38,28 +39,33 @@ pub struct Measured {
     pub arrived: u64,
 }
 
-impl Measured {
-    pub fn lost(&self) -> u64 {
-        self.expected - self.arrived
-    }
-}
-
 impl FanOut {
-    pub fn open(url: &str, subscribers: usize, kind: Kind) -> io::Result<Self> {
-        let ready = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    pub fn through_router(url: &str, subscribers: usize, kind: Kind) -> io::Result<Self> {
         let mut peers = Vec::with_capacity(subscribers);
         for index in 0..subscribers {
             let mut peer = Peer::connect(url)?;
             peer.join(&format!("bench subscriber {index}"))?;
             peer.subscribe(1, "/bench/fanout/**")?;
-            let data = epoll::EventData::new_u64(index as u64);
-            epoll::add(&ready, &peer, data, epoll::EventFlags::IN)?;
             peers.push(peer);
         }
         let mut publisher = Peer::connect(url)?;
         publisher.join("bench publisher")?;
-        let message = Numbered::new(kind, ADDRESS);
-        Ok(Self { publisher, subscribers: peers, ready, message })
+        Self::new(publisher, peers, kind)
+    }
+
+    pub fn through_floor(floor: &Floor, subscribers: usize, kind: Kind) -> io::Result<Self> {
+        let publisher = Peer::connect(&floor.url())?;
+        let peers = (0..subscribers).map(|_| Peer::connect(&floor.url()));
+        Self::new(publisher, peers.collect::<io::Result<_>>()?, kind)
+    }
+
+    fn new(publisher: Peer, subscribers: Vec<Peer>, kind: Kind) -> io::Result<Self> {
+        let ready = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        for (index, peer) in subscribers.iter().enumerate() {
+            let data = epoll::EventData::new_u64(index as u64);
+            epoll::add(&ready, peer, data, epoll::EventFlags::IN)?;
+        }
+        Ok(Self { publisher, subscribers, ready, message: Numbered::new(kind, ADDRESS) })
     }
 
     pub fn run(&mut self, schedule: &Schedule) -> io::Result<Measured> {
@@ -110,5 +116,22 @@ impl FanOut {
                 return Ok(measured);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_copy_of_a_small_run_arrives_over_the_floor() {
+        let floor = Floor::start(None, 4).unwrap();
+        let mut fan = FanOut::through_floor(&floor, 4, Kind::Event).unwrap();
+        let schedule = Schedule::jittered(500.0, Duration::from_millis(100), 1);
+        let measured = fan.run(&schedule).unwrap();
+        assert_eq!(measured.arrived, measured.expected);
+        assert_eq!(measured.each.count(), 4 * schedule.len() as u64);
+        assert_eq!(measured.last.count(), schedule.len() as u64);
+        assert!(measured.last.summary().p50_ns >= measured.each.summary().p50_ns);
     }
 }

@@ -105,6 +105,7 @@ pub fn is(frame: &[u8], message_code: u8) -> bool {
 
 pub const WELCOME: u8 = 0x02;
 pub const PONG: u8 = 0x42;
+pub const ERROR: u8 = 0x51;
 
 fn encoded(message: &Message<'_>) -> Vec<u8> {
     let mut frame = Vec::new();

@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn every_message_of_a_small_run_arrives_over_the_floor_in_order() {
         for kind in [Kind::Set, Kind::Event] {
-            let floor = Floor::start(None).unwrap();
+            let floor = Floor::start(None, 1).unwrap();
             let mut path = Path::through_floor(&floor, kind).unwrap();
             let schedule = Schedule::jittered(2_000.0, Duration::from_millis(200), 1);
             let measured = path.run(&schedule).unwrap();

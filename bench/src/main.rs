@@ -13,6 +13,7 @@ mod fanout;
 mod floor;
 mod frames;
 mod hop;
+mod load;
 mod machine;
 mod pace;
 mod pcap;
@@ -25,12 +26,13 @@ mod suite;
 mod throughput;
 
 use frames::Kind;
+use load::Load;
 use machine::{Machine, Places};
 use pace::Schedule;
 use peer::Peer;
 use report::{Rate, Report, Row};
-use router::{Router, Source};
-use suite::{Hop, Size};
+use router::{Idle, Router, Source};
+use suite::{Crowd, Hop, Size};
 
 /// Measures a CLASP router from outside.
 ///
@@ -114,6 +116,16 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = "bench/results")]
         results: PathBuf,
     },
+    /// Fill a router with connections and params, and keep it so until the input ends.
+    Load {
+        #[arg(long, default_value_t = 1_000)]
+        connections: usize,
+        #[arg(long, default_value_t = 1_000_000)]
+        params: usize,
+        /// Its rate limit must be off: `--rate-limit 0`.
+        #[arg(long, default_value = "ws://localhost:7330")]
+        router: String,
+    },
     /// The UDP packets of a capture into a running router, and what comes out of it.
     Replay {
         /// A pcap file.
@@ -138,7 +150,7 @@ struct RouterArgs {
     /// A router to start for this run; it must print `listening URL` lines.
     #[arg(long, value_name = "PROGRAM", conflicts_with = "router")]
     spawn: Option<PathBuf>,
-    /// Its arguments, after `--`; without any: one shard on the router's core, free ports.
+    /// Its arguments, after `--`; without any: one shard that spins on the router's core, free ports.
     #[arg(last = true, value_name = "ARGUMENT")]
     arguments: Vec<String>,
 }
@@ -164,6 +176,12 @@ fn run(cli: &Cli) -> io::Result<()> {
             subscriber.subscribe(1, "/**")?;
             let replayed = replay::run(&capture.datagrams, to, *speed, &mut subscriber)?;
             print!("{}", replayed.text());
+            Ok(())
+        }
+        Command::Load { connections, params, router } => {
+            let load = Load::run(router, *connections, *params, |step| println!("{step}"))?;
+            println!("{}", load.text());
+            io::copy(&mut io::stdin(), &mut io::sink())?;
             Ok(())
         }
         Command::Floor { rate, seconds } => {
@@ -198,8 +216,13 @@ fn run(cli: &Cli) -> io::Result<()> {
         }
         Command::Fanout { router, transport, subscribers, rate, seconds } => {
             let (running, name) = open(router, places)?;
-            let scheme = scheme(router, transport);
-            let rows = suite::fan_out(&running, scheme, *subscribers, *rate, length(*seconds)?)?;
+            let crowd = Crowd {
+                scheme: scheme(router, transport),
+                subscribers: *subscribers,
+                rate_hz: *rate,
+                length: length(*seconds)?,
+            };
+            let rows = suite::fan_out(&running, places, crowd)?;
             show(cli, &report(places, "Fan-out", &name, rows.into(), Vec::new()));
             Ok(())
         }
@@ -212,7 +235,19 @@ fn run(cli: &Cli) -> io::Result<()> {
         }
         Command::Suite { router, size, results } => {
             let (running, name) = open(router, places)?;
-            let (rows, rates) = suite::all(&running, places, *size)?;
+            let (mut rows, rates) = match &router.router {
+                Some(_) => suite::all(&running, places, &[scheme(router, "ws")], *size)?,
+                None => suite::all(&running, places, &["ws", "tcp"], *size)?,
+            };
+            drop(running);
+            if let (Some(program), []) = (&router.spawn, router.arguments.as_slice()) {
+                // The same hop where the core is shared with others, as on a desk's own computer.
+                let running = Router::open_idling(program, places, Idle::Auto)?;
+                for mut row in suite::hops(&running, places, "ws", *size)? {
+                    row.name = format!("{}, idle {}", row.name, Idle::Auto.name());
+                    rows.push(row);
+                }
+            }
             let report = report(places, "clasp-rt, measured from outside", &name, rows, rates);
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
             let folder = report::folder(results, &report.machine, now.as_secs());

@@ -85,8 +85,16 @@ impl Peer {
 
     /// Waits until all that was queued before is handled: PONG answers in order.
     pub fn settle(&mut self) -> io::Result<()> {
+        self.settle_seeing(|_| {})
+    }
+
+    /// The same; `seen` gets every frame that arrives meanwhile.
+    pub fn settle_seeing(&mut self, mut seen: impl FnMut(&[u8])) -> io::Result<()> {
         self.queue(&frames::ping());
-        self.await_frame(|frame| frames::is(frame, frames::PONG))
+        self.await_frame(|frame| {
+            seen(frame);
+            frames::is(frame, frames::PONG)
+        })
     }
 
     pub fn queue(&mut self, frame: &[u8]) {

@@ -24,6 +24,24 @@ pub enum Source {
     Spawned { program: PathBuf, arguments: Vec<String> },
 }
 
+/// What a router that we start does while nothing arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Asks again and again: for a core that nobody else uses.
+    Spin,
+    /// What the router itself chooses for this machine.
+    Auto,
+}
+
+impl Idle {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Spin => "spin",
+            Self::Auto => "auto",
+        }
+    }
+}
+
 /// A router that can be measured.
 #[derive(Debug)]
 pub struct Router {
@@ -36,10 +54,23 @@ impl Router {
         match source {
             Source::Running(url) => Ok(Self { child: None, urls: vec![url.clone()] }),
             Source::Spawned { program, arguments } if arguments.is_empty() => {
-                Self::spawn(program, &default_arguments(places))
+                Self::open_idling(program, places, Idle::Spin)
             }
             Source::Spawned { program, arguments } => Self::spawn(program, arguments),
         }
+    }
+
+    /// Starts `program` with our arguments: one shard on the router's core, both stream transports,
+    /// no rate limit, because the bench sends more in a second than a person.
+    pub fn open_idling(program: &Path, places: Places, idle: Idle) -> io::Result<Self> {
+        let core = places.router.to_string();
+        let words = ["server", "--bind", "127.0.0.1", "--port", "0", "--tcp-port", "0", "--cores"];
+        // The largest crowd is a thousand subscribers, and each bench has a publisher besides.
+        let sessions = ["--max-sessions", "1100"];
+        let more = [&core, "--shards", "1", "--rate-limit", "0", "--idle", idle.name()];
+        let arguments: Vec<String> =
+            words.iter().chain(&more).chain(&sessions).map(|word| (*word).to_owned()).collect();
+        Self::spawn(program, &arguments)
     }
 
     fn spawn(program: &Path, arguments: &[String]) -> io::Result<Self> {
@@ -93,15 +124,6 @@ impl Drop for Router {
             drop(child.wait());
         }
     }
-}
-
-/// One shard on the router's core, both stream transports, no rate limit: the bench sends more in a
-/// second than a person.
-fn default_arguments(places: Places) -> Vec<String> {
-    let core = places.router.to_string();
-    let words = ["server", "--bind", "127.0.0.1", "--port", "0", "--tcp-port", "0"];
-    let more = ["--cores", core.as_str(), "--shards", "1", "--rate-limit", "0"];
-    words.iter().chain(&more).map(|word| (*word).to_owned()).collect()
 }
 
 /// The URLs of the lines `listening URL`. Keeps reading afterwards so that the router never blocks

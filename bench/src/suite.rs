@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clasp_rt_perf::histogram::Latency;
 
-use crate::fanout::FanOut;
+use crate::fanout::{self, FanOut};
 use crate::floor::Floor;
 use crate::frames::Kind;
 use crate::hop::{self, Path};
@@ -79,40 +79,56 @@ fn floor_beside(
 }
 
 pub fn floor(places: Places, kind: Kind, schedule: &Schedule) -> io::Result<hop::Measured> {
-    let floor = Floor::start(Some(places.router))?;
+    let floor = Floor::start(Some(places.router), 1)?;
     let mut path = Path::through_floor(&floor, kind)?;
     path.run(&Schedule::jittered(1_000.0, WARM_UP, SEED))?;
     path.run(schedule)
 }
 
+/// One fan-out to be measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Crowd<'a> {
+    pub scheme: &'a str,
+    pub subscribers: usize,
+    pub rate_hz: f64,
+    pub length: Duration,
+}
+
 /// Two rows: the latency of each copy, and of the last one.
-pub fn fan_out(
-    router: &Router,
-    scheme: &str,
-    subscribers: usize,
-    rate_hz: f64,
-    length: Duration,
-) -> io::Result<[Row; 2]> {
-    let kind = Kind::Set;
-    let mut fan = FanOut::open(router.url(scheme)?, subscribers, kind)?;
+pub fn fan_out(router: &Router, places: Places, crowd: Crowd<'_>) -> io::Result<[Row; 2]> {
+    let Crowd { scheme, subscribers, rate_hz, length } = crowd;
+    let schedule = Schedule::jittered(rate_hz, length, SEED);
+    router.pause();
+    let floor = floor_fan_out(places, subscribers, &schedule);
+    router.resume();
+    let floor = floor?;
+    let mut fan = FanOut::through_router(router.url(scheme)?, subscribers, Kind::Set)?;
     fan.run(&Schedule::jittered(rate_hz, WARM_UP, SEED))?;
-    let measured = fan.run(&Schedule::jittered(rate_hz, length, SEED))?;
-    let lost = measured.lost();
-    let row = |what: &str, latency: Latency, expected: u64, arrived: u64| Row {
+    let measured = fan.run(&schedule)?;
+    let row = |what: &str, latency: Latency, floor: Latency, expected: u64, arrived: u64| Row {
         name: format!("fan-out {scheme} to {subscribers} at {rate_hz:.0}/s, {what}"),
         sent: measured.sent,
         expected,
         arrived,
         reordered: 0,
         latency,
-        floor: None,
+        floor: Some(floor),
         note: String::new(),
     };
-    let complete = measured.last.count();
+    let (sent, complete, arrived) = (measured.sent, measured.last.count(), measured.arrived);
     Ok([
-        row("each", measured.each, measured.expected, measured.expected - lost),
-        row("last", measured.last, measured.sent, complete),
+        row("each", measured.each, floor.each, measured.expected, arrived),
+        row("last", measured.last, floor.last, sent, complete),
     ])
+}
+
+fn floor_fan_out(
+    places: Places,
+    subscribers: usize,
+    schedule: &Schedule,
+) -> io::Result<fanout::Measured> {
+    let floor = Floor::start(Some(places.router), subscribers)?;
+    FanOut::through_floor(&floor, subscribers, Kind::Set)?.run(schedule)
 }
 
 pub fn throughput(
@@ -137,29 +153,60 @@ pub fn throughput(
 }
 
 fn floor_throughput(places: Places, kind: Kind, length: Duration) -> io::Result<f64> {
-    let floor = Floor::start(Some(places.router))?;
+    let floor = Floor::start(Some(places.router), 1)?;
     Ok(Pipe::through_floor(&floor, kind)?.run(length)?.per_second())
 }
 
-/// Everything, over both stream transports.
-pub fn all(router: &Router, places: Places, size: Size) -> io::Result<(Vec<Row>, Vec<Rate>)> {
-    let (length, rounds, crowds): (_, _, &[(usize, f64)]) = match size {
-        Size::Small => (Duration::from_millis(500), 1, &[(10, 50.0)]),
-        // Rates at which the floor's send of 3 to 5 us a socket fills at most a tenth of a core.
-        Size::Canonical => {
-            (Duration::from_secs(12), 4, &[(10, 500.0), (100, 100.0), (1_000, 10.0)])
+impl Size {
+    fn length(self) -> Duration {
+        match self {
+            Self::Small => Duration::from_millis(500),
+            Self::Canonical => Duration::from_secs(12),
         }
-    };
-    let (mut rows, mut rates) = (Vec::new(), Vec::new());
-    for scheme in ["ws", "tcp"] {
-        for (kind, rate_hz) in [(Kind::Set, 1_000.0), (Kind::Event, 1_000.0), (Kind::Set, 10_000.0)]
-        {
-            rows.push(hop(router, places, Hop { scheme, kind, rate_hz, length, rounds })?);
-        }
-        rates.push(throughput(router, places, scheme, Kind::Event, length / 4)?);
     }
-    for (subscribers, rate_hz) in crowds {
-        rows.extend(fan_out(router, "ws", *subscribers, *rate_hz, length / 2)?);
+
+    fn rounds(self) -> u32 {
+        match self {
+            Self::Small => 1,
+            Self::Canonical => 4,
+        }
+    }
+
+    /// Subscribers, and rates at which a send of 3 to 5 us a socket fills at most half of a core.
+    fn crowds(self) -> &'static [(usize, f64)] {
+        match self {
+            Self::Small => &[(10, 50.0)],
+            Self::Canonical => &[(10, 500.0), (100, 200.0), (1_000, 20.0)],
+        }
+    }
+}
+
+/// Everything, over the transports that `schemes` names.
+pub fn all(
+    router: &Router,
+    places: Places,
+    schemes: &[&str],
+    size: Size,
+) -> io::Result<(Vec<Row>, Vec<Rate>)> {
+    let (mut rows, mut rates) = (Vec::new(), Vec::new());
+    for scheme in schemes {
+        rows.extend(hops(router, places, scheme, size)?);
+        rates.push(throughput(router, places, scheme, Kind::Event, size.length() / 4)?);
+    }
+    for (subscribers, rate_hz) in size.crowds() {
+        let (subscribers, rate_hz) = (*subscribers, *rate_hz);
+        let length = size.length() / 2;
+        let crowd = Crowd { scheme: schemes[0], subscribers, rate_hz, length };
+        rows.extend(fan_out(router, places, crowd)?);
     }
     Ok((rows, rates))
+}
+
+/// One hop, of params and events, at an easy and at a brisk rate.
+pub fn hops(router: &Router, places: Places, scheme: &str, size: Size) -> io::Result<Vec<Row>> {
+    let (length, rounds) = (size.length(), size.rounds());
+    let runs = [(Kind::Set, 1_000.0), (Kind::Event, 1_000.0), (Kind::Set, 10_000.0)];
+    let hops =
+        runs.into_iter().map(|(kind, rate_hz)| Hop { scheme, kind, rate_hz, length, rounds });
+    hops.map(|run| hop(router, places, run)).collect()
 }

@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn all_messages_of_a_short_burst_pass_the_floor_in_order() {
-        let floor = Floor::start(None).unwrap();
+        let floor = Floor::start(None, 1).unwrap();
         let mut pipe = Pipe::through_floor(&floor, Kind::Event).unwrap();
         let measured = pipe.run(Duration::from_millis(50)).unwrap();
         assert!(measured.messages >= BURST, "{measured:?}");
