@@ -1,5 +1,7 @@
 //! One thread's door to the kernel: set-up, one system call a turn, and what came of it.
 
+mod answer;
+
 use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
@@ -291,7 +293,8 @@ impl Ring {
 
     /// Tells the peer that nothing more will be sent; what it still sends is received.
     pub fn finish(&mut self, stream: Socket) {
-        if self.memory.slots.stream(stream).is_some() {
+        if let Some(state) = self.memory.slots.stream(stream) {
+            state.finishing = true;
             self.push_owned(op::shutdown(stream.tag(Op::Shutdown), libc::SHUT_WR));
         }
     }
@@ -396,133 +399,6 @@ impl Ring {
                 return Some(event);
             }
         }
-    }
-
-    /// What one answer means to the owner; `None` when it is our business alone.
-    fn settle(&mut self, tag: Tag, answer: Answer) -> Option<Event> {
-        match tag.op {
-            Op::Accept => self.accepted(tag, answer),
-            Op::Receive => self.received(tag, answer),
-            Op::Send => self.sent(tag, answer),
-            Op::ReceiveFrom => self.packet_received(tag, answer),
-            Op::SendTo => {
-                self.memory.datagrams.settle(tag.slot);
-                self.counts.datagram_faults += u64::from(answer.result < 0);
-                None
-            }
-            Op::Alarm => {
-                let (socket, _) = self.memory.slots.owner(tag)?;
-                if !answer.more {
-                    self.push_owned(op::alarm(socket.tag(Op::Alarm)));
-                }
-                Some(Event::Woken)
-            }
-            // A failed wake-up names a thread that is gone.
-            Op::Wake => (answer.result >= 0).then_some(Event::Woken),
-            Op::Shutdown | Op::Cancel | Op::Close => None,
-        }
-    }
-
-    fn accepted(&mut self, tag: Tag, answer: Answer) -> Option<Event> {
-        let (listener, role) = self.memory.slots.owner(tag)?;
-        *role = Role::Listener { armed: answer.more };
-        let lost = answer.result < 0 && !is_passing_accept(-answer.result);
-        if !answer.more && !lost {
-            self.listeners_off.push(listener);
-        }
-        if answer.result < 0 {
-            self.counts.accept_faults += 1;
-            let why = io::Error::from_raw_os_error(-answer.result);
-            return lost.then_some(Event::ListenerLost { listener, why });
-        }
-        let stream = self.memory.slots.open(answer.result as u32, Role::Stream(Stream::new()));
-        self.list(stream);
-        Some(Event::Accepted { listener, stream })
-    }
-
-    fn received(&mut self, tag: Tag, answer: Answer) -> Option<Event> {
-        let memory = &mut *self.memory;
-        let len = answer.result.max(0) as u32;
-        let lease = answer.buffer.map(|index| memory.streams.lend(index, len));
-        let state = match memory.slots.owner(tag) {
-            Some((_, Role::Stream(state))) => state,
-            // The kernel filled a buffer for a former owner: the buffer is ours all the same.
-            _ => {
-                if let Some(lease) = lease {
-                    memory.streams.give_back(lease);
-                }
-                return None;
-            }
-        };
-        let stream = Socket { slot: tag.slot, generation: tag.generation };
-        if !answer.more {
-            state.receive = Receive::Off;
-        }
-        let (closing, wanted) = (state.closing, state.wanted);
-        state.ended |= is_end(answer.result);
-        if let Some(lease) = lease {
-            if !closing && answer.result > 0 {
-                self.list(stream);
-                return Some(Event::Received { stream, lease });
-            }
-            self.memory.streams.give_back(lease);
-        }
-        if closing {
-            self.release_if_quiet(stream);
-            return None;
-        }
-        if answer.result == -libc::ENOBUFS && wanted {
-            self.counts.starved += 1;
-            self.starve(stream);
-            return None;
-        }
-        if is_end(answer.result) {
-            let how = outcome(answer.result);
-            return Some(Event::Ended { stream, how });
-        }
-        self.list(stream);
-        None
-    }
-
-    fn sent(&mut self, tag: Tag, answer: Answer) -> Option<Event> {
-        let stream = Socket { slot: tag.slot, generation: tag.generation };
-        let state = self.memory.slots.stream(stream)?;
-        let closing = state.closing;
-        let mut sending = state.sending.take()?;
-        sending.taken += answer.result.max(0) as usize;
-        let short = sending.taken < sending.buffer.len();
-        if short && answer.result > 0 && !closing {
-            state.sending = Some(sending);
-            self.counts.short_sends += 1;
-            self.send_rest(stream);
-            return None;
-        }
-        let how = match answer.result {
-            0 => Err(io::ErrorKind::WriteZero.into()),
-            1.. if short => Err(io::ErrorKind::ConnectionAborted.into()),
-            result => outcome(result),
-        };
-        self.release_if_quiet(stream);
-        Some(Event::Sent { stream, buffer: sending.buffer, how })
-    }
-
-    fn packet_received(&mut self, tag: Tag, answer: Answer) -> Option<Event> {
-        let memory = &mut *self.memory;
-        let len = answer.result.max(0) as u32;
-        let lease = answer.buffer.map(|index| memory.packets.lend(index, len));
-        let Some((socket, Role::Packets(packets))) = memory.slots.owner(tag) else {
-            return None;
-        };
-        if !answer.more {
-            packets.receive = Receive::Listed;
-            let out_of_buffers = answer.result == -libc::ENOBUFS;
-            self.counts.starved += u64::from(out_of_buffers);
-            if out_of_buffers { &mut self.starved } else { &mut self.listed }.push(socket);
-        }
-        if answer.result < 0 && answer.result != -libc::ENOBUFS {
-            self.counts.datagram_faults += 1;
-        }
-        lease.map(|lease| Event::Packet { socket, lease })
     }
 
     /// Puts a file into the table and gives it a slot of ours.
@@ -768,33 +644,4 @@ fn too_many_files(sizes: &Sizes, error: io::Error) -> io::Error {
 /// its answers collected first.
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN))
-}
-
-/// Whether a listener goes on after this error: it struck one connection, or will pass.
-fn is_passing_accept(error: i32) -> bool {
-    matches!(
-        error,
-        libc::EAGAIN
-            | libc::EINTR
-            | libc::ECONNABORTED
-            | libc::ENFILE
-            | libc::EMFILE
-            | libc::ENOMEM
-            | libc::ENOBUFS
-            | libc::EPROTO
-            | libc::EPERM
-            | libc::ENETDOWN
-            | libc::ENETUNREACH
-            | libc::EHOSTDOWN
-            | libc::EHOSTUNREACH
-    )
-}
-
-/// Whether a receive that answered so will never bring anything again.
-fn is_end(result: i32) -> bool {
-    result == 0 || result < 0 && !matches!(-result, libc::ENOBUFS | libc::ECANCELED | libc::EINTR)
-}
-
-fn outcome(result: i32) -> io::Result<()> {
-    if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(()) }
 }

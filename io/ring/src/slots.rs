@@ -51,6 +51,8 @@ pub(crate) struct Stream {
     pub(crate) ended: bool,
     pub(crate) closing: bool,
     pub(crate) sending: Option<Sending>,
+    /// A shutdown is on its way. The kernel looks the slot up only when a worker runs it.
+    pub(crate) finishing: bool,
 }
 
 /// Whether the kernel has a receive for this file.
@@ -165,12 +167,19 @@ impl Slots {
 
 impl Stream {
     pub(crate) fn new() -> Self {
-        Self { receive: Receive::Off, wanted: true, ended: false, closing: false, sending: None }
+        Self {
+            receive: Receive::Off,
+            wanted: true,
+            ended: false,
+            closing: false,
+            sending: None,
+            finishing: false,
+        }
     }
 
     /// Whether its file may be closed: nothing is in flight, so no answer can come any more.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.receive != Receive::Armed && self.sending.is_none()
+        self.receive != Receive::Armed && self.sending.is_none() && !self.finishing
     }
 }
 

@@ -439,3 +439,22 @@ fn a_port_is_free_as_soon_as_its_ring_is_dropped() {
         drop(client);
     }
 }
+
+/// A shutdown is run by a worker of the kernel, which looks its file up by number only then. It once
+/// struck the connection that had been given the number of a closed one.
+#[test]
+fn a_late_goodbye_does_not_reach_the_next_owner_of_a_file() {
+    let mut server = Server::new(&Sizes { accepted_max: 1, ..SMALL });
+    for round in 0..200_u8 {
+        let (mut client, stream) = server.connect();
+        server.ring.send(stream, vec![round; 8]);
+        assert!(matches!(server.event(), Event::Sent { how: Ok(()), .. }));
+        let mut heard = [0; 8];
+        client.read_exact(&mut heard).unwrap();
+        assert_eq!(heard, [round; 8]);
+        server.ring.finish(stream);
+        server.ring.close(stream);
+        assert!(matches!(server.event(), Event::Closed { .. }));
+        server.ring.enter(Wait::No).unwrap();
+    }
+}
