@@ -3,32 +3,30 @@
 //! A turn takes what arrived, steps it at one instant, and lets what was decided leave with at most one
 //! system call. Whatever may hand records to peers waits until their rings have room.
 
+mod feed;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use clasp_rt_bridges::json;
-use clasp_rt_core::error::code;
 use clasp_rt_core::limits::FRAME_BYTES_MAX;
 use clasp_rt_core::shard::{Admit, CloseReason, Effects, Input, Lane, Outcome, Room, Shard};
 use clasp_rt_core::time::{Span, Time};
 use clasp_rt_core::{LinkId, ShardId};
 use clasp_rt_link::stream::Stream;
 use clasp_rt_link::ws::Ws;
-use clasp_rt_link::{AnyTransport, Event, Transport, close};
+use clasp_rt_link::{AnyTransport, close};
 use clasp_rt_ring::{Event as RingEvent, Lease, Ring, Sizes, Sleeper, Socket, Wait};
 use tracing::error;
 
+use self::feed::Feed;
 use crate::clock::{self, Clock};
-use crate::conns::{Blocked, Carrier, Conns, End, Farewell, Form, Leaving, Phase, close_code};
+use crate::conns::{Blocked, Carrier, Conns, End, Farewell, Leaving, Phase, close_code};
 use crate::peers::{Inbounds, Outbound};
 use crate::plan_types::ListenerTransport;
 use crate::port::{Port, Said};
-
-/// What the wall clock shows is told this often, and time-outs of links are looked at.
-const TICK: Span = Span::from_secs(1);
 
 /// Records taken from one lane in one turn, so that links are not starved by a busy peer.
 const RECORDS_PER_TURN: usize = 1_024;
@@ -85,6 +83,7 @@ impl Seats {
 /// What an edge is made of, beside its ring.
 pub struct Parts {
     pub links: u32,
+    pub session_timeout: Option<Span>,
     pub outbound: Outbound,
     pub inbounds: Inbounds,
     /// Bridges of our own; port `n` is link `n`.
@@ -167,7 +166,10 @@ impl Edge {
         let said_to_ports = vec![0; parts.ports.len()];
         Self {
             ring,
-            out: Out { conns: Conns::new(parts.links), peers: parts.outbound },
+            out: Out {
+                conns: Conns::new(parts.links, parts.session_timeout),
+                peers: parts.outbound,
+            },
             inbounds: parts.inbounds,
             ports: parts.ports,
             listeners: Vec::new(),
@@ -523,7 +525,7 @@ impl Edge {
         if now < self.next_tick {
             return false;
         }
-        self.next_tick = now + TICK;
+        self.next_tick = now + self.out.conns.tick_interval();
         self.out.conns.tick();
         self.lost_listeners.drain(..).for_each(|listener| self.ring.accept_again(listener));
         take(shard.step(now, Input::Clock { unix_us: clock::unix_us() }, &mut self.out));
@@ -621,92 +623,6 @@ impl Edge {
     fn link(&self, stream: Socket) -> LinkId {
         let index = stream.index() - FIXED_FILES as usize;
         LinkId((self.ports.len() + index) as u32)
-    }
-}
-
-/// Takes the messages of one link, one by one, to the shard.
-struct Feed<'a> {
-    out: &'a mut Out,
-    /// A text message as a frame.
-    frame: &'a mut Vec<u8>,
-}
-
-impl Feed<'_> {
-    /// Steps what `bytes` hold, and says how many of them are used up.
-    fn all(&mut self, shard: &mut Shard, link: LinkId, bytes: &mut [u8]) -> usize {
-        let mut used = 0;
-        loop {
-            let conn = self.out.conns.get(link);
-            if conn.phase != Phase::Open {
-                // What was just stepped closed it.
-                used = bytes.len();
-                break;
-            }
-            let blocked = match conn.transport.peek(&mut bytes[used..], &mut conn.pending) {
-                Event::More => break,
-                Event::Opened => Blocked::No,
-                Event::Binary(frame) => {
-                    conn.speak(Form::Frames);
-                    self.offer(shard, link, frame)
-                }
-                Event::Text(text) => {
-                    conn.speak(Form::Text);
-                    self.offer_text(shard, link, text)
-                }
-                Event::Alive => {
-                    take(shard.step(self.out.conns.now, Input::Alive { link }, self.out));
-                    Blocked::No
-                }
-                Event::Ended(_) => {
-                    self.out.conns.leave(link, |_| {});
-                    continue;
-                }
-            };
-            let conn = self.out.conns.get(link);
-            conn.blocked = blocked;
-            match blocked {
-                Blocked::No => used += conn.transport.advance(),
-                Blocked::Held => break,
-                Blocked::NoRoom => {
-                    self.out.conns.stalled.push_back(link);
-                    break;
-                }
-            }
-        }
-        // The transport may have answered by itself.
-        self.out.conns.mark(link);
-        used
-    }
-
-    fn offer(&mut self, shard: &mut Shard, link: LinkId, frame: &[u8]) -> Blocked {
-        let input = Input::Frame { link, frame };
-        if !self.out.peers.has(input.room()) {
-            return Blocked::NoRoom;
-        }
-        match shard.step(self.out.conns.now, input, self.out) {
-            Outcome::Taken => Blocked::No,
-            Outcome::Held => Blocked::Held,
-        }
-    }
-
-    fn offer_text(&mut self, shard: &mut Shard, link: LinkId, text: &str) -> Blocked {
-        let mut frame = std::mem::take(self.frame);
-        frame.clear();
-        let blocked = match json::to_frame(text, &mut frame) {
-            Ok(()) => self.offer(shard, link, &frame),
-            Err(why) => {
-                let reply = serde_json::json!({
-                    "type": "ERROR",
-                    "code": code::INVALID_MESSAGE,
-                    "message": why.to_string(),
-                });
-                let conn = self.out.conns.get(link);
-                conn.transport.wrap_text(&reply.to_string(), &mut conn.pending);
-                Blocked::No
-            }
-        };
-        *self.frame = frame;
-        blocked
     }
 }
 

@@ -99,6 +99,7 @@ pub fn start(threads: Threads) -> Result<Running, Fault> {
         let stop = Arc::new(AtomicBool::new(false));
         let parts = Parts {
             links: plan.settings.limits.links_max,
+            session_timeout: plan.settings.session_timeout,
             outbound,
             inbounds,
             ports,

@@ -1,0 +1,210 @@
+//! The life of a link, step by step, on a clock that only tests move.
+
+use super::*;
+use clasp_rt_link::stream::Stream;
+use clasp_rt_link::ws::Ws;
+
+const LINK: LinkId = LinkId(0);
+
+/// One open link at 100 s, as a stream or as an upgraded WebSocket.
+fn conns(transport: AnyTransport) -> Conns {
+    let mut conns = Conns::new(2, None);
+    conns.now = Time(0) + Span::from_secs(100);
+    conns.open(LINK, Carrier::Port, transport, true);
+    conns
+}
+
+fn stream() -> AnyTransport {
+    AnyTransport::Stream(Stream::new())
+}
+
+/// A WebSocket whose handshake is done.
+fn upgraded() -> AnyTransport {
+    let (mut server, mut request, mut reply) = (Ws::server(), Vec::new(), Vec::new());
+    Ws::client("router", "/", 1, &mut request).unwrap();
+    server.peek(&mut request, &mut reply);
+    server.advance();
+    assert!(server.is_open());
+    AnyTransport::Ws(server)
+}
+
+fn pass(conns: &mut Conns, span: Span) {
+    conns.now = conns.now + span;
+    conns.tick();
+}
+
+fn short_of(span: Span) -> Span {
+    Span(span.0 - 1)
+}
+
+fn leaving(conns: &mut Conns) -> Leaving {
+    match conns.get(LINK).phase {
+        Phase::Leaving(leaving) => leaving,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn frames_count_as_sent_when_their_buffer_comes_back() {
+    let mut conns = conns(stream());
+    conns.queue(LINK, &[1; 10]);
+    conns.queue(LINK, &[2; 20]);
+    assert_eq!(conns.next_dirty(), Some(LINK));
+    assert_eq!(conns.next_dirty(), None, "one flush for all of a turn");
+    let buffer = conns.take_pending(LINK).unwrap();
+    assert_eq!(buffer.len(), 4 + 10 + 4 + 20);
+    // What is said while a send is on its way waits for the next one.
+    conns.queue(LINK, &[3; 5]);
+    assert_eq!((conns.next_dirty(), conns.take_pending(LINK)), (None, None));
+    assert_eq!(conns.sent(LINK, buffer), 30);
+    assert_eq!(conns.next_dirty(), Some(LINK));
+    let buffer = conns.take_pending(LINK).unwrap();
+    assert_eq!(conns.sent(LINK, buffer), 5);
+    assert_eq!(conns.next_dirty(), None);
+}
+
+#[test]
+fn buffers_that_grew_for_long_frames_shrink_in_the_second_after_the_last() {
+    let mut conns = conns(stream());
+    let capacities = |conns: &mut Conns| {
+        let conn = conns.get(LINK);
+        [conn.carry.capacity(), conn.pending.capacity(), conn.spare.capacity()]
+    };
+    for round in 0..3 {
+        // Both buffers of the way out take their turn.
+        for _ in 0..2 {
+            conns.queue(LINK, &[0; 60_000]);
+            let buffer = conns.take_pending(LINK).unwrap();
+            conns.sent(LINK, buffer);
+        }
+        conns.keep(LINK, &[0; 50_000]);
+        let carry = conns.take_carry(LINK);
+        conns.return_carry(LINK, carry, 50_000);
+        pass(&mut conns, Span::from_secs(1));
+        let [carry, pending, spare] = capacities(&mut conns);
+        assert!(carry >= 50_000 && pending.min(spare) >= 60_000, "{round}");
+    }
+    pass(&mut conns, Span::from_secs(1));
+    assert_eq!(capacities(&mut conns), [CARRY_BYTES, OUT_BYTES, OUT_BYTES]);
+}
+
+#[test]
+fn the_end_of_a_link_goes_step_by_step() {
+    let mut conns = conns(upgraded());
+    conns.queue(LINK, b"last frame");
+    conns.dismiss(LINK, close::POLICY, "why");
+    conns.queue(LINK, b"after the end");
+    assert_eq!(conns.farewell(LINK), Farewell::Wait, "the good-bye has not left");
+    let buffer = conns.take_pending(LINK).unwrap();
+    assert!(buffer.ends_with(b"why"), "the good-bye comes last");
+    assert_eq!(conns.farewell(LINK), Farewell::Wait);
+    conns.sent(LINK, buffer);
+    assert_eq!(conns.farewell(LINK), Farewell::TellShard);
+    conns.told(LINK);
+    assert_eq!(conns.farewell(LINK), Farewell::Finish);
+    assert_eq!(conns.farewell(LINK), Farewell::Wait, "the peer may still talk");
+    conns.end(LINK, End::Finished);
+    assert_eq!(conns.farewell(LINK), Farewell::Release);
+    assert_eq!(conns.get(LINK).phase, Phase::Released);
+    conns.free(LINK);
+    conns.open(LINK, Carrier::Port, stream(), true);
+}
+
+#[test]
+fn a_broken_link_waits_for_nothing() {
+    let mut conns = conns(stream());
+    conns.queue(LINK, b"unsent");
+    conns.leave(LINK, Leaving::cut);
+    assert_eq!(conns.farewell(LINK), Farewell::TellShard);
+    conns.told(LINK);
+    assert_eq!(conns.farewell(LINK), Farewell::Release);
+}
+
+#[test]
+fn a_peer_that_does_not_read_its_goodbye_is_cut_off() {
+    let mut conns = conns(stream());
+    conns.queue(LINK, b"unread");
+    let buffer = conns.take_pending(LINK).unwrap();
+    conns.dismiss(LINK, close::TRY_LATER, "slow");
+    pass(&mut conns, short_of(FLUSH_TIMEOUT));
+    assert!(!leaving(&mut conns).broken);
+    pass(&mut conns, Span(1));
+    assert!(leaving(&mut conns).broken);
+    conns.told(LINK);
+    assert_eq!(conns.farewell(LINK), Farewell::Release);
+    conns.sent(LINK, buffer);
+    conns.free(LINK);
+}
+
+#[test]
+fn a_peer_that_does_not_say_goodbye_is_waited_for_a_while() {
+    let mut conns = conns(stream());
+    conns.leave(LINK, |_| {});
+    conns.told(LINK);
+    assert_eq!(conns.farewell(LINK), Farewell::Finish);
+    pass(&mut conns, short_of(LINGER));
+    assert_eq!(conns.farewell(LINK), Farewell::Wait);
+    pass(&mut conns, Span(1));
+    assert_eq!(conns.farewell(LINK), Farewell::Release);
+}
+
+#[test]
+fn a_message_that_never_ends_is_not_waited_for() {
+    let mut conns = conns(stream());
+    conns.keep(LINK, b"half");
+    pass(&mut conns, PARTIAL_TIMEOUT);
+    assert_eq!(conns.get(LINK).phase, Phase::Open);
+    // A byte more does not buy more time.
+    conns.keep(LINK, b"x");
+    pass(&mut conns, Span(1));
+    assert!(matches!(conns.get(LINK).phase, Phase::Leaving(_)));
+}
+
+#[test]
+fn a_message_that_we_hold_back_may_take_its_time() {
+    let mut conns = conns(stream());
+    conns.keep(LINK, b"whole");
+    conns.get(LINK).blocked = Blocked::NoRoom;
+    pass(&mut conns, Span(2 * PARTIAL_TIMEOUT.0));
+    assert_eq!(conns.get(LINK).phase, Phase::Open);
+}
+
+#[test]
+fn a_link_that_ends_while_we_hold_its_messages_back_leaves_after_them() {
+    let mut conns = conns(stream());
+    conns.keep(LINK, b"whole");
+    conns.get(LINK).blocked = Blocked::Held;
+    conns.end(LINK, End::Finished);
+    assert_eq!((conns.get(LINK).phase, conns.get(LINK).ended), (Phase::Open, Some(End::Finished)));
+    conns.get(LINK).blocked = Blocked::No;
+    conns.end(LINK, End::Finished);
+    assert!(leaving(&mut conns).ended && !leaving(&mut conns).broken);
+}
+
+#[test]
+fn a_silent_websocket_is_asked_and_a_talking_one_is_not() {
+    let mut conns = conns(upgraded());
+    pass(&mut conns, short_of(PING_INTERVAL_MAX));
+    assert_eq!(conns.next_dirty(), None);
+    conns.hear(LINK);
+    pass(&mut conns, short_of(PING_INTERVAL_MAX));
+    assert_eq!(conns.next_dirty(), None);
+    pass(&mut conns, Span(1));
+    assert_eq!(conns.next_dirty(), Some(LINK));
+    let ping = conns.take_pending(LINK).unwrap();
+    assert_eq!(conns.sent(LINK, ping), 0, "a ping is no frame");
+    pass(&mut conns, Span(1));
+    assert_eq!(conns.next_dirty(), None, "asked once");
+}
+
+#[test]
+fn a_text_link_is_answered_in_text() {
+    let mut conns = conns(upgraded());
+    conns.get(LINK).speak(Form::Text);
+    conns.get(LINK).speak(Form::Frames);
+    let ping = [0x53, 0, 0, 1, 0x41];
+    conns.queue(LINK, &ping);
+    let sent = conns.take_pending(LINK).unwrap();
+    assert!(String::from_utf8_lossy(&sent).contains("PING"));
+    assert_eq!(conns.sent(LINK, sent), ping.len() as u32, "the shard counts frames");
+}
