@@ -1,15 +1,14 @@
 //! UDP payloads of a capture file, with the instant at which each was seen.
 //!
-//! Reads the classic libpcap format (not pcapng): a 24-byte file header whose magic tells byte order
-//! and resolution, then records of 16 bytes and the captured octets. Only whole UDP datagrams over
-//! IPv4 or IPv6 come out; fragments, TCP and everything else is counted and skipped.
+//! Only whole UDP datagrams over IPv4 or IPv6 come out; fragments, TCP and everything else is counted
+//! and skipped.
+
+mod file;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-const FILE_HEADER_LEN: usize = 24;
-const RECORD_HEADER_LEN: usize = 16;
 const UDP_PROTOCOL: u8 = 17;
 const UDP_HEADER_LEN: usize = 8;
 
@@ -33,22 +32,37 @@ pub struct Capture<'a> {
 /// The file is not a capture that this reader knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    Short { need: usize, got: usize },
-    Magic { found: u32 },
-    LinkType { found: u32 },
+    Short {
+        need: usize,
+        got: usize,
+    },
+    Magic {
+        found: u32,
+    },
+    LinkType {
+        found: u32,
+    },
+    /// A packet of an interface that the file does not describe.
+    Interface {
+        found: u32,
+    },
+    /// Ticks of an interface are finer than 64 bits can say.
+    Resolution,
 }
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Short { need, got } => write!(f, "capture needs {need} bytes, has {got}"),
-            Self::Magic { found } => write!(
-                f,
-                "first four bytes are {found:#010x}, not those of a pcap file \
-                 (pcapng: convert with `editcap -F pcap`)"
-            ),
+            Self::Magic { found } => {
+                write!(f, "first four bytes are {found:#010x}, not those of a pcap or pcapng file")
+            }
             Self::LinkType { found } => {
                 write!(f, "link type {found} is not Ethernet, raw IP, loopback or Linux cooked")
+            }
+            Self::Interface { found } => write!(f, "interface {found} is not described"),
+            Self::Resolution => {
+                f.write_str("an interface's clock ticks finer than 64 bits can say")
             }
         }
     }
@@ -58,34 +72,13 @@ impl std::error::Error for Malformed {}
 
 /// Reads a whole capture file.
 pub fn read(file: &[u8]) -> Result<Capture<'_>, Malformed> {
-    let header = take(file, 0, FILE_HEADER_LEN)?;
-    let magic = u32::from_be_bytes(word(header, 0));
-    let (order, nanos_per_tick) = match magic {
-        0xA1B2_C3D4 => (Order::Big, 1_000),
-        0xA1B2_3C4D => (Order::Big, 1),
-        0xD4C3_B2A1 => (Order::Little, 1_000),
-        0x4D3C_B2A1 => (Order::Little, 1),
-        found => return Err(Malformed::Magic { found }),
-    };
-    // The upper bits of the word say how frame check sequences were captured.
-    let link = Link::from_code(order.u32(word(header, 20)) & 0x0FFF_FFFF)?;
-
+    let records = file::records(file)?;
+    let start = records.first().map_or(Duration::ZERO, |record| record.stamp);
     let mut capture = Capture::default();
-    let mut first = None;
-    let mut at = FILE_HEADER_LEN;
-    while at < file.len() {
-        let record = take(file, at, RECORD_HEADER_LEN)?;
-        let seconds = u64::from(order.u32(word(record, 0)));
-        let ticks = u64::from(order.u32(word(record, 4)));
-        let len = order.u32(word(record, 8)) as usize;
-        at += RECORD_HEADER_LEN;
-        let octets = take(file, at, len)?;
-        at += len;
-        let stamp = Duration::from_secs(seconds) + Duration::from_nanos(ticks * nanos_per_tick);
-        let start = *first.get_or_insert(stamp);
-        match udp(link, octets) {
+    for record in records {
+        match udp(record.link, record.octets) {
             Some((from, to, payload)) => {
-                let offset = stamp.saturating_sub(start);
+                let offset = record.stamp.saturating_sub(start);
                 capture.datagrams.push(Datagram { offset, from, to, payload });
             }
             None => capture.skipped += 1,
@@ -94,23 +87,8 @@ pub fn read(file: &[u8]) -> Result<Capture<'_>, Malformed> {
     Ok(capture)
 }
 
-#[derive(Clone, Copy)]
-enum Order {
-    Big,
-    Little,
-}
-
-impl Order {
-    fn u32(self, bytes: [u8; 4]) -> u32 {
-        match self {
-            Self::Big => u32::from_be_bytes(bytes),
-            Self::Little => u32::from_le_bytes(bytes),
-        }
-    }
-}
-
 /// What lies before the IP header: the tcpdump.org list of link types.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Link {
     Null,
     Ethernet,
@@ -189,11 +167,6 @@ fn ipv6(packet: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
     Some((address(8), address(24), &packet[40..]))
 }
 
-fn take(file: &[u8], at: usize, len: usize) -> Result<&[u8], Malformed> {
-    let end = at.saturating_add(len);
-    file.get(at..end).ok_or(Malformed::Short { need: end, got: file.len() })
-}
-
 /// Four bytes of a slice whose length was checked.
 fn word(bytes: &[u8], at: usize) -> [u8; 4] {
     [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]
@@ -218,6 +191,7 @@ mod tests {
             ("artnet-20-universes-artsync.pcap", art_sync, 126),
             ("sacn-4-universes-sync.pcap", b"\x00\x10\x00\x00ASC-E1.17", 20),
             ("osc-udp-tcp.pcap", b"#bundle\0", 2),
+            ("qlcplus-artnet-sacn.pcap", art_dmx, 78),
         ];
         for (name, prefix, expected) in cases {
             let file = capture(name);
@@ -231,12 +205,23 @@ mod tests {
 
     #[test]
     fn a_cut_or_strange_file_is_refused_with_facts() {
-        let whole = capture("osc-udp-tcp.pcap");
-        assert_eq!(read(&[]).unwrap_err(), Malformed::Short { need: 24, got: 0 });
-        assert_eq!(read(&[0x0A; 24]).unwrap_err(), Malformed::Magic { found: 0x0A0A_0A0A });
-        for len in 0..whole.len().min(600) {
-            if let Ok(found) = read(&whole[..len]) {
-                assert!(found.datagrams.iter().all(|datagram| datagram.payload.len() <= len));
+        assert_eq!(read(&[]).unwrap_err(), Malformed::Short { need: 4, got: 0 });
+        assert_eq!(read(&[0x0B; 24]).unwrap_err(), Malformed::Magic { found: 0x0B0B_0B0B });
+        for name in ["osc-udp-tcp.pcap", "qlcplus-artnet-sacn.pcap"] {
+            let whole = capture(name);
+            for len in 0..whole.len().min(3_000) {
+                if let Ok(found) = read(&whole[..len]) {
+                    assert!(found.datagrams.iter().all(|datagram| datagram.payload.len() <= len));
+                }
+            }
+            // Any byte may be wrong; what is read must still be within the file.
+            for at in 0..whole.len().min(3_000) {
+                let mut wrong = whole.clone();
+                wrong[at] ^= 0x81;
+                if let Ok(found) = read(&wrong) {
+                    let bytes: usize = found.datagrams.iter().map(|d| d.payload.len()).sum();
+                    assert!(bytes < whole.len());
+                }
             }
         }
     }
