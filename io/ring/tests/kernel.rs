@@ -444,17 +444,33 @@ fn a_port_is_free_as_soon_as_its_ring_is_dropped() {
 /// struck the connection that had been given the number of a closed one.
 #[test]
 fn a_late_goodbye_does_not_reach_the_next_owner_of_a_file() {
-    let mut server = Server::new(&Sizes { accepted_max: 1, ..SMALL });
-    for round in 0..200_u8 {
-        let (mut client, stream) = server.connect();
-        server.ring.send(stream, vec![round; 8]);
-        assert!(matches!(server.event(), Event::Sent { how: Ok(()), .. }));
-        let mut heard = [0; 8];
-        client.read_exact(&mut heard).unwrap();
-        assert_eq!(heard, [round; 8]);
-        server.ring.finish(stream);
-        server.ring.close(stream);
-        assert!(matches!(server.event(), Event::Closed { .. }));
+    const CROWD: usize = 64;
+    // Workers then run when this thread sleeps, and not beside it.
+    clasp_rt_ring::thread::pin(clasp_rt_ring::thread::cores()[0]).unwrap();
+    let crowd = Sizes { accepted_max: CROWD as u32, stream_buffers: 128, ..SMALL };
+    let mut server = Server::new(&crowd);
+    for round in 0..20_u8 {
+        let mut present: Vec<_> = (0..CROWD).map(|_| server.connect()).collect();
+        for (client, stream) in &mut present {
+            server.ring.send(*stream, vec![round; 8]);
+            assert!(
+                matches!(server.event(), Event::Sent { how: Ok(()), .. }),
+                "nobody said good-bye"
+            );
+            let mut heard = [0; 8];
+            client.read_exact(&mut heard).unwrap();
+            assert_eq!(heard, [round; 8]);
+            client.shutdown(Shutdown::Write).unwrap();
+            assert!(matches!(server.event(), Event::Ended { .. }));
+        }
+        // All in one turn, so that the workers have more to do than the next crowd takes to come.
+        for (_, stream) in &present {
+            server.ring.finish(*stream);
+            server.ring.close(*stream);
+        }
+        for _ in &present {
+            assert!(matches!(server.event(), Event::Closed { .. }));
+        }
         server.ring.enter(Wait::No).unwrap();
     }
 }
