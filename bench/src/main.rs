@@ -127,6 +127,9 @@ enum Command {
         router: String,
     },
     /// The UDP packets of a capture into a running router, and what comes out of it.
+    ///
+    /// Best into a router that was just started: a value that it already holds does not come out
+    /// again, and counts as missing.
     Replay {
         /// A pcap file.
         file: PathBuf,
