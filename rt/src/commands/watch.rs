@@ -54,6 +54,8 @@ pub fn run(args: &WatchArgs) -> Result<(), Failure> {
 fn draw(out: &mut impl Write, table: &mut Table, terminal: bool) -> io::Result<()> {
     table.changed = false;
     let size = terminal.then(|| rustix::termios::tcgetwinsize(io::stdout()).ok()).flatten();
+    // A terminal without a window says that it has no rows.
+    let size = size.filter(|size| size.ws_row > 0 && size.ws_col > 0);
     let (rows, columns) = match size {
         // One line for the heading, one for the count of what is not shown, one for the prompt.
         Some(size) => (usize::from(size.ws_row).saturating_sub(3), usize::from(size.ws_col)),
