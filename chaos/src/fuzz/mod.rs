@@ -132,6 +132,19 @@ mod tests {
         }
     }
 
+    /// What fuzzing found, shortened: the target, the input, and what was wrong.
+    #[test]
+    fn what_was_found_once_stays_mended() {
+        let found = [
+            // 17e30 was read as a neighbouring float, and its text as yet another.
+            ("json", "7b226f70223a22736574222c2261646472657373223a22222c2276616c7565223a31376533307d"),
+        ];
+        for (name, hex) in found {
+            let target = TARGETS.iter().find(|target| target.name == name).unwrap();
+            (target.run)(&seeds::unhex(hex).unwrap());
+        }
+    }
+
     #[test]
     fn targets_have_names_that_differ() {
         for (index, one) in TARGETS.iter().enumerate() {
