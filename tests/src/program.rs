@@ -27,21 +27,26 @@ pub fn clasp_rt() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| match std::env::var_os("CLASP_RT_BIN") {
         Some(path) => path.into(),
-        None => build_clasp_rt(),
+        None => build("clasp-rt", "clasp-rt"),
     })
 }
 
-fn build_clasp_rt() -> PathBuf {
+/// The load generator, built now as this test was.
+pub fn clasp_bench() -> PathBuf {
+    build("clasp-rt-bench", "clasp-bench")
+}
+
+fn build(package: &str, program: &str) -> PathBuf {
     // .../target/<profile>/deps/<this test>
     let test = std::env::current_exe().expect("the path of this test");
     let profile = test.ancestors().nth(2).expect("a test lies in a folder of its profile");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--package", "clasp-rt"]).current_dir(folder());
+    cargo.args(["build", "--quiet", "--package", package]).current_dir(folder());
     if profile.ends_with("release") {
         cargo.arg("--release");
     }
-    assert!(cargo.status().expect("cargo runs").success(), "clasp-rt does not build");
-    profile.join("clasp-rt")
+    assert!(cargo.status().expect("cargo runs").success(), "{package} does not build");
+    profile.join(program)
 }
 
 /// Runs to its end and gives all output. Panics when that takes longer than [`PATIENCE`].

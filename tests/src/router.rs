@@ -91,6 +91,13 @@ impl Router {
         Counters::ask(self.metrics.expect("the router was started with --metrics"))
     }
 
+    /// The same, once `wanted` accepts it: counters are told once a second.
+    pub fn counters_where(&self, wanted: impl Fn(&Counters) -> bool) -> Counters {
+        eventually("the counters", || Some(self.counters()).filter(&wanted));
+        // The first page may have been read while it was written; the next one is whole.
+        self.counters()
+    }
+
     /// The bytes that it has in memory at present.
     pub fn resident_bytes(&self) -> u64 {
         let path = format!("/proc/{}/status", self.program.child.id());
