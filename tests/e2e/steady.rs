@@ -1,7 +1,7 @@
 //! The steady state, counted by the router itself: no allocation, one system call a turn, no turn
 //! without a reason.
 
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clasp_rt_tests::eventually;
 use clasp_rt_tests::frame::encode;
@@ -158,12 +158,18 @@ fn kinds(desk: u64, round: u64) -> Vec<Json> {
     let gesture = |phase: &str| {
         publish("gesture", "/show/pad", json!({"id": desk, "phase": phase, "value": {"x": level}}))
     };
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let soon_us = (unix + Duration::from_millis(5)).as_micros() as u64;
     let cue = |n: u64| set(format!("/show/{n}/cue"), json!([level, "warm", null, n]));
     vec![
         set(format!("/show/{this}/level"), json!(level)),
         set(format!("/show/{other}/name"), json!(format!("scene {}", round % 1_000))),
         set(format!("/show/{this}/data"), json!({"$bytes": "00ff".repeat(40)})),
         json!({"type": "SET", "address": format!("/brief/{desk}/{this}"), "value": round, "ttl": 50}),
+        json!({"type": "SET", "address": "/show/master", "value": level, "lock": true}),
+        json!({"type": "SET", "address": "/show/master", "value": level, "unlock": true}),
+        json!({"type": "SET", "address": "/show/last", "value": level, "revision": 1}),
+        set("no/address".to_owned(), json!(level)),
         publish("event", "/show/cue/go", json!({"value": {"cue": round, "by": "desk"}})),
         publish("stream", "/show/meter", json!({"samples": [level, 0.5, 0.25], "rate": 48_000})),
         publish("stream", "/show/meter/peak", json!({"value": level})),
@@ -172,6 +178,10 @@ fn kinds(desk: u64, round: u64) -> Vec<Json> {
         gesture("move"),
         gesture("end"),
         json!({"type": "BUNDLE", "messages": (0..8).map(cue).collect::<Vec<_>>()}),
+        json!({"type": "BUNDLE", "timestamp": soon_us, "messages": [cue(this), cue(other)]}),
+        json!({"type": "ANNOUNCE", "namespace": "/show", "signals": [
+            {"address": format!("/show/{this}/level"), "type": "param"},
+        ]}),
         json!({"type": "SUBSCRIBE", "id": 9, "pattern": format!("/show/{other}/**"), "history": 4}),
         json!({"type": "UNSUBSCRIBE", "id": 9}),
         json!({"type": "GET", "address": format!("/show/{other}/name")}),
