@@ -74,6 +74,11 @@ impl Timers {
         (self.len > 0).then(|| self.keys[self.heap[0] as usize].due)
     }
 
+    /// The key that is due first.
+    pub fn first(&self) -> Option<u32> {
+        (self.len > 0).then(|| self.heap[0])
+    }
+
     /// Removes and gives the key that was due first, if that is not after `now`. The lower key breaks ties.
     pub fn pop(&mut self, now: Time) -> Option<u32> {
         if self.next()? > now {
@@ -214,6 +219,7 @@ mod tests {
                 }
                 prop_assert_eq!(timers.len() as usize, model.len());
                 prop_assert_eq!(timers.next(), model.first().map(|&(due, _)| due));
+                prop_assert_eq!(timers.first(), model.first().map(|&(_, key)| key));
                 for key in 0..20 {
                     let due = model.iter().find(|&&(_, held)| held == key).map(|&(due, _)| due);
                     prop_assert_eq!(timers.get(key), due);

@@ -1,7 +1,10 @@
 //! What clients announced: signals by address, for QUERY. Shard 0 keeps them all.
+//!
+//! Nobody takes an announcement back, so when there is no room the one that is oldest goes.
 
 use alloc::vec::Vec;
 
+use super::lists::Line;
 use crate::arena::{Arena, Block};
 use crate::index::{self, Index};
 use crate::limits::Limits;
@@ -34,6 +37,7 @@ pub(crate) struct AnnouncedSignals {
     free: Vec<u32>,
     index: Index,
     texts: Arena,
+    by_age: Line,
     seed: [u64; 2],
 }
 
@@ -45,6 +49,7 @@ impl AnnouncedSignals {
             free: (0..max).rev().collect(),
             index: Index::new(max),
             texts: Arena::new(limits.signal_bytes_max),
+            by_age: Line::new(max),
             seed,
         }
     }
@@ -53,33 +58,33 @@ impl AnnouncedSignals {
         (self.slots.len() * (size_of::<Kept>() + size_of::<u32>())) as u64
             + self.index.memory_bytes()
             + self.texts.memory_bytes()
+            + self.by_age.memory_bytes()
     }
 
-    /// Keeps what `info` says, instead of what its address said before. False where there is no room.
+    /// Keeps what `info` says, instead of what its address said before. False where it never finds room.
     pub(crate) fn put(&mut self, info: &SignalInfo<'_>) -> bool {
         let hash = index::hash(self.seed, info.address.as_bytes());
-        let known = self.index.find(hash, |slot| self.address(slot) == info.address);
+        if let Some(slot) = self.index.find(hash, |slot| self.address(slot) == info.address) {
+            self.remove(slot);
+        }
+        if self.free.is_empty() {
+            self.remove_oldest();
+        }
         let (datatype, access) = (info.datatype.unwrap_or(""), info.access.unwrap_or(""));
         let parts = [info.address.as_bytes(), datatype.as_bytes(), access.as_bytes()];
-        let mut text = known.map_or(Block::EMPTY, |slot| self.slots[slot as usize].text);
-        if self.texts.replace(&mut text, &parts).is_err() {
-            return false;
-        }
-        let slot = match known {
-            Some(slot) => slot,
-            None => match self.free.pop() {
-                Some(slot) => {
-                    self.index
-                        .insert(hash, slot)
-                        .expect("the index holds as many as there are slots");
-                    slot
-                }
-                None => {
-                    self.texts.free(text);
-                    return false;
-                }
-            },
+        let text = loop {
+            match self.texts.put(&parts) {
+                Some(text) => break text,
+                None if self.remove_oldest() => {}
+                None => return false,
+            }
         };
+        let Some(slot) = self.free.pop() else {
+            self.texts.free(text);
+            return false;
+        };
+        self.index.insert(hash, slot).expect("the index holds as many as there are slots");
+        self.by_age.join(slot);
         self.slots[slot as usize] = Kept {
             text,
             address_len: info.address.len() as u16,
@@ -91,7 +96,22 @@ impl AnnouncedSignals {
         true
     }
 
-    /// The signals whose address matches, in the order in which they were first announced.
+    fn remove_oldest(&mut self) -> bool {
+        let Some(oldest) = self.by_age.first() else { return false };
+        self.remove(oldest);
+        true
+    }
+
+    fn remove(&mut self, slot: u32) {
+        let hash = index::hash(self.seed, self.address(slot).as_bytes());
+        let gone = core::mem::replace(&mut self.slots[slot as usize], VACANT);
+        self.index.remove(hash, slot);
+        self.texts.free(gone.text);
+        self.by_age.leave(slot);
+        self.free.push(slot);
+    }
+
+    /// The signals whose address matches, in an order that does not change while nothing is announced.
     pub(crate) fn matching<'a>(&'a self, pattern: &'a str) -> impl Iterator<Item = SignalInfo<'a>> {
         (0..self.slots.len() as u32)
             .filter(|&slot| self.slots[slot as usize].live)
@@ -115,5 +135,36 @@ impl AnnouncedSignals {
 
     fn address(&self, slot: u32) -> &str {
         self.info(slot).address
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn announced(signals_max: u32, signal_bytes_max: u64, addresses: &[&str]) -> Vec<String> {
+        let limits = Limits { signals_max, signal_bytes_max, ..Limits::default() };
+        let mut signals = AnnouncedSignals::new(&limits, [1, 2]);
+        for address in addresses {
+            let info = SignalInfo {
+                address,
+                signal: Signal::Event,
+                datatype: Some("f64"),
+                access: None,
+                meta: None,
+            };
+            assert!(signals.put(&info), "{address}");
+        }
+        let mut found: Vec<String> =
+            signals.matching("/**").map(|info| info.address.to_string()).collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn the_oldest_announcement_makes_room_and_saying_it_again_makes_it_young() {
+        let said = ["/a", "/b", "/c", "/a", "/d"];
+        assert_eq!(announced(3, 1 << 12, &said), ["/a", "/c", "/d"], "for want of a place");
+        assert_eq!(announced(9, 3 * 16, &said), ["/a", "/c", "/d"], "for want of bytes");
     }
 }

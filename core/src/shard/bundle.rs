@@ -7,17 +7,25 @@
 //! and only such bundles pay. Every reader sees the messages in their order; between two homes' runs it
 //! may see messages of a home that has no part in the bundle.
 
+mod spanning;
+
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use super::input::Lane;
 use super::record::{Origin, Record};
 use super::refused::Refused;
 use super::session_id::SessionId;
-use super::store::Staged;
+use super::store::{Ahead, Staged};
 use super::{Effects, Shard};
 use crate::arena::{Arena, Block};
 use crate::index::Index;
-use crate::limits::{BUNDLE_HORIZON, BUNDLE_MESSAGES_MAX, Limits};
-use crate::message::{Ack, Bundle, Message, Set};
+use crate::limits::{
+    BUNDLE_HORIZON, BUNDLE_MESSAGES_MAX, FRAME_BYTES_MAX, Limits, PAYLOAD_BYTES_MAX,
+    PEER_ROOM_BYTES,
+};
+use crate::message::{Bundle, Message, Publish, Set};
+use crate::signal::Signal;
 use crate::time::{Span, Time};
 use crate::timers::Timers;
 use crate::wire::binary::{self, code};
@@ -26,8 +34,12 @@ use crate::{LinkId, ShardId};
 
 /// The shard that runs bundles across homes.
 const COORDINATOR: ShardId = ShardId(0);
-/// `last_set` of a part without any SET.
-const NO_SET: u32 = u32::MAX;
+/// What a message of a bundle takes in a ring to a peer, beside what it takes in the bundle: a record
+/// header with its origin, a frame header, a revision.
+const MESSAGE_ROOM_BYTES: usize = 96;
+
+const _: () =
+    assert!(PAYLOAD_BYTES_MAX + BUNDLE_MESSAGES_MAX * MESSAGE_ROOM_BYTES <= PEER_ROOM_BYTES);
 
 /// A bundle that waits for its time, or for the coordinator.
 #[derive(Clone, Copy)]
@@ -43,6 +55,8 @@ struct Touched {
     writes: u64,
     /// The holder that they leave, where they lock or unlock.
     lock: Option<SessionId>,
+    /// The last of them.
+    staged: Option<Staged>,
 }
 
 /// The bundle that the coordinator runs.
@@ -55,7 +69,7 @@ struct Running {
     /// Messages that were decided on.
     decided: u32,
     refused: bool,
-    last_set: u32,
+    /// Of its last SET that was applied; 0: none yet.
     revision: u64,
 }
 
@@ -80,6 +94,8 @@ struct Progress {
 const BEGIN: Progress = Progress { offset: 4, message: 0, staged: 0 };
 /// `until` of a decision that nothing is applied.
 const ABORT: u32 = 0;
+/// Room for the longest ERROR frame.
+const ERROR_BYTES: usize = 4 * 1024;
 /// `until` of a bundle with one home.
 const ALL: u32 = u32::MAX;
 
@@ -89,7 +105,7 @@ pub(super) struct Bundles {
     due: Timers,
     /// Timed bundles of each link.
     of_link: Vec<u16>,
-    queue: alloc::collections::VecDeque<Waiting>,
+    queue: VecDeque<Waiting>,
     queue_max: usize,
     running: Option<Running>,
     /// The first ERROR frame that a home voted with.
@@ -114,10 +130,10 @@ impl Bundles {
             timed_free: (0..max).rev().collect(),
             due: Timers::new(max),
             of_link: alloc::vec![0; limits.links_max as usize],
-            queue: alloc::collections::VecDeque::with_capacity(max as usize),
+            queue: VecDeque::with_capacity(max as usize),
             queue_max: max as usize,
             running: None,
-            error: Vec::with_capacity(4 * 1024),
+            error: Vec::with_capacity(ERROR_BYTES),
             prepared: None,
             decision: None,
             homes: Vec::with_capacity(BUNDLE_MESSAGES_MAX),
@@ -133,8 +149,9 @@ impl Bundles {
         (self.timed.len() * (size_of::<Option<Waiting>>() + 4)
             + self.of_link.len() * 2
             + self.queue_max * size_of::<Waiting>()
-            + BUNDLE_MESSAGES_MAX * (size_of::<Staged>() + size_of::<Touched>() + 4 + 2))
-            as u64
+            + BUNDLE_MESSAGES_MAX
+                * (size_of::<Staged>() + size_of::<Touched>() + size_of::<(u32, ShardId)>())
+            + ERROR_BYTES) as u64
             + self.due.memory_bytes()
             + self.bytes.memory_bytes()
             + self.touched_by_hash.memory_bytes()
@@ -158,7 +175,7 @@ impl Bundles {
         goes_on || self.decision.is_some()
     }
 
-    pub(super) fn vote(&mut self, last_set: u32, revision: u64, error: &[u8]) {
+    pub(super) fn vote(&mut self, error: &[u8]) {
         let run = self.running.as_mut().expect("a vote answers the running bundle");
         run.votes_due -= 1;
         if !error.is_empty() && !run.refused {
@@ -166,19 +183,19 @@ impl Bundles {
             self.error.clear();
             self.error.extend_from_slice(error);
         }
-        if last_set != NO_SET && (run.last_set == NO_SET || last_set > run.last_set) {
-            run.last_set = last_set;
-            run.revision = revision;
-        }
     }
 
     pub(super) fn decide(&mut self, until: u32) {
         self.decision = Some(until);
     }
 
-    pub(super) fn done(&mut self) {
+    /// A home has done what was decided; `revision` is that of its last SET, 0 without one.
+    pub(super) fn done(&mut self, revision: u64) {
         let run = self.running.as_mut().expect("done answers the running bundle");
         run.dones_due -= 1;
+        if revision > 0 {
+            run.revision = revision;
+        }
     }
 
     pub(super) fn link_gone(&mut self, link: LinkId) {
@@ -186,16 +203,18 @@ impl Bundles {
         self.of_link[link.0 as usize] = 0;
     }
 
-    fn touch(&mut self, hash: u64) -> &mut Touched {
-        let known = self.touched_by_hash.find(hash, |at| self.touched[at as usize].hash == hash);
-        let at = known.unwrap_or_else(|| {
-            let at = self.touched.len() as u32;
-            self.touched.push(Touched { hash, writes: 0, lock: None });
-            let kept = self.touched_by_hash.insert(hash, at);
-            kept.expect("as many addresses as a bundle has messages");
-            at
-        });
-        &mut self.touched[at as usize]
+    /// What earlier messages of the bundle do to the address that hashes to `hash`.
+    fn touched(&mut self, hash: u64) -> Option<&mut Touched> {
+        let known = self.touched_by_hash.find(hash, |at| self.touched[at as usize].hash == hash)?;
+        Some(&mut self.touched[known as usize])
+    }
+
+    /// The first message that names an address.
+    fn touch_first(&mut self, hash: u64) {
+        let at = self.touched.len() as u32;
+        self.touched.push(Touched { hash, writes: 0, lock: None, staged: None });
+        let kept = self.touched_by_hash.insert(hash, at);
+        kept.expect("as many addresses as a bundle has messages");
     }
 
     fn forget_touched(&mut self) {
@@ -215,7 +234,7 @@ fn finish(payload: &mut [u8], count: usize) {
     payload[2..4].copy_from_slice(&(count as u16).to_be_bytes());
 }
 
-fn messages_of(payload: &[u8]) -> Messages<'_> {
+pub(super) fn messages_of(payload: &[u8]) -> Messages<'_> {
     match binary::decode(payload) {
         Ok(Message::Bundle(bundle)) => bundle.messages,
         other => unreachable!("bundles are kept in canonical form: {other:?}"),
@@ -230,6 +249,14 @@ fn message_at(payload: &[u8], offset: usize) -> (Message<'_>, usize) {
     (message.expect("bundles are kept as they were encoded"), next)
 }
 
+/// The gesture that `message` is about.
+pub(super) fn gesture_in<'a>(message: &Message<'a>) -> Option<Publish<'a>> {
+    match message {
+        Message::Publish(publish) if publish.signal == Some(Signal::Gesture) => Some(*publish),
+        _ => None,
+    }
+}
+
 fn address_of<'a>(message: &Message<'a>) -> &'a str {
     match message {
         Message::Set(set) => set.address,
@@ -238,11 +265,18 @@ fn address_of<'a>(message: &Message<'a>) -> &'a str {
     }
 }
 
+/// Bytes that the ring to a peer needs at most when a bundle is applied.
+fn room_of(payload: &[u8]) -> usize {
+    let count = usize::from(u16::from_be_bytes([payload[2], payload[3]]));
+    payload.len() + count * MESSAGE_ROOM_BYTES
+}
+
 /// What a bundle becomes before anything is decided.
 pub(super) struct Drafted {
     pub(super) messages: usize,
     /// Bit per shard.
     pub(super) homes: u64,
+    pub(super) has_gestures: bool,
 }
 
 impl Shard {
@@ -253,7 +287,7 @@ impl Shard {
         bundle: &Bundle<'a>,
         payload: &mut Vec<u8>,
     ) -> Result<Drafted, (Refused, Option<&'a str>)> {
-        let mut drafted = Drafted { messages: 0, homes: 0 };
+        let mut drafted = Drafted { messages: 0, homes: 0, has_gestures: false };
         start(payload);
         for message in bundle.messages.iter() {
             let message = match message {
@@ -263,11 +297,16 @@ impl Shard {
                 _ => continue,
             };
             let address = address_of(&message);
-            self.may_send(link, &message).map_err(|refused| (refused, Some(address)))?;
+            let refused = |refused| (refused, Some(address));
+            self.may_send(link, &message).map_err(refused)?;
+            if super::session::is_for_session(&message) {
+                return Err(refused(Refused::NotAlone));
+            }
             if Messages::append(payload, &message).is_err() {
-                return Err((Refused::TooLong { got: payload.len() }, Some(address)));
+                return Err(refused(Refused::TooLong { got: payload.len() }));
             }
             drafted.messages += 1;
+            drafted.has_gestures |= gesture_in(&message).is_some();
             drafted.homes |= 1 << self.home_of(address).0;
         }
         finish(payload, drafted.messages);
@@ -322,6 +361,7 @@ impl Shard {
 
     pub(super) fn run_due_bundles(&mut self, fx: &mut impl Effects) {
         while !self.bundles.holds_home()
+            && self.has_room_for_next_bundle()
             && let Some(slot) = self.bundles.due.pop(self.now)
         {
             let waiting = self.bundles.timed[slot as usize].take();
@@ -330,9 +370,11 @@ impl Shard {
             let mut bytes = self.lend();
             bytes.extend_from_slice(self.bundles.bytes.get(payload));
             self.bundles.bytes.free(payload);
-            if self.is_current(&origin) {
+            origin.ended = !self.is_current(&origin);
+            if !origin.ended {
                 let of_link = &mut self.bundles.of_link[origin.link.0 as usize];
                 *of_link = of_link.saturating_sub(1);
+                self.note_gestures(origin.link, &bytes);
             }
             // Its acceptance was acknowledged; only a refusal is still worth telling.
             origin.confirm = false;
@@ -345,10 +387,20 @@ impl Shard {
         }
     }
 
+    /// Whether the rings have room for the bundle that is due first, wherever it goes.
+    fn has_room_for_next_bundle(&self) -> bool {
+        let waiting = self.bundles.due.first().and_then(|slot| self.bundles.timed[slot as usize]);
+        waiting.is_none_or(|waiting| {
+            let payload = self.bundles.bytes.get(waiting.payload);
+            self.has_room(Lane::Forward, FRAME_BYTES_MAX)
+                && self.has_room(Lane::Publish, room_of(payload))
+        })
+    }
+
     /// Applies a bundle all of whose addresses have this home, or none of it.
     pub(super) fn apply_bundle(&mut self, origin: &Origin, payload: &[u8], fx: &mut impl Effects) {
         match self.stage_bundle(origin, payload) {
-            Ok(_) => {
+            Ok(()) => {
                 self.counts.bundles += 1;
                 let mut progress = BEGIN;
                 let revision = self.commit(origin, payload, &mut progress, ALL, fx);
@@ -396,13 +448,11 @@ impl Shard {
     }
 
     /// Checks this home's part of a bundle and takes the memory that it needs.
-    ///
-    /// Returns the position of its last SET in the bundle and the revision which that will get.
     fn stage_bundle<'a>(
         &mut self,
         origin: &Origin,
         payload: &'a [u8],
-    ) -> Result<(u32, u64), (Refused, Option<&'a str>)> {
+    ) -> Result<(), (Refused, Option<&'a str>)> {
         let staged = self.try_stage(origin, payload);
         self.bundles.forget_touched();
         if staged.is_err() {
@@ -418,45 +468,47 @@ impl Shard {
         &mut self,
         origin: &Origin,
         payload: &'a [u8],
-    ) -> Result<(u32, u64), (Refused, Option<&'a str>)> {
+    ) -> Result<(), (Refused, Option<&'a str>)> {
         self.guard_params_of(payload).map_err(|full| (full, None))?;
-        let (mut last_set, mut revision) = (NO_SET, 0);
-        for (at, message) in messages_of(payload).iter().enumerate() {
-            let Message::Set(set) = message else { continue };
-            if self.home_of(set.address) != self.settings.id {
-                continue;
-            }
+        let (mut bytes, mut locks) = (0, 0);
+        for message in messages_of(payload).iter() {
+            let Some(set) = self.own_set(&message) else { continue };
+            let refused = |refused| (refused, Some(set.address));
             let hash = self.store.hash(set.address);
             let slot = self.store.find(hash, set.address);
-            let touched = *self.bundles.touch(hash);
-            let refused = |refused| (refused, Some(set.address));
-            self.store
-                .check(slot, &set, origin.writer, touched.writes, touched.lock)
-                .map_err(refused)?;
-            let staged = self.store.stage(slot, touched.writes == 0, &set).map_err(refused)?;
+            let touched = self.bundles.touched(hash).expect("guarding went over every address");
+            let ahead = Ahead { writes: touched.writes, lock: touched.lock, locks };
+            self.store.check(slot, &set, origin.writer, ahead).map_err(refused)?;
+            let staged = self.store.stage(slot, &set, touched.staged).map_err(refused)?;
             self.bundles.staged.push(staged);
-            last_set = at as u32;
-            revision = slot.map_or(0, |slot| self.store.revision(slot)) + touched.writes + 1;
-            let touched = self.bundles.touch(hash);
+            // Merged maps may be longer than what was sent; the rings to the peers hold a frame's worth.
+            bytes += staged.value_len();
+            if bytes > PAYLOAD_BYTES_MAX {
+                return Err(refused(Refused::TooLong { got: bytes }));
+            }
+            locks += usize::from(set.lock);
+            let touched = self.bundles.touched(hash).expect("found before");
             touched.writes += 1;
+            touched.staged = Some(staged);
             if set.lock {
                 touched.lock = Some(origin.writer);
             } else if set.unlock {
                 touched.lock = Some(SessionId::NONE);
             }
         }
-        Ok((last_set, revision))
+        Ok(())
     }
 
     /// Keeps the bundle's params from being evicted, and makes room for those it creates.
     fn guard_params_of(&mut self, payload: &[u8]) -> Result<(), Refused> {
         let mut new = 0;
         for message in messages_of(payload).iter() {
-            let Message::Set(set) = message else { continue };
-            if self.home_of(set.address) != self.settings.id {
+            let Some(set) = self.own_set(&message) else { continue };
+            let hash = self.store.hash(set.address);
+            if self.bundles.touched(hash).is_some() {
                 continue;
             }
-            let hash = self.store.hash(set.address);
+            self.bundles.touch_first(hash);
             match self.store.find(hash, set.address) {
                 Some(slot) => {
                     self.store.guard(slot);
@@ -466,6 +518,14 @@ impl Shard {
             }
         }
         self.store.make_room(new)
+    }
+
+    /// The SET that `message` is, if this is the home of its address.
+    fn own_set<'a>(&self, message: &Message<'a>) -> Option<Set<'a>> {
+        match message {
+            Message::Set(set) if self.home_of(set.address) == self.settings.id => Some(*set),
+            _ => None,
+        }
     }
 
     fn unguard(&mut self) {
@@ -525,236 +585,11 @@ impl Shard {
             self.store.unstage(staged);
             return slot.map(|slot| self.store.revision(slot));
         }
-        let slot = self.store.commit(self.instant(), hash, set, origin.writer, staged);
+        let slot = self.store.commit(self.stamp(origin), hash, set, staged);
         if !self.timelines.is_empty() {
             self.timelines.stop(hash, set.address);
         }
         self.announce_change(origin, slot, set, fx);
         Some(self.store.revision(slot))
     }
-
-    /// The coordinator takes a bundle across homes; it runs when those before it are done.
-    pub(super) fn enqueue_spanning(
-        &mut self,
-        origin: &Origin,
-        payload: &[u8],
-        fx: &mut impl Effects,
-    ) {
-        let full = self.bundles.queue.len() == self.bundles.queue_max;
-        match self.bundles.bytes.put(&[payload]) {
-            Some(payload) if !full => {
-                self.bundles.queue.push_back(Waiting { origin: *origin, payload });
-            }
-            kept => {
-                self.bundles.bytes.free(kept.unwrap_or(Block::EMPTY));
-                let busy = Refused::Busy { what: "bundles across shards" };
-                self.refuse_bundle(origin, busy, None, fx);
-                self.release_link(origin, fx);
-            }
-        }
-    }
-
-    /// Takes the running bundle as far as it can go now. Needs room for `Publish` only.
-    pub(super) fn advance_bundle(&mut self, fx: &mut impl Effects) {
-        self.carry_out_decision(fx);
-        while let Some(run) = &self.bundles.running
-            && run.votes_due == 0
-            && run.dones_due == 0
-        {
-            if run.refused || run.decided as usize == self.bundles.homes.len() {
-                return self.end_spanning(fx);
-            }
-            self.decide_next_run(fx);
-            self.carry_out_decision(fx);
-        }
-    }
-
-    /// Begins the next bundle across homes, if none runs.
-    pub(super) fn start_spanning(&mut self, fx: &mut impl Effects) {
-        if self.bundles.running.is_some() {
-            return;
-        }
-        let Some(Waiting { origin, payload }) = self.bundles.queue.pop_front() else { return };
-        let mut bytes = self.lend();
-        bytes.extend_from_slice(self.bundles.bytes.get(payload));
-        let mut homes = 0_u64;
-        self.bundles.homes.clear();
-        for message in messages_of(&bytes).iter() {
-            let home = self.home_of(address_of(&message));
-            self.bundles.homes.push(home);
-            homes |= 1 << home.0;
-        }
-        self.bundles.running = Some(Running {
-            origin,
-            payload,
-            homes,
-            votes_due: homes.count_ones(),
-            dones_due: 0,
-            decided: 0,
-            refused: false,
-            last_set: NO_SET,
-            revision: 0,
-        });
-        for shard in homes_in(homes) {
-            if shard == self.settings.id {
-                self.prepare_own(&origin, &bytes);
-            } else {
-                self.hand(shard, Record::Prepare { origin, payload: &bytes }, fx);
-            }
-        }
-        self.give_back(bytes);
-    }
-
-    /// A home checks its part, votes, and stands still if it can apply it.
-    pub(super) fn prepare(
-        &mut self,
-        coordinator: ShardId,
-        origin: &Origin,
-        payload: &[u8],
-        fx: &mut impl Effects,
-    ) {
-        let mut error = self.lend();
-        let (last_set, revision) = self.vote_on(origin, payload, &mut error);
-        self.hand(coordinator, Record::Vote { last_set, revision, error: &error }, fx);
-        self.give_back(error);
-    }
-
-    fn prepare_own(&mut self, origin: &Origin, payload: &[u8]) {
-        let mut error = self.lend();
-        let (last_set, revision) = self.vote_on(origin, payload, &mut error);
-        self.bundles.vote(last_set, revision, &error);
-        self.give_back(error);
-    }
-
-    fn vote_on(&mut self, origin: &Origin, payload: &[u8], error: &mut Vec<u8>) -> (u32, u64) {
-        let (refused, address) = match self.stage_bundle(origin, payload) {
-            Ok(vote) => match self.bundles.bytes.put(&[payload]) {
-                Some(payload) => {
-                    let origin = *origin;
-                    self.bundles.prepared = Some(Prepared { origin, payload, progress: BEGIN });
-                    return vote;
-                }
-                None => {
-                    self.abandon_staged();
-                    (Refused::Busy { what: "bundles across shards" }, None)
-                }
-            },
-            Err(refused) => refused,
-        };
-        self.encode_bundle_error(refused, address, error);
-        // It stands still all the same: every home of a refused bundle hears so.
-        let (origin, payload) = (*origin, Block::EMPTY);
-        self.bundles.prepared = Some(Prepared { origin, payload, progress: BEGIN });
-        (NO_SET, 0)
-    }
-
-    fn abandon_staged(&mut self) {
-        for staged in self.bundles.staged.drain(..) {
-            self.store.unstage(staged);
-        }
-        self.unguard();
-    }
-
-    /// Tells the home of the next run of messages to apply it.
-    fn decide_next_run(&mut self, fx: &mut impl Effects) {
-        let Some(run) = &mut self.bundles.running else { return };
-        let rest = &self.bundles.homes[run.decided as usize..];
-        let home = rest[0];
-        run.decided += rest.iter().take_while(|&&other| other == home).count() as u32;
-        run.dones_due = 1;
-        let until = run.decided;
-        if home == self.settings.id {
-            self.bundles.decide(until);
-        } else {
-            self.hand(home, Record::Decide { until }, fx);
-        }
-    }
-
-    /// Does what was decided of this home's part; goes on when all of it is done.
-    fn carry_out_decision(&mut self, fx: &mut impl Effects) {
-        let Some(until) = self.bundles.decision.take() else { return };
-        let Some(mut prepared) = self.bundles.prepared.take() else { return };
-        if until == ABORT {
-            self.abandon_staged();
-            self.stand_down(&prepared, fx);
-            return;
-        }
-        let mut bytes = self.lend();
-        bytes.extend_from_slice(self.bundles.bytes.get(prepared.payload));
-        self.commit(&prepared.origin, &bytes, &mut prepared.progress, until, fx);
-        let finished = !self.has_part_after(&bytes, prepared.progress.offset);
-        self.give_back(bytes);
-        if finished {
-            self.counts.bundles += 1;
-            self.forget_staged();
-            self.stand_down(&prepared, fx);
-        } else {
-            self.bundles.prepared = Some(prepared);
-        }
-        if self.settings.id == COORDINATOR {
-            self.bundles.done();
-        } else {
-            self.hand(COORDINATOR, Record::Done, fx);
-        }
-    }
-
-    fn has_part_after(&self, payload: &[u8], mut offset: usize) -> bool {
-        while offset < payload.len() {
-            let (message, next) = message_at(payload, offset);
-            if self.home_of(address_of(&message)) == self.settings.id {
-                return true;
-            }
-            offset = next;
-        }
-        false
-    }
-
-    /// This home's part is over, either way: what waited goes on.
-    fn stand_down(&mut self, prepared: &Prepared, fx: &mut impl Effects) {
-        self.bundles.bytes.free(prepared.payload);
-        while let Some(link) = self.held_links.pop() {
-            fx.resume(link);
-        }
-    }
-
-    fn end_spanning(&mut self, fx: &mut impl Effects) {
-        let Some(run) = self.bundles.running.take() else { return };
-        self.bundles.bytes.free(run.payload);
-        if run.refused {
-            self.abort(run.homes, fx);
-            let error = core::mem::take(&mut self.bundles.error);
-            self.reply_frame(&run.origin, &error, fx);
-            self.bundles.error = error;
-        } else if run.origin.confirm {
-            let revision = (run.last_set != NO_SET).then_some(run.revision);
-            let ack = Ack { revision, ..Ack::default() };
-            self.reply(&run.origin, &Message::Ack(ack), fx);
-        }
-        self.release_link(&run.origin, fx);
-    }
-
-    /// Tells every home that nothing is applied. None answers: what is handed to it later waits behind.
-    fn abort(&mut self, homes: u64, fx: &mut impl Effects) {
-        for shard in homes_in(homes) {
-            if shard == self.settings.id {
-                self.bundles.decide(ABORT);
-                self.carry_out_decision(fx);
-            } else {
-                self.hand(shard, Record::Decide { until: ABORT }, fx);
-            }
-        }
-    }
-
-    /// The sender's next message may follow.
-    fn release_link(&mut self, origin: &Origin, fx: &mut impl Effects) {
-        if origin.shard == self.settings.id {
-            self.fenced(origin, fx);
-        } else {
-            self.hand(origin.shard, Record::Fenced { origin: *origin }, fx);
-        }
-    }
-}
-
-fn homes_in(homes: u64) -> impl Iterator<Item = ShardId> {
-    (0..64).filter(move |shard| homes & 1 << shard != 0).map(ShardId)
 }

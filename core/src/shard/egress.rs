@@ -4,11 +4,12 @@ use alloc::vec::Vec;
 
 use super::home::{END, UNLIMITED};
 use super::outbox::Class;
-use super::pace::{Verdict, Wish};
+use super::pace::{Unsubscribed, Verdict, Wish};
 use super::port::Sent;
 use super::record::{Origin, Record};
 use super::subscription::{Reach, Subscription};
-use super::{CloseReason, Effects, Outcome, Shard};
+use super::{CloseReason, Effects, Outcome, Shard, TURN_MAX};
+use crate::index;
 use crate::limits::Limits;
 use crate::message::{Message, Subscribe};
 use crate::signal::{Phase, Signal};
@@ -19,8 +20,9 @@ use crate::wire::header::FRAME_HEADER_LEN;
 use crate::{LinkId, ShardId};
 
 const NONE: u32 = u32::MAX;
-/// Parts of snapshots that one link is given in one go; the rest follows in the next turn.
-const PARTS_A_TURN: u32 = 8;
+/// Parts of snapshots that are made in one go, for all links together: half a millisecond of looking
+/// at most, however many clients connect at once. The rest follows in the next turn.
+const PARTS_A_TURN: usize = 4;
 
 /// Room for the targets of one frame.
 pub(super) struct Egress {
@@ -86,11 +88,23 @@ impl<'a> Outgoing<'a> {
         Self { address: address_of(frame), signal, phase, is_set }
     }
 
-    fn class(&self, key: u64, frame: &[u8]) -> Class {
+    /// The same for what was held back by its subscription: params and streams only.
+    fn paced_class(&self, key: u64) -> Class {
+        match self.signal {
+            Signal::Param if self.is_set => Class::Param { key },
+            Signal::Stream => Class::Stream,
+            _ => Class::Keep,
+        }
+    }
+
+    /// What may happen to the frame where it has to wait. A PUBLISH of a param is kept: the router does
+    /// not know its address's value, so a newer one is not known to stand for it.
+    fn class(&self, origin: &Origin, key: u64, frame: &[u8]) -> Class {
         match (self.signal, self.phase) {
             (Signal::Param, _) if self.is_set => Class::Param { key },
             (Signal::Stream, _) => Class::Stream,
-            (Signal::Gesture, Phase::Move) => Class::Move { key: key ^ gesture_id(frame) },
+            (Signal::Gesture, Phase::Move) => Class::Move { key: gesture_key(origin, key, frame) },
+            (Signal::Gesture, _) => Class::Turn { key: gesture_key(origin, key, frame) },
             _ => Class::Keep,
         }
     }
@@ -103,11 +117,14 @@ pub(super) fn address_of(frame: &[u8]) -> &str {
     core::str::from_utf8(&frame[start + 2..start + 2 + len]).unwrap_or_default()
 }
 
-fn gesture_id(frame: &[u8]) -> u64 {
-    match binary::decode(&frame[FRAME_HEADER_LEN..]) {
-        Ok(Message::Publish(publish)) => u64::from(publish.id.unwrap_or(0)).rotate_left(32),
+/// Tells gestures of one address apart: those of other sessions, and those with other ids.
+fn gesture_key(origin: &Origin, key: u64, frame: &[u8]) -> u64 {
+    let id = match binary::decode(&frame[FRAME_HEADER_LEN..]) {
+        Ok(Message::Publish(publish)) => publish.id.unwrap_or(0),
         _ => 0,
-    }
+    };
+    let session = index::join(key, origin.link.0 ^ u32::from(origin.shard.0) << 26);
+    index::join(session, id)
 }
 
 /// The number that a SET or PUBLISH frame carries, if it is one.
@@ -150,23 +167,13 @@ impl Shard {
         if !self.egress.paced.is_empty() {
             self.weigh_paced(key, frame);
         }
-        self.send_to_targets(outgoing.class(key, frame), outgoing, frame, fx);
+        self.send_to_targets(outgoing.class(origin, key, frame), frame, fx);
     }
 
-    fn send_to_targets(
-        &mut self,
-        class: Class,
-        outgoing: Outgoing<'_>,
-        frame: &[u8],
-        fx: &mut impl Effects,
-    ) {
+    fn send_to_targets(&mut self, class: Class, frame: &[u8], fx: &mut impl Effects) {
         let targets = core::mem::take(&mut self.egress.targets);
-        let starts = outgoing.signal == Signal::Gesture && outgoing.phase == Phase::Start;
         let mut shared = None;
         for &link in &targets {
-            if starts {
-                self.ports.barrier(link);
-            }
             let counts = &mut self.counts;
             match self.ports.send(link, class, frame, &mut shared, counts, fx) {
                 Sent::Ok => {}
@@ -215,7 +222,8 @@ impl Shard {
             return;
         }
         let mut frame = self.lend();
-        while let Some((slot, key, value)) = self.pace.pop(self.now, &mut frame) {
+        for _ in 0..TURN_MAX {
+            let Some((slot, key, value)) = self.pace.pop(self.now, &mut frame) else { break };
             let link = self.subscriptions.get(slot).link;
             if !self.ports.is_open(link) {
                 continue;
@@ -227,8 +235,7 @@ impl Shard {
                     self.pace.delivered(self.now, other, key, wish_of(subscription), value);
                 }
             }
-            let outgoing = Outgoing::of(&frame);
-            let class = outgoing.class(key, &frame);
+            let class = Outgoing::of(&frame).paced_class(key);
             self.send(link, class, &frame, fx);
         }
         self.give_back(frame);
@@ -251,9 +258,7 @@ impl Shard {
         fx: &mut impl Effects,
     ) -> Result<(), super::Refused> {
         let link = origin.link;
-        if let Some(slot) = self.subscriptions.find(link, wish.id) {
-            self.unsubscribe_slot(slot, fx);
-        }
+        self.unsubscribe(link, wish.id, fx);
         let (slot, reach) = self.subscriptions.add(link, wish)?;
         if reach == Reach::Changed {
             self.tell_homes(true, wish.pattern, fx);
@@ -271,17 +276,16 @@ impl Shard {
     }
 
     pub(super) fn unsubscribe(&mut self, link: LinkId, id: u32, fx: &mut impl Effects) {
-        if let Some(slot) = self.subscriptions.find(link, id) {
-            self.unsubscribe_slot(slot, fx);
+        let Some(slot) = self.subscriptions.find(link, id) else { return };
+        self.pulls.forget(link, slot);
+        match self.pace.unsubscribed(slot, TURN_MAX) {
+            Unsubscribed::Wholly => self.unsubscribe_slot(slot, fx),
+            Unsubscribed::Partly => self.subscriptions.orphan(slot),
         }
     }
 
+    /// Ends a subscription that holds nothing back any more.
     pub(super) fn unsubscribe_slot(&mut self, slot: u32, fx: &mut impl Effects) {
-        let subscription = *self.subscriptions.get(slot);
-        if subscription.is_paced() {
-            self.pace.unsubscribed(slot);
-        }
-        self.pulls.forget(subscription.link, slot);
         let mut pattern = self.lend();
         if self.subscriptions.remove(slot, &mut pattern) == Reach::Changed
             && let Ok(pattern) = core::str::from_utf8(&pattern)
@@ -323,52 +327,52 @@ impl Shard {
         self.pulls.due.set(link.0, self.now);
     }
 
+    /// Gives links the next parts of their snapshots; whoever waited longest is first.
     pub(super) fn continue_pulls(&mut self, fx: &mut impl Effects) {
-        // A link that is not done asks for the next turn, so this ends.
-        let mut again = self.lend();
-        while let Some(link) = self.pulls.due.pop(self.now) {
-            if self.continue_pull(LinkId(link), fx) {
-                again.extend_from_slice(&link.to_le_bytes());
+        let mut parts = 0;
+        while parts < PARTS_A_TURN
+            && let Some(link) = self.pulls.due.pop(self.now)
+        {
+            let link = LinkId(link);
+            while parts < PARTS_A_TURN && self.continue_pull(link, fx) {
+                parts += 1;
+            }
+            if self.pulls.is_busy(link) && self.may_pull(link) {
+                self.pulls.due.set(link.0, self.now);
             }
         }
-        for link in again.as_chunks::<4>().0 {
-            self.pulls.due.set(u32::from_le_bytes(*link), self.now);
-        }
-        self.give_back(again);
     }
 
-    /// Gives `link` the next parts of its snapshots. True if there is more to do at once.
+    fn may_pull(&self, link: LinkId) -> bool {
+        !self.pulls.of[link.0 as usize].waiting && self.ports.is_clear(link)
+    }
+
+    /// Gives `link` the next part of its snapshots, or asks for it. False if that must wait.
     fn continue_pull(&mut self, link: LinkId, fx: &mut impl Effects) -> bool {
-        for _ in 0..PARTS_A_TURN {
-            if !self.ports.is_open(link)
-                || self.pulls.of[link.0 as usize].waiting
-                || !self.ports.is_clear(link)
-                || !self.next_pull(link)
-            {
-                return false;
-            }
-            let pull = self.pulls.of[link.0 as usize];
-            let grant = self.sessions[link.0 as usize].grant;
-            let mut pattern = self.lend();
-            pattern.extend_from_slice(match pull.subscription {
-                NONE => b"/**",
-                slot => self.subscriptions.pattern(slot).as_bytes(),
-            });
-            let text = core::str::from_utf8(&pattern).unwrap_or_default();
-            if pull.home == self.settings.id {
-                let mut frame = self.lend();
-                let next = self.snapshot_part(grant, pull.cursor, text, &mut frame);
-                self.take_part(link, next, &frame, fx);
-                self.give_back(frame);
-            } else {
-                let origin = self.origin(link);
-                let (serial, cursor) = (pull.serial, pull.cursor);
-                self.pulls.of[link.0 as usize].waiting = true;
-                let record = Record::Pull { origin, grant, serial, cursor, pattern: text };
-                self.hand(pull.home, record, fx);
-            }
-            self.give_back(pattern);
+        if !self.may_pull(link) || !self.next_pull(link) {
+            return false;
         }
+        let pull = self.pulls.of[link.0 as usize];
+        let grant = self.sessions[link.0 as usize].grant;
+        let mut pattern = self.lend();
+        pattern.extend_from_slice(match pull.subscription {
+            NONE => b"/**",
+            slot => self.subscriptions.pattern(slot).as_bytes(),
+        });
+        let text = core::str::from_utf8(&pattern).unwrap_or_default();
+        if pull.home == self.settings.id {
+            let mut frame = self.lend();
+            let next = self.snapshot_part(grant, pull.cursor, text, &mut frame);
+            self.take_part(link, next, &frame, fx);
+            self.give_back(frame);
+        } else {
+            let origin = self.origin(link);
+            let (serial, cursor) = (pull.serial, pull.cursor);
+            self.pulls.of[link.0 as usize].waiting = true;
+            let record = Record::Pull { origin, grant, serial, cursor, pattern: text };
+            self.hand(pull.home, record, fx);
+        }
+        self.give_back(pattern);
         true
     }
 

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::lists::Owned;
 use crate::LinkId;
 use crate::arena::{Arena, Block};
 use crate::index::{self, Index};
@@ -33,7 +34,6 @@ struct Gesture {
     /// The newest move that has not left: a PUBLISH payload.
     pending: Block,
     emitted: Time,
-    live: bool,
 }
 
 const VACANT: Gesture = Gesture {
@@ -43,7 +43,6 @@ const VACANT: Gesture = Gesture {
     address: Block::EMPTY,
     pending: Block::EMPTY,
     emitted: Time(0),
-    live: false,
 };
 
 pub(crate) struct Gestures {
@@ -53,7 +52,8 @@ pub(crate) struct Gestures {
     due: Timers,
     bytes: Arena,
     /// Open gestures of each link.
-    of_link: Vec<u16>,
+    of_link: Owned,
+    count_of_link: Vec<u16>,
     interval: Span,
     seed: [u64; 2],
 }
@@ -67,38 +67,42 @@ impl Gestures {
             index: Index::new(max),
             due: Timers::new(max),
             bytes: Arena::new(limits.held_bytes_max),
-            of_link: alloc::vec![0; limits.links_max as usize],
+            of_link: Owned::new(limits.links_max, max),
+            count_of_link: alloc::vec![0; limits.links_max as usize],
             interval,
             seed,
         }
     }
 
     pub(crate) fn memory_bytes(&self) -> u64 {
-        (self.slots.len() * (size_of::<Gesture>() + size_of::<u32>()) + self.of_link.len() * 2)
-            as u64
+        (self.slots.len() * (size_of::<Gesture>() + size_of::<u32>())
+            + self.count_of_link.len() * 2) as u64
+            + self.of_link.memory_bytes()
             + self.index.memory_bytes()
             + self.due.memory_bytes()
             + self.bytes.memory_bytes()
     }
 
     /// A gesture starts at `now`. Without room it stays unknown, and its moves are all forwarded.
-    pub(crate) fn start(&mut self, now: Time, link: LinkId, id: u32, address: &str) {
-        if let Some(slot) = self.find(link, id, address) {
-            self.give_back(slot);
+    ///
+    /// Whether a move of an older gesture with that name had not left.
+    pub(crate) fn start(&mut self, now: Time, link: LinkId, id: u32, address: &str) -> bool {
+        let overtaken = self.forget(link, id, address);
+        if self.count_of_link[link.0 as usize] == PER_LINK_MAX {
+            return overtaken;
         }
-        if self.of_link[link.0 as usize] == PER_LINK_MAX {
-            return;
-        }
-        let Some(block) = self.bytes.put(&[address.as_bytes()]) else { return };
+        let Some(block) = self.bytes.put(&[address.as_bytes()]) else { return overtaken };
         let Some(slot) = self.free.pop() else {
             self.bytes.free(block);
-            return;
+            return overtaken;
         };
         let hash = self.hash(link, id, address);
         self.slots[slot as usize] =
-            Gesture { link, id, hash, address: block, emitted: now, live: true, ..VACANT };
+            Gesture { link, id, hash, address: block, emitted: now, ..VACANT };
         self.index.insert(hash, slot).expect("the index holds as many as there are slots");
-        self.of_link[link.0 as usize] += 1;
+        self.of_link.give(link.0, slot);
+        self.count_of_link[link.0 as usize] += 1;
+        overtaken
     }
 
     /// A move: at most one leaves in each interval, counted from the last that left.
@@ -133,6 +137,18 @@ impl Gestures {
         }
     }
 
+    /// A newer move left by another way at `now`. Whether one had been kept that has not left.
+    pub(crate) fn overtake(&mut self, now: Time, link: LinkId, id: u32, address: &str) -> bool {
+        let Some(slot) = self.find(link, id, address) else { return false };
+        self.slots[slot as usize].emitted = now;
+        self.forget_pending(slot)
+    }
+
+    /// A gesture ended by another way. Whether a move of it has not left.
+    pub(crate) fn forget(&mut self, link: LinkId, id: u32, address: &str) -> bool {
+        self.find(link, id, address).is_some_and(|slot| self.give_back(slot))
+    }
+
     pub(crate) fn deadline(&self) -> Option<Time> {
         self.due.next()
     }
@@ -149,13 +165,8 @@ impl Gestures {
     }
 
     /// One gesture that `link` left open: its id, and its address in `address`.
-    ///
-    /// Cost: one look at every gesture in use, paid when a link closes.
     pub(crate) fn abandoned(&mut self, link: LinkId, address: &mut Vec<u8>) -> Option<u32> {
-        if self.of_link[link.0 as usize] == 0 {
-            return None;
-        }
-        let slot = self.slots.iter().position(|g| g.live && g.link == link)? as u32;
+        let slot = self.of_link.first(link.0)?;
         let gesture = self.slots[slot as usize];
         address.clear();
         address.extend_from_slice(self.bytes.get(gesture.address));
@@ -170,19 +181,23 @@ impl Gestures {
         })
     }
 
-    fn give_back(&mut self, slot: u32) {
-        self.forget_pending(slot);
+    /// Whether a move had been kept.
+    fn give_back(&mut self, slot: u32) -> bool {
+        let pending = self.forget_pending(slot);
         let gone = core::mem::replace(&mut self.slots[slot as usize], VACANT);
         self.bytes.free(gone.address);
         self.index.remove(gone.hash, slot);
-        self.of_link[gone.link.0 as usize] -= 1;
+        self.of_link.take(gone.link.0, slot);
+        self.count_of_link[gone.link.0 as usize] -= 1;
         self.free.push(slot);
+        pending
     }
 
-    fn forget_pending(&mut self, slot: u32) {
+    fn forget_pending(&mut self, slot: u32) -> bool {
         let pending = core::mem::replace(&mut self.slots[slot as usize].pending, Block::EMPTY);
         self.bytes.free(pending);
         self.due.clear(slot);
+        !pending.is_empty()
     }
 
     fn hash(&self, link: LinkId, id: u32, address: &str) -> u64 {

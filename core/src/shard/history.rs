@@ -8,8 +8,10 @@ use crate::time::{Span, Time};
 const HEADER: usize = 4 + 8 + 8;
 /// Addresses whose samples are counted exactly when `history` is asked for.
 const COUNTED_MAX: usize = 256;
-/// Bytes of frames that one question is answered with at most: the newest.
+/// Bytes that one question is answered with at most: the newest samples, each with what it costs on its
+/// way to another shard.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
+const SAMPLE_OVERHEAD_BYTES: usize = 64;
 
 /// One remembered frame.
 pub(crate) struct Sample<'a> {
@@ -75,7 +77,7 @@ impl History {
         let mut bytes = 0;
         self.each(|sample| {
             if fresh(sample) && wanted(sample) {
-                bytes += sample.frame.len();
+                bytes += sample.frame.len() + SAMPLE_OVERHEAD_BYTES;
                 count(&mut counted, sample.key);
             }
         });
@@ -85,7 +87,7 @@ impl History {
             }
             let left = left(&mut counted, sample.key);
             let fits = bytes <= ANSWER_BYTES_MAX;
-            bytes -= sample.frame.len();
+            bytes -= sample.frame.len() + SAMPLE_OVERHEAD_BYTES;
             if fits && (count_max == 0 || left <= count_max) {
                 f(sample);
             }

@@ -2,11 +2,13 @@
 
 use alloc::vec::Vec;
 
+use super::input::Lane;
 use super::record::{Origin, Record};
 use super::refused::Refused;
 use super::session_id::SessionId;
 use super::settings::Rule;
-use super::{Effects, Shard, scope};
+use super::store::Ahead;
+use super::{Effects, RECORD_BYTES_MAX, Shard, TURN_MAX, scope};
 use crate::address;
 use crate::index;
 use crate::limits::Limits;
@@ -23,7 +25,7 @@ use crate::{LinkId, ShardId};
 /// Shards of one router at most: they are kept as bits of a word.
 pub const SHARDS_MAX: u16 = 64;
 /// Slots that one part of a snapshot looks at, at most.
-const SCAN_MAX: u32 = 4_096;
+const SCAN_MAX: u32 = 2_048;
 /// A session whose token allows everything, or that needs none.
 pub(super) const UNLIMITED: u32 = u32::MAX;
 /// The cursor of a snapshot that is complete.
@@ -124,12 +126,12 @@ impl Shard {
     ) -> Result<u64, Refused> {
         let hash = self.store.hash(set.address);
         let slot = self.store.find(hash, set.address);
-        self.store.check(slot, set, origin.writer, 0, None)?;
+        self.store.check(slot, set, origin.writer, Ahead::default())?;
         if let Err(outruled) = self.store.takes(slot, set.value) {
             self.counts.sets_outruled += 1;
             return Err(outruled);
         }
-        let slot = self.store.apply(self.instant(), slot, hash, set, origin.writer)?;
+        let slot = self.store.apply(self.stamp(origin), slot, hash, set)?;
         if !self.timelines.is_empty() {
             self.timelines.stop(hash, set.address);
         }
@@ -210,7 +212,13 @@ impl Shard {
             return;
         }
         let (mut address, mut encoded) = (self.lend(), self.lend());
-        while let Some(emission) = self.timelines.pop(self.now, &mut address, &mut encoded) {
+        for _ in 0..TURN_MAX {
+            if !self.has_room(Lane::Publish, RECORD_BYTES_MAX) {
+                break;
+            }
+            let Some(emission) = self.timelines.pop(self.now, &mut address, &mut encoded) else {
+                break;
+            };
             let (Ok(address), Ok(value)) =
                 (core::str::from_utf8(&address), Value::from_encoded(&encoded))
             else {
@@ -238,9 +246,9 @@ impl Shard {
         if slot.is_some_and(|slot| self.store.value(slot) == set.value) {
             return Ok(());
         }
-        self.store.check(slot, set, origin.writer, 0, None)?;
+        self.store.check(slot, set, origin.writer, Ahead::default())?;
         self.store.takes(slot, set.value)?;
-        let slot = self.store.apply(self.instant(), slot, hash, set, origin.writer)?;
+        let slot = self.store.apply(self.stamp(origin), slot, hash, set)?;
         self.announce_change(origin, slot, set, fx);
         Ok(())
     }

@@ -16,6 +16,9 @@ pub enum Input<'a> {
     /// Any byte arrived that was no frame (a WebSocket pong, a ping): the link is alive.
     Alive { link: LinkId },
     /// The link is gone; its id may be used again after this step.
+    ///
+    /// What it sent before that counts: the edge offers frames that were held until they are taken, and
+    /// only then says this.
     Closed { link: LinkId },
     /// What the wall clock shows now: microseconds since the Unix epoch.
     Clock { unix_us: u64 },
@@ -66,7 +69,7 @@ pub enum Admit {
 #[must_use]
 pub enum Outcome {
     Taken,
-    /// Not taken and nothing changed. For a `Frame`: keep it, and offer it again after
+    /// Not taken, and nothing was said or decided. For a `Frame`: keep it, and offer it again after
     /// [`Effects::resume`] named its link. For a `Peer` record: offer it again next turn.
     Held,
 }

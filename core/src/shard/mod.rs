@@ -13,6 +13,7 @@ mod gesture;
 mod history;
 mod home;
 mod input;
+mod lists;
 mod outbox;
 mod pace;
 mod port;
@@ -43,16 +44,16 @@ use gesture::Gestures;
 use history::History;
 use home::Interests;
 use outbox::Class;
-use pace::Pace;
+use pace::{Pace, Unsubscribed};
 use port::{Ports, Sent};
 use record::{Origin, Record};
 use refused::Refused;
 use session::Session;
-use store::{Instant, Store};
+use store::{Stamp, Store};
 use subscription::Subscriptions;
 use timeline::Timelines;
 
-use crate::limits::FRAME_BYTES_MAX;
+use crate::limits::{ADDRESS_BYTES_MAX, FRAME_BYTES_MAX, PEER_ROOM_BYTES};
 use crate::message::{ErrorReply, Message};
 use crate::signal::Qos;
 use crate::time::Time;
@@ -62,8 +63,17 @@ use crate::{LinkId, ShardId};
 
 /// Buffers for frames in the making; one step never nests deeper.
 const SPARE_BUFFERS: usize = 8;
-/// Subscriptions of departed links that one turn takes out of the trie.
-const ORPHANS_A_TURN: usize = 64;
+/// What one turn does at most of everything that time brings: links to close, params that expire,
+/// values that were held back. The rest follows in the next turn, after what arrived meanwhile.
+const TURN_MAX: usize = 64;
+/// A record around the longest frame.
+const RECORD_BYTES_MAX: usize = FRAME_BYTES_MAX + 128;
+/// The text of an ERROR, which may quote an address.
+const TEXT_BYTES_MAX: usize = 2 * ADDRESS_BYTES_MAX;
+/// What a ring to a peer needs for a record, beside its bytes, at most.
+const RECORD_OVERHEAD_BYTES: usize = 16;
+/// What the end of one session hands to one peer at most: its gestures' ends, each with an address.
+const FAREWELL_BYTES_MAX: usize = 96 * 1024;
 
 /// One shard. See the module.
 pub struct Shard {
@@ -84,6 +94,10 @@ pub struct Shard {
     /// Links whose frame waits for a bundle's decision.
     held_links: Vec<LinkId>,
     doomed: Vec<(LinkId, CloseReason)>,
+    /// Since when something waits for room in the `Forward` rings.
+    without_room: Option<Time>,
+    /// Bytes that this step handed to peers, by lane; what one got is charged as if all did.
+    handed: [usize; 2],
 
     // Home: what the addresses of this slice hold.
     store: Store,
@@ -122,7 +136,9 @@ impl Shard {
             expiring: Timers::new(links),
             gestures: Gestures::new(limits, settings.gesture_interval, seed),
             held_links: Vec::with_capacity(links as usize),
-            doomed: Vec::with_capacity(2 * links as usize),
+            doomed: Vec::with_capacity(links as usize),
+            without_room: None,
+            handed: [0; 2],
             store: Store::new(limits, seed, settings.param_ttl, &settings.rules),
             interests: Interests::new(limits, settings.shards, seed),
             history: History::new(limits.history_bytes),
@@ -136,8 +152,8 @@ impl Shard {
             egress: Egress::new(limits),
             scratch: Scratch::with_capacity(),
             spare: (0..SPARE_BUFFERS).map(|_| Vec::with_capacity(FRAME_BYTES_MAX)).collect(),
-            record: Vec::with_capacity(2 * FRAME_BYTES_MAX),
-            text: String::with_capacity(4 * 1024),
+            record: Vec::with_capacity(RECORD_BYTES_MAX),
+            text: String::with_capacity(TEXT_BYTES_MAX),
             settings,
         }
     }
@@ -183,10 +199,8 @@ impl Shard {
     pub fn step(&mut self, now: Time, input: Input<'_>, fx: &mut impl Effects) -> Outcome {
         assert!(now >= self.now, "time went back");
         self.now = now;
+        self.handed = [0; 2];
         self.ports.begin(now);
-        if input.room() != Room::None {
-            self.advance_bundle(fx);
-        }
         let outcome = match input {
             Input::Opened { link, admit } => self.opened(link, admit),
             Input::Frame { link, frame } => self.receive(link, frame, fx),
@@ -207,16 +221,19 @@ impl Shard {
     }
 
     /// When [`Input::Deadline`] is due, if nothing happens first.
+    ///
+    /// What waits for room in a ring keeps the time at which it began to wait, so that an edge can tell
+    /// that nothing but the peer can help.
     pub fn deadline(&self) -> Option<Time> {
+        let at_once = self.without_room.unwrap_or(self.now);
         if self.bundles.wants_turn() || !self.doomed.is_empty() {
-            return Some(self.now);
+            return Some(at_once);
         }
         if self.bundles.holds_home() {
             return None;
         }
-        let orphans = self.subscriptions.next_orphan().map(|_| self.now);
         [
-            orphans,
+            self.subscriptions.next_orphan().map(|_| at_once),
             self.quiet.next(),
             self.expiring.next(),
             self.ports.deadline(),
@@ -232,8 +249,10 @@ impl Shard {
         .min()
     }
 
-    /// Everything whose time has come.
+    /// Everything whose time has come, as far as one turn and the rings to the peers allow.
     fn elapse(&mut self, forward_room: bool, fx: &mut impl Effects) -> Outcome {
+        self.without_room = if forward_room { None } else { self.without_room.or(Some(self.now)) };
+        self.advance_bundle(fx);
         if forward_room {
             self.bury_doomed(fx);
         }
@@ -242,23 +261,33 @@ impl Shard {
         }
         self.end_silent_sessions();
         self.end_expired_sessions(fx);
-        while let Some(link) = self.ports.overdue() {
+        for _ in 0..TURN_MAX {
+            let Some(link) = self.ports.overdue() else { break };
             self.doom(link, CloseReason::TooSlow);
         }
-        self.emit_timelines(fx);
-        while self.store.expire(self.now).is_some() {
-            self.counts.params_expired += 1;
+        if forward_room {
+            self.run_due_bundles(fx);
         }
+        self.emit_timelines(fx);
+        self.expire_params();
         self.flush_paced(fx);
         if forward_room {
             self.flush_gestures(fx);
-            self.run_due_bundles(fx);
             self.start_spanning(fx);
             self.continue_pulls(fx);
             self.remove_orphans(fx);
             self.bury_doomed(fx);
         }
         Outcome::Taken
+    }
+
+    fn expire_params(&mut self) {
+        for _ in 0..TURN_MAX {
+            if self.store.expire(self.now).is_none() {
+                return;
+            }
+            self.counts.params_expired += 1;
+        }
     }
 
     /// A record of another shard.
@@ -290,18 +319,16 @@ impl Shard {
                 self.recall(&origin, count_max, window_ms, pattern, fx);
             }
             Record::Fence { origin } => self.hand(origin.shard, Record::Fenced { origin }, fx),
-            Record::SessionEnded { session } => self.store.release_locks(session),
+            Record::SessionEnded { session } => self.store.end_session(session),
             Record::Published { origin, key, frame } => self.deliver(&origin, key, frame, fx),
             Record::Reply { origin, frame } => self.reply_frame(&origin, frame, fx),
             Record::Chunk { origin, serial, next, frame } => {
                 self.chunk(&origin, serial, next, frame, fx);
             }
             Record::Fenced { origin } => self.fenced(&origin, fx),
-            Record::Vote { last_set, revision, error } => {
-                self.bundles.vote(last_set, revision, error);
-            }
+            Record::Vote { error } => self.bundles.vote(error),
             Record::Decide { until } => self.bundles.decide(until),
-            Record::Done => self.bundles.done(),
+            Record::Done { revision } => self.bundles.done(revision),
         }
         Outcome::Taken
     }
@@ -310,6 +337,7 @@ impl Shard {
     fn hand(&mut self, shard: ShardId, record: Record<'_>, fx: &mut impl Effects) {
         debug_assert!(shard != self.settings.id, "a shard does not hand records to itself");
         record.encode(&mut self.record);
+        self.charge(record.lane());
         self.counts.records_out += 1;
         fx.to_peer(shard, record.lane(), &self.record);
     }
@@ -320,10 +348,20 @@ impl Shard {
             return;
         }
         record.encode(&mut self.record);
+        self.charge(record.lane());
         for shard in self.others() {
             self.counts.records_out += 1;
             fx.to_peer(shard, record.lane(), &self.record);
         }
+    }
+
+    fn charge(&mut self, lane: Lane) {
+        self.handed[lane as usize] += self.record.len() + RECORD_OVERHEAD_BYTES;
+    }
+
+    /// Whether this step may hand `bytes` more to a peer.
+    fn has_room(&self, lane: Lane, bytes: usize) -> bool {
+        self.handed[lane as usize] + bytes <= PEER_ROOM_BYTES
     }
 
     fn others(&self) -> impl Iterator<Item = ShardId> + use<> {
@@ -416,7 +454,14 @@ impl Shard {
     }
 
     fn bury_doomed(&mut self, fx: &mut impl Effects) {
-        while let Some((link, reason)) = self.doomed.pop() {
+        for _ in 0..TURN_MAX {
+            let room = [Lane::Forward, Lane::Publish]
+                .iter()
+                .all(|&lane| self.has_room(lane, FAREWELL_BYTES_MAX));
+            if !room {
+                return;
+            }
+            let Some((link, reason)) = self.doomed.pop() else { return };
             match reason {
                 CloseReason::TooSlow => self.counts.closed_slow += 1,
                 CloseReason::Idle => self.counts.closed_idle += 1,
@@ -432,12 +477,13 @@ impl Shard {
         unix_us + self.now.since(then).as_micros()
     }
 
-    fn instant(&self) -> Instant {
-        Instant { now: self.now, unix_us: self.unix_us() }
+    fn stamp(&self, origin: &Origin) -> Stamp {
+        let holder = if origin.ended { SessionId::NONE } else { origin.writer };
+        Stamp { now: self.now, unix_us: self.unix_us(), writer: origin.writer, holder }
     }
 
     fn lend(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_default()
+        self.spare.pop().expect("one step never nests deeper")
     }
 
     fn give_back(&mut self, mut buffer: Vec<u8>) {
@@ -446,8 +492,15 @@ impl Shard {
     }
 
     fn remove_orphans(&mut self, fx: &mut impl Effects) {
-        for _ in 0..ORPHANS_A_TURN {
+        for _ in 0..TURN_MAX {
             let Some(slot) = self.subscriptions.next_orphan() else { return };
+            if !self.has_room(Lane::Forward, RECORD_BYTES_MAX) {
+                return;
+            }
+            let paced = self.pace.unsubscribed(slot, TURN_MAX);
+            if paced == Unsubscribed::Partly {
+                return;
+            }
             self.unsubscribe_slot(slot, fx);
         }
     }

@@ -19,10 +19,12 @@ pub enum Class {
     Param { key: u64 },
     /// A stream sample: the oldest of a link are dropped when it has too much to wait for.
     Stream,
-    /// A move of the gesture that hashes to `key`: a newer one takes its place, unless a frame that
-    /// must be kept came in between, which may be the end of that gesture.
+    /// A move of the gesture that hashes to `key`: a newer one takes its place, unless the gesture
+    /// took a turn in between.
     Move { key: u64 },
-    /// Events, starts and ends of gestures, replies, snapshots.
+    /// Start, end or cancel of that gesture.
+    Turn { key: u64 },
+    /// Events, replies, snapshots.
     Keep,
 }
 
@@ -74,8 +76,6 @@ struct Queue {
     bytes: u32,
     /// Counts barriers: a param replaces what came after the last one.
     barriers: u32,
-    /// Counts frames that must be kept: a move replaces what came after the last one.
-    keeps: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +87,7 @@ struct Entry {
     previous: u32,
     /// Of a stream sample: the next one of the link.
     next_stream: u32,
-    /// The queue's count of barriers or keeps when it came.
+    /// The queue's count of barriers when it came.
     fence: u32,
     /// Whether `newest` has it.
     is_newest: bool,
@@ -152,9 +152,10 @@ impl Outbox {
             }
             _ => self.append(link, class, frame, shared, older),
         };
-        if class == Class::Keep {
-            let queue = &mut self.links[link.0 as usize];
-            queue.keeps = queue.keeps.wrapping_add(1);
+        if let Class::Turn { key } = class
+            && let Some(last_move) = self.find_newest(link, Class::Move { key })
+        {
+            self.overtake(last_move);
         }
         push
     }
@@ -232,7 +233,7 @@ impl Outbox {
     fn refuse(class: Class, dropped: u32) -> Push {
         match class {
             Class::Stream | Class::Move { .. } => Push::DroppedStream(dropped + 1),
-            Class::Param { .. } | Class::Keep => Push::MustClose,
+            Class::Param { .. } | Class::Turn { .. } | Class::Keep => Push::MustClose,
         }
     }
 
@@ -386,15 +387,13 @@ impl Queue {
         last_stream: NONE,
         bytes: 0,
         barriers: 0,
-        keeps: 0,
     };
 
     /// What must not have changed since a frame came for one of this class to replace it.
     fn fence(&self, class: Class) -> u32 {
         match class {
             Class::Param { .. } => self.barriers,
-            Class::Move { .. } => self.keeps,
-            Class::Stream | Class::Keep => 0,
+            Class::Move { .. } | Class::Turn { .. } | Class::Stream | Class::Keep => 0,
         }
     }
 }
@@ -417,7 +416,7 @@ fn hash(link: LinkId, class: Class) -> Option<u64> {
     match class {
         Class::Param { key } => Some(index::join(key, link.0)),
         Class::Move { key } => Some(index::join(!key, link.0)),
-        Class::Stream | Class::Keep => None,
+        Class::Stream | Class::Turn { .. } | Class::Keep => None,
     }
 }
 

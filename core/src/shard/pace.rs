@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::lists::Owned;
 use crate::arena::{Arena, Block};
 use crate::index::{self, Index};
 use crate::limits::Limits;
@@ -11,6 +12,14 @@ use crate::timers::Timers;
 const NONE: u32 = u32::MAX;
 /// How many entries are looked at to find one that says nothing any more.
 const RECLAIM_SCAN_MAX: usize = 16;
+
+/// Whether all is forgotten that an ended subscription held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Unsubscribed {
+    Wholly,
+    Partly,
+}
 
 /// What a subscription says to a new value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +71,7 @@ pub(crate) struct Pace {
     index: Index,
     due: Timers,
     frames: Arena,
+    of_subscription: Owned,
     hand: usize,
     seed: [u64; 2],
     pub overflow: u64,
@@ -76,6 +86,7 @@ impl Pace {
             index: Index::new(max),
             due: Timers::new(max),
             frames: Arena::new(limits.held_bytes_max),
+            of_subscription: Owned::new(limits.subscriptions_max, max),
             hand: 0,
             seed,
             overflow: 0,
@@ -87,6 +98,7 @@ impl Pace {
             + self.index.memory_bytes()
             + self.due.memory_bytes()
             + self.frames.memory_bytes()
+            + self.of_subscription.memory_bytes()
     }
 
     /// What `subscription` says to `value` of the address `key` at `now`. Changes nothing.
@@ -181,16 +193,17 @@ impl Pace {
         Some((known.subscription, known.key, value))
     }
 
-    /// Forgets all that `subscription` held back. Cost: one look at every entry in use.
-    pub(crate) fn unsubscribed(&mut self, subscription: u32) {
-        if self.free.len() == self.slots.len() {
-            return;
-        }
-        for slot in 0..self.slots.len() as u32 {
-            let paced = &self.slots[slot as usize];
-            if paced.live && paced.subscription == subscription {
-                self.give_back(slot);
+    /// Forgets what `subscription` held back, of at most `addresses_max` addresses.
+    pub(crate) fn unsubscribed(&mut self, subscription: u32, addresses_max: usize) -> Unsubscribed {
+        for _ in 0..addresses_max {
+            match self.of_subscription.first(subscription) {
+                Some(slot) => self.give_back(slot),
+                None => return Unsubscribed::Wholly,
             }
+        }
+        match self.of_subscription.first(subscription) {
+            Some(_) => Unsubscribed::Partly,
+            None => Unsubscribed::Wholly,
         }
     }
 
@@ -207,6 +220,7 @@ impl Pace {
         }
         let slot = self.free.pop()?;
         self.slots[slot as usize] = Paced { subscription, key, live: true, ..VACANT };
+        self.of_subscription.give(subscription, slot);
         let hash = self.hash(subscription, key);
         self.index.insert(hash, slot).expect("the index holds as many as there are slots");
         Some(slot)
@@ -229,6 +243,7 @@ impl Pace {
         self.forget_pending(slot);
         let gone = core::mem::replace(&mut self.slots[slot as usize], VACANT);
         self.index.remove(self.hash(gone.subscription, gone.key), slot);
+        self.of_subscription.take(gone.subscription, slot);
         self.free.push(slot);
     }
 
@@ -298,7 +313,11 @@ mod tests {
         assert_eq!(p.overflow, 1);
         p.delivered(Time(50 * MS), 1, 10, wish, None);
         assert_eq!(p.overflow, 1);
-        p.unsubscribed(1);
+        for key in 20..23 {
+            p.delivered(Time(50 * MS), 1, key, wish, None);
+        }
+        assert_eq!(p.unsubscribed(1, 3), Unsubscribed::Partly);
+        assert_eq!(p.unsubscribed(1, 3), Unsubscribed::Wholly);
         assert_eq!(p.free.len(), 4);
     }
 }

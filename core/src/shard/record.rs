@@ -19,12 +19,25 @@ pub(crate) struct Origin {
     pub quiet: bool,
     /// It asked for an ACK.
     pub confirm: bool,
+    /// It is gone: it takes no locks.
+    pub ended: bool,
+    /// Its next message waits until this bundle across homes is done.
+    pub awaited: bool,
 }
 
 impl Origin {
     /// The router itself: nobody to answer, nobody to leave out.
     pub(crate) const fn router(shard: ShardId, writer: SessionId) -> Self {
-        Self { shard, link: LinkId(u32::MAX), epoch: 0, writer, quiet: false, confirm: false }
+        Self {
+            shard,
+            link: LinkId(u32::MAX),
+            epoch: 0,
+            writer,
+            quiet: false,
+            confirm: false,
+            ended: true,
+            awaited: false,
+        }
     }
 
     pub(crate) fn is_router(&self) -> bool {
@@ -121,10 +134,8 @@ pub(crate) enum Record<'a> {
     Fenced {
         origin: Origin,
     },
-    /// What a home says to `Prepare`: an ERROR frame, or none; and the last SET of its part.
+    /// What a home says to `Prepare`: an ERROR frame, or none.
     Vote {
-        last_set: u32,
-        revision: u64,
         error: &'a [u8],
     },
     /// What the coordinator decides.
@@ -133,12 +144,16 @@ pub(crate) enum Record<'a> {
     Decide {
         until: u32,
     },
-    /// A home has done what was decided.
-    Done,
+    /// A home has done what was decided; `revision` is that of its last SET, 0 without one.
+    Done {
+        revision: u64,
+    },
 }
 
 const FLAG_QUIET: u8 = 1;
 const FLAG_CONFIRM: u8 = 2;
+const FLAG_ENDED: u8 = 4;
+const FLAG_AWAITED: u8 = 8;
 
 struct Writer<'v>(&'v mut Vec<u8>);
 
@@ -162,9 +177,13 @@ impl Writer<'_> {
         self.0.extend_from_slice(&o.shard.0.to_le_bytes());
         self.u32(o.link.0).u32(o.epoch);
         self.0.extend_from_slice(&o.writer.0);
-        let quiet = if o.quiet { FLAG_QUIET } else { 0 };
-        let confirm = if o.confirm { FLAG_CONFIRM } else { 0 };
-        self.u8(quiet | confirm)
+        let flags = [
+            (o.quiet, FLAG_QUIET),
+            (o.confirm, FLAG_CONFIRM),
+            (o.ended, FLAG_ENDED),
+            (o.awaited, FLAG_AWAITED),
+        ];
+        self.u8(flags.iter().fold(0, |all, &(set, flag)| if set { all | flag } else { all }))
     }
 
     /// The last field of every record: it takes the rest.
@@ -200,9 +219,16 @@ impl<'a> Reader<'a> {
         let epoch = self.u32()?;
         let writer = SessionId(self.take()?);
         let flags = self.u8()?;
-        let quiet = flags & FLAG_QUIET != 0;
-        let confirm = flags & FLAG_CONFIRM != 0;
-        Some(Origin { shard, link, epoch, writer, quiet, confirm })
+        Some(Origin {
+            shard,
+            link,
+            epoch,
+            writer,
+            quiet: flags & FLAG_QUIET != 0,
+            confirm: flags & FLAG_CONFIRM != 0,
+            ended: flags & FLAG_ENDED != 0,
+            awaited: flags & FLAG_AWAITED != 0,
+        })
     }
 
     fn rest(&mut self) -> &'a [u8] {
@@ -235,7 +261,7 @@ impl<'a> Record<'a> {
             | Self::Fenced { .. }
             | Self::Vote { .. }
             | Self::Decide { .. }
-            | Self::Done => Lane::Publish,
+            | Self::Done { .. } => Lane::Publish,
         }
     }
 
@@ -277,11 +303,9 @@ impl<'a> Record<'a> {
                 w.u8(15).origin(&origin).u32(serial).u32(next).rest(frame);
             }
             Self::Fenced { origin } => w.u8(16).origin(&origin).rest(&[]),
-            Self::Vote { last_set, revision, error } => {
-                w.u8(17).u32(last_set).u64(revision).rest(error);
-            }
+            Self::Vote { error } => w.u8(17).rest(error),
             Self::Decide { until } => w.u8(18).u32(until).rest(&[]),
-            Self::Done => w.u8(19).rest(&[]),
+            Self::Done { revision } => w.u8(19).u64(revision).rest(&[]),
         }
     }
 
@@ -321,9 +345,9 @@ impl<'a> Record<'a> {
                 frame: r.rest(),
             },
             16 => Self::Fenced { origin: r.origin()? },
-            17 => Self::Vote { last_set: r.u32()?, revision: r.u64()?, error: r.rest() },
+            17 => Self::Vote { error: r.rest() },
             18 => Self::Decide { until: r.u32()? },
-            19 => Self::Done,
+            19 => Self::Done { revision: r.u64()? },
             _ => return None,
         })
     }
@@ -343,6 +367,8 @@ mod tests {
             writer,
             quiet: true,
             confirm: false,
+            ended: false,
+            awaited: true,
         };
         let (payload, frame, pattern, address) = (&b"pay"[..], &b"frame"[..], "/a/**", "/a/b");
         let records = [
@@ -362,9 +388,9 @@ mod tests {
             Record::Reply { origin, frame },
             Record::Chunk { origin, serial: 9, next: u32::MAX, frame },
             Record::Fenced { origin },
-            Record::Vote { last_set: 10, revision: 11, error: frame },
+            Record::Vote { error: frame },
             Record::Decide { until: 12 },
-            Record::Done,
+            Record::Done { revision: 13 },
         ];
         let mut bytes = Vec::new();
         for record in records {

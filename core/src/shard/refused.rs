@@ -62,6 +62,13 @@ pub(crate) enum Refused {
     },
     /// A peer-to-peer signal in another session's name.
     NotSender,
+    /// A peer-to-peer signal in a bundle.
+    NotAlone,
+    /// The patterns of one session are longer, all together, than one session's may be.
+    PatternRoom {
+        segments_max: u32,
+        bytes_max: u32,
+    },
     /// A message that makes no sense from a client, or at this point.
     Unexpected {
         what: &'static str,
@@ -85,8 +92,8 @@ impl Refused {
             Self::Forbidden | Self::NotSender => code::FORBIDDEN,
             Self::NotFound => code::NOT_FOUND,
             Self::Unavailable { .. } => code::UNAVAILABLE,
-            Self::Subscriptions { .. } => code::RATE_LIMIT,
-            Self::Nested | Self::TooFarAhead { .. } => code::BUNDLE_REFUSED,
+            Self::Subscriptions { .. } | Self::PatternRoom { .. } => code::RATE_LIMIT,
+            Self::Nested | Self::NotAlone | Self::TooFarAhead { .. } => code::BUNDLE_REFUSED,
             Self::Busy { .. } => code::OVERFLOW,
             Self::NoTarget { .. } => code::TARGET_UNKNOWN,
             Self::Unexpected { .. } => code::INVALID_MESSAGE,
@@ -97,8 +104,8 @@ impl Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Address(error) => write!(f, "invalid address: {error}"),
-            Self::Pattern(error) => write!(f, "invalid address: {error}"),
+            Self::Address(error) => error.fmt(f),
+            Self::Pattern(error) => error.fmt(f),
             Self::Revision { expected, actual } => {
                 write!(f, "revision conflict: expected {expected}, actual {actual}")
             }
@@ -124,6 +131,12 @@ impl fmt::Display for Refused {
             Self::Busy { what } => write!(f, "too many {what} at once"),
             Self::NoTarget { session } => write!(f, "Target session not found: {session}"),
             Self::NotSender => f.write_str("field `from` is not the sending session"),
+            Self::NotAlone => f.write_str("a peer-to-peer signal travels alone"),
+            Self::PatternRoom { segments_max, bytes_max } => write!(
+                f,
+                "the patterns of a session have at most {segments_max} segments and {bytes_max} \
+                 bytes in all"
+            ),
             Self::Unexpected { what } => f.write_str(what),
             Self::Timeline { why } => write!(f, "timeline: {why}"),
         }

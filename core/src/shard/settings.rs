@@ -17,6 +17,9 @@ pub struct Settings {
     /// WELCOME's name.
     pub name: String,
     /// Session ids and hash tables are drawn from it. The same on every shard of a router.
+    ///
+    /// From the operating system's random source: who knows it can name the sessions of others, and
+    /// choose addresses that collide. The default is for tests.
     pub seed: [u64; 2],
     /// `None`: open mode. `Some`: a token is needed, and these are the valid ones.
     pub grants: Option<Vec<Grant>>,

@@ -17,6 +17,12 @@ const NONE: u32 = u32::MAX;
 const ORPHAN: LinkId = LinkId(u32::MAX);
 /// Bytes of pattern text kept for each subscription, on average.
 const PATTERN_BYTES: u64 = 48;
+/// Segments and bytes of all patterns of one session: so many for each subscription that it may have,
+/// and room for a long one. Else a few sessions could use up what the patterns of all share.
+const SEGMENTS_PER_PATTERN: u32 = 8;
+const SEGMENTS_EXTRA: u32 = 512;
+const BYTES_PER_PATTERN: u32 = 64;
+const BYTES_EXTRA: u32 = 4 * 1024;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Subscription {
@@ -67,7 +73,12 @@ struct PatternText {
 struct OfLink {
     first: u32,
     count: u32,
+    /// Of all its patterns.
+    segments: u32,
+    bytes: u32,
 }
+
+const NOTHING: OfLink = OfLink { first: NONE, count: 0, segments: 0, bytes: 0 };
 
 pub(crate) struct Subscriptions {
     slots: Vec<Subscription>,
@@ -100,7 +111,7 @@ impl Subscriptions {
             slots: alloc::vec![VACANT; max as usize],
             free: (0..max).rev().collect(),
             by_id: Index::new(max),
-            of_link: alloc::vec![OfLink { first: NONE, count: 0 }; limits.links_max as usize],
+            of_link: alloc::vec![NOTHING; limits.links_max as usize],
             orphans: NONE,
             patterns: alloc::vec![
                 PatternText { text: Block::EMPTY, hash: 0, subscriptions: 0 };
@@ -147,10 +158,17 @@ impl Subscriptions {
         link: LinkId,
         wish: &Subscribe<'_>,
     ) -> Result<(u32, Reach), Refused> {
-        let full = Refused::Subscriptions { max: self.per_session_max };
-        if self.of_link[link.0 as usize].count >= self.per_session_max {
-            return Err(full);
+        let of_link = &self.of_link[link.0 as usize];
+        if of_link.count >= self.per_session_max {
+            return Err(Refused::Subscriptions { max: self.per_session_max });
         }
+        let (segments, bytes) = size_of_pattern(wish.pattern);
+        let segments_max = self.per_session_max * SEGMENTS_PER_PATTERN + SEGMENTS_EXTRA;
+        let bytes_max = self.per_session_max * BYTES_PER_PATTERN + BYTES_EXTRA;
+        if of_link.segments + segments > segments_max || of_link.bytes + bytes > bytes_max {
+            return Err(Refused::PatternRoom { segments_max, bytes_max });
+        }
+        let full = Refused::Subscriptions { max: self.slots.len() as u32 };
         let slot = *self.free.last().ok_or(full)?;
         let (pattern, reach) = self.refer(wish.pattern).ok_or(full)?;
         if self.trie.insert(wish.pattern, slot).is_err() {
@@ -176,6 +194,8 @@ impl Subscriptions {
         let of_link = &mut self.of_link[link.0 as usize];
         of_link.first = slot;
         of_link.count += 1;
+        of_link.segments += segments;
+        of_link.bytes += bytes;
         let hash = self.id_hash(link, wish.id);
         self.by_id.insert(hash, slot).expect("the index holds as many as there are slots");
         Ok((slot, reach))
@@ -192,7 +212,7 @@ impl Subscriptions {
             self.orphans = gone.next;
         } else {
             self.by_id.remove(self.id_hash(gone.link, gone.id), slot);
-            self.unchain(&gone);
+            self.unchain(&gone, size_of_pattern(pattern));
         }
         self.free.push(slot);
         self.unrefer(gone.pattern)
@@ -203,19 +223,31 @@ impl Subscriptions {
     /// [`Subscriptions::next_orphan`] gives them back for removal, a few a turn, so that a client
     /// with thousands of patterns does not delay the others when it leaves.
     pub(crate) fn orphan_all(&mut self, link: LinkId) {
-        let of_link = &mut self.of_link[link.0 as usize];
-        let mut slot = core::mem::replace(&mut of_link.first, NONE);
-        of_link.count = 0;
+        let of_link = core::mem::replace(&mut self.of_link[link.0 as usize], NOTHING);
+        let mut slot = of_link.first;
         while slot != NONE {
             let hash = self.id_hash(link, self.slots[slot as usize].id);
             self.by_id.remove(hash, slot);
-            let s = &mut self.slots[slot as usize];
-            let next = core::mem::replace(&mut s.next, self.orphans);
-            s.link = ORPHAN;
-            s.previous = NONE;
-            self.orphans = slot;
-            slot = next;
+            slot = self.join_orphans(slot);
         }
+    }
+
+    /// The same for one subscription that takes long to remove.
+    pub(crate) fn orphan(&mut self, slot: u32) {
+        let gone = self.slots[slot as usize];
+        self.by_id.remove(self.id_hash(gone.link, gone.id), slot);
+        self.unchain(&gone, size_of_pattern(self.pattern(slot)));
+        self.join_orphans(slot);
+    }
+
+    /// Returns what came next in the list that `slot` was in.
+    fn join_orphans(&mut self, slot: u32) -> u32 {
+        let orphan = &mut self.slots[slot as usize];
+        let next = core::mem::replace(&mut orphan.next, self.orphans);
+        orphan.link = ORPHAN;
+        orphan.previous = NONE;
+        self.orphans = slot;
+        next
     }
 
     pub(crate) fn next_orphan(&self) -> Option<u32> {
@@ -247,7 +279,7 @@ impl Subscriptions {
         (self.slots.len() - self.free.len()) as u32
     }
 
-    fn unchain(&mut self, gone: &Subscription) {
+    fn unchain(&mut self, gone: &Subscription, (segments, bytes): (u32, u32)) {
         match gone.previous {
             NONE => self.of_link[gone.link.0 as usize].first = gone.next,
             previous => self.slots[previous as usize].next = gone.next,
@@ -255,7 +287,10 @@ impl Subscriptions {
         if gone.next != NONE {
             self.slots[gone.next as usize].previous = gone.previous;
         }
-        self.of_link[gone.link.0 as usize].count -= 1;
+        let of_link = &mut self.of_link[gone.link.0 as usize];
+        of_link.count -= 1;
+        of_link.segments -= segments;
+        of_link.bytes -= bytes;
     }
 
     fn id_hash(&self, link: LinkId, id: u32) -> u64 {
@@ -295,6 +330,11 @@ impl Subscriptions {
         self.patterns_free.push(pattern);
         Reach::Changed
     }
+}
+
+/// Segments and bytes: what a pattern is charged as.
+fn size_of_pattern(pattern: &str) -> (u32, u32) {
+    (pattern.bytes().filter(|&byte| byte == b'/').count() as u32, pattern.len() as u32)
 }
 
 fn texts_bytes(subscriptions_max: u32) -> u64 {

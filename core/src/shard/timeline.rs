@@ -12,10 +12,13 @@ use super::refused::Refused;
 use super::session_id::SessionId;
 use crate::arena::{Arena, Block};
 use crate::index::Index;
-use crate::limits::Limits;
+use crate::limits::{Limits, PARAM_BYTES_MAX};
 use crate::time::{Span, Time};
 use crate::timers::Timers;
 use crate::value::{self, Value};
+
+/// The share of places and of bytes that one session may take, so that it leaves some to others.
+const SHARE: u64 = 8;
 
 #[derive(Clone, Copy)]
 struct Timeline {
@@ -97,6 +100,9 @@ impl Timelines {
             return Ok(());
         }
         let busy = Refused::Busy { what: "timelines" };
+        if !self.has_share(writer, timeline.data().len()) {
+            return Err(busy);
+        }
         let address = self.bytes.put(&[address.as_bytes()]).ok_or(busy)?;
         let Some(map) = self.bytes.put(&[timeline.data()]) else {
             self.bytes.free(address);
@@ -123,6 +129,19 @@ impl Timelines {
         self.index.insert(hash, slot).expect("the index holds as many as there are slots");
         self.due.set(slot, now + wait);
         Ok(())
+    }
+
+    /// Whether `writer` may play one more of so many bytes. Costs a look at every place.
+    fn has_share(&self, writer: SessionId, bytes: usize) -> bool {
+        let own = self.slots.iter().filter(|timeline| timeline.writer == writer);
+        let (count, held) = own
+            .filter(|timeline| !timeline.map.is_empty())
+            .fold((0, 0), |(count, bytes), timeline| {
+                (count + 1, bytes + u64::from(timeline.map.len()))
+            });
+        let capacity = self.bytes.bytes_used() + self.bytes.bytes_free();
+        (count + 1) * SHARE <= (self.slots.len() as u64).max(SHARE)
+            && (held + bytes as u64) * SHARE <= capacity.max(bytes as u64 * SHARE)
     }
 
     /// Ends what plays on `address`: somebody else wrote it.
@@ -271,8 +290,10 @@ fn blend(a: Value<'_>, b: Value<'_>, weight: f64, out: &mut Vec<u8>) -> bool {
     let (mut count, mut numbers) = (0_u16, true);
     let mut to = to;
     for a in from {
+        // Written as 64 bits each, short numbers may become more than a param holds.
+        let fits = out.len() - restore + F64_BYTES <= PARAM_BYTES_MAX;
         match (a.as_f64(), to.next().and_then(|b| b.as_f64())) {
-            (Some(a), Some(b)) => push_f64(mixed(a, b), out),
+            (Some(a), Some(b)) if fits => push_f64(mixed(a, b), out),
             _ => numbers = false,
         }
         count += 1;
@@ -284,6 +305,9 @@ fn blend(a: Value<'_>, b: Value<'_>, weight: f64, out: &mut Vec<u8>) -> bool {
     out[restore + 1..restore + 3].copy_from_slice(&count.to_be_bytes());
     true
 }
+
+/// Bytes of a number with its type code.
+const F64_BYTES: usize = 9;
 
 fn push_f64(number: f64, out: &mut Vec<u8>) {
     out.push(value::code::F64);

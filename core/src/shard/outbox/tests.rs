@@ -92,14 +92,17 @@ fn a_move_does_not_overtake_the_end_of_its_gesture() {
         (touch, "move 1", Push::Kept),
         (touch, "move 2", Push::Replaced),
         (Class::Param { key: 1 }, "a param of the same key", Push::Kept),
+        (Class::Keep, "an event", Push::Kept),
+        (Class::Turn { key: 2 }, "another gesture", Push::Kept),
         (touch, "move 3", Push::Replaced),
-        (Class::Keep, "end", Push::Kept),
+        (Class::Turn { key: 1 }, "end", Push::Kept),
         (touch, "move 4", Push::Kept),
         (touch, "move 5", Push::Replaced),
     ] {
         assert_eq!(push(&mut outbox, A, class, frame), expected, "{frame}");
     }
-    let expected = ["move 3", "a param of the same key", "end", "move 5"];
+    let expected =
+        ["move 3", "a param of the same key", "an event", "another gesture", "end", "move 5"];
     assert_eq!(drain(&mut outbox, A), expected);
 }
 
@@ -185,6 +188,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (0..3_u64).prop_map(|key| Class::Param { key }),
         2 => Just(Class::Stream),
         2 => (0..2_u64).prop_map(|key| Class::Move { key }),
+        1 => (0..2_u64).prop_map(|key| Class::Turn { key }),
         2 => Just(Class::Keep),
     ];
     let links = prop::sample::subsequence(vec![0, 1, 2], 1..=3);
@@ -202,7 +206,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Naive {
     waiting: Vec<(Class, u32, Vec<u8>)>,
     barriers: u32,
-    keeps: u32,
+    turns: [u32; 2],
 }
 
 impl Naive {
@@ -215,10 +219,12 @@ impl Naive {
     ) -> Push {
         let (fence, replaces) = match class {
             Class::Param { .. } => (self.barriers, true),
-            Class::Move { .. } => (self.keeps, true),
+            Class::Move { key } => (self.turns[key as usize], true),
             _ => (0, false),
         };
-        self.keeps += u32::from(class == Class::Keep);
+        if let Class::Turn { key } = class {
+            self.turns[key as usize] += 1;
+        }
         let older = self.waiting.iter().rposition(|(c, _, _)| *c == class);
         let older = older.filter(|&at| replaces && self.waiting[at].1 == fence);
         if let Some(at) = older {
@@ -235,7 +241,7 @@ impl Naive {
             let Some(oldest) = oldest else {
                 self.waiting.retain(|(_, _, frame)| !frame.is_empty());
                 return match class {
-                    Class::Param { .. } | Class::Keep => Push::MustClose,
+                    Class::Param { .. } | Class::Turn { .. } | Class::Keep => Push::MustClose,
                     _ => Push::DroppedStream(dropped as u32 + 1),
                 };
             };
@@ -330,7 +336,7 @@ proptest! {
                 Step::Push { links, class, len } => {
                     let mut frame = vec![n as u8; len];
                     frame[0] = match class {
-                        Class::Keep => b'k',
+                        Class::Keep | Class::Turn { .. } => b'k',
                         Class::Param { key } => key as u8,
                         Class::Stream | Class::Move { .. } => b's',
                     };
@@ -345,7 +351,9 @@ proptest! {
                                 closed[link as usize] = true;
                             }
                             _ => match class {
-                                Class::Keep => kept[link as usize].push(n as u8),
+                                Class::Keep | Class::Turn { .. } => {
+                                    kept[link as usize].push(n as u8);
+                                }
                                 Class::Param { key } => {
                                     newest[link as usize][key as usize] = Some(n as u8);
                                 }
