@@ -1,7 +1,10 @@
 //! A router of one or more shards without a kernel: rings are queues, and clients speak frames.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
+use clasp_rt_core::address::home_key;
+use clasp_rt_core::index;
+use clasp_rt_core::limits::PEER_ROOM_BYTES;
 use clasp_rt_core::message::{Bundle, Hello, Message, Publish, Set, Subscribe, SubscribeOptions};
 use clasp_rt_core::shard::{Admit, CloseReason, Effects, Input, Lane, Outcome, Settings, Shard};
 use clasp_rt_core::signal::{Phase, Qos, Signal, SignalMask};
@@ -58,9 +61,17 @@ pub type Client = (usize, u32);
 pub struct Net {
     pub shards: Vec<Shard>,
     pub now: Time,
-    pub peers: HashMap<Client, Peer>,
-    rings: HashMap<(usize, usize, bool), Ring>,
+    pub peers: BTreeMap<Client, Peer>,
+    rings: BTreeMap<(usize, usize, bool), Ring>,
+    /// From where to where nothing is handed over for now, and whether on the `Publish` lane.
+    pub stuck: Option<(usize, usize, bool)>,
+    /// The most that one step queued on links together.
+    pub step_bytes_max: usize,
+    seed: [u64; 2],
 }
+
+/// What a ring between shards may need for a record beside its bytes.
+const RECORD_OVERHEAD_BYTES: usize = 12;
 
 pub const START_UNIX_US: u64 = 1_700_000_000_000_000;
 
@@ -69,7 +80,15 @@ impl Net {
         let shards: Vec<Shard> = (0..settings.shards)
             .map(|id| Shard::new(Settings { id: ShardId(id), ..settings.clone() }))
             .collect();
-        let mut net = Self { shards, now: Time(0), peers: HashMap::new(), rings: HashMap::new() };
+        let mut net = Self {
+            shards,
+            now: Time(0),
+            peers: BTreeMap::new(),
+            rings: BTreeMap::new(),
+            stuck: None,
+            step_bytes_max: 0,
+            seed: settings.seed,
+        };
         for shard in 0..net.shards.len() {
             let _ = net.input(shard, Input::Clock { unix_us: START_UNIX_US });
         }
@@ -97,15 +116,28 @@ impl Net {
     }
 
     pub fn say(&mut self, client: Client, message: &Message<'_>, qos: Qos) {
-        let mut frame = Vec::new();
-        binary::encode(message, qos, &mut frame).unwrap();
-        self.raw(client, &frame);
+        self.raw(client, &frame_of(message, qos));
     }
 
     pub fn raw(&mut self, client: Client, frame: &[u8]) {
-        self.peers.get_mut(&client).unwrap().held.push_back(frame.to_vec());
+        self.queue(client, frame);
         self.feed(client);
         self.settle();
+    }
+
+    /// Lets a client send, but nothing be done about it yet.
+    pub fn queue(&mut self, client: Client, frame: &[u8]) {
+        self.peers.get_mut(&client).unwrap().held.push_back(frame.to_vec());
+    }
+
+    /// The `n`th address of the form `/rig/i` whose home is `shard`.
+    pub fn address_at(&self, shard: usize, n: usize) -> String {
+        let shards = self.shards.len() as u64;
+        (0..)
+            .map(|i| format!("/rig/{i}"))
+            .filter(|a| index::hash(self.seed, home_key(a).as_bytes()) % shards == shard as u64)
+            .nth(n)
+            .unwrap()
     }
 
     pub fn leave(&mut self, client: Client) {
@@ -175,8 +207,13 @@ impl Net {
 
     /// Takes off what a client got, each message in one line.
     pub fn take(&mut self, client: Client) -> Vec<String> {
-        let frames = std::mem::take(&mut self.peers.get_mut(&client).unwrap().frames);
+        let frames = self.take_frames(client);
         frames.iter().flat_map(|frame| lines(frame)).collect()
+    }
+
+    /// The same as they came.
+    pub fn take_frames(&mut self, client: Client) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.peers.get_mut(&client).unwrap().frames)
     }
 
     pub fn unstall(&mut self, client: Client) {
@@ -213,6 +250,19 @@ impl Net {
     fn input(&mut self, shard: usize, input: Input<'_>) -> Outcome {
         let mut decided = Decided::default();
         let outcome = self.shards[shard].step(self.now, input, &mut decided);
+        self.step_bytes_max =
+            self.step_bytes_max.max(decided.sent.iter().map(|(_, frame)| frame.len()).sum());
+        for lane in [Lane::Forward, Lane::Publish] {
+            for to in 0..self.shards.len() {
+                let handed: usize = decided
+                    .handed
+                    .iter()
+                    .filter(|(shard, on, _)| usize::from(shard.0) == to && *on == lane)
+                    .map(|(_, _, record)| record.len() + RECORD_OVERHEAD_BYTES)
+                    .sum();
+                assert!(handed <= PEER_ROOM_BYTES, "{handed} bytes from {shard} to {to}");
+            }
+        }
         for (link, frame) in decided.sent {
             let client = (shard, link.0);
             let peer = self.peers.get_mut(&client).unwrap();
@@ -242,7 +292,7 @@ impl Net {
     }
 
     /// Steps everything that can be stepped without time passing.
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         for _ in 0..100_000 {
             let mut idle = true;
             for to in 0..self.shards.len() {
@@ -288,6 +338,9 @@ impl Net {
 
     fn hand_over(&mut self, from: usize, to: usize, publish: bool) -> bool {
         let key = (from, to, publish);
+        if self.stuck == Some(key) {
+            return false;
+        }
         let Some(record) = self.rings.get_mut(&key).and_then(VecDeque::pop_front) else {
             return false;
         };
@@ -304,6 +357,12 @@ impl Net {
 pub fn hello(token: Option<&str>, extra_features: u8) -> Message<'_> {
     let features = Features::from_bits(0xF8 | extra_features);
     Message::Hello(Hello { version: 1, features, name: "test", token })
+}
+
+pub fn frame_of(message: &Message<'_>, qos: Qos) -> Vec<u8> {
+    let mut frame = Vec::new();
+    binary::encode(message, qos, &mut frame).unwrap();
+    frame
 }
 
 pub fn f64_value(data: &[u8; 8]) -> Value<'_> {

@@ -1,14 +1,19 @@
 //! The router's behaviour, frame by frame, on one shard and on three.
 
+mod bounds;
+mod bundles;
 mod net;
+mod strangers;
 
 use clasp_rt_core::limits::Limits;
-use clasp_rt_core::message::{Message, Publish, Set, SubscribeOptions};
-use clasp_rt_core::shard::{Action, Admit, CloseReason, Grant, Rule, RuleFor, Scope, Settings};
-use clasp_rt_core::signal::{Phase, Qos, Signal};
+use clasp_rt_core::message::{
+    Announce, Message, Publish, Set, Subscribe, SubscribeOptions, Sync, Ttl,
+};
+use clasp_rt_core::shard::{Admit, CloseReason, Settings};
+use clasp_rt_core::signal::{Phase, Qos, Signal, SignalMask};
 use clasp_rt_core::time::Span;
 use clasp_rt_core::value;
-use clasp_rt_core::wire::list::Features;
+use clasp_rt_core::wire::list::{Announced, Features};
 use net::{Client, Net, f64_value, hello, set_of};
 
 const A: Client = (0, 0);
@@ -183,69 +188,6 @@ fn a_lock_is_its_holders_until_it_leaves() {
 }
 
 #[test]
-fn a_bundle_is_all_or_nothing_and_keeps_its_order() {
-    for shards in [1, 3] {
-        let mut net = Net::new(settings(shards));
-        net.join(A);
-        net.join(B);
-        net.subscribe(B, 1, "/**");
-        net.set(A, "/lock/x", 0.0);
-        net.take(B);
-        let event = Publish {
-            address: "/x/go",
-            signal: Some(Signal::Event),
-            phase: Some(Phase::Start),
-            ..Publish::default()
-        };
-        let data = [1.0_f64, 2.0, 3.0].map(f64::to_be_bytes);
-        let set = |i: usize, address| Set { value: f64_value(&data[i]), ..set_of(address) };
-        let stale = Set { revision: Some(7), ..set(0, "/lock/x") };
-        net.bundle(A, &[Message::Set(set(0, "/x/a")), Message::Set(stale)], None);
-        assert_eq!(net.take(A), ["ERROR 400 /lock/x"], "{shards} shards");
-        assert_eq!(net.take(B), [""; 0], "nothing of a refused bundle is seen");
-        let parts =
-            [Message::Set(set(0, "/x/a")), Message::Publish(event), Message::Set(set(1, "/x/a"))];
-        net.bundle(A, &parts, None);
-        assert_eq!(net.take(A), ["ACK - r2"]);
-        assert_eq!(net.take(B), ["SET /x/a 1 r1", "event /x/go", "SET /x/a 2 r2"]);
-        let wide: Vec<String> = (0..12).map(|i| format!("/rig{i}/x")).collect();
-        let parts: Vec<_> = wide.iter().map(|a| Message::Set(set(2, a))).collect();
-        net.bundle(A, &parts, None);
-        let mut got = net.take(B);
-        got.sort();
-        let mut want: Vec<_> = wide.iter().map(|a| format!("SET {a} 3 r1")).collect();
-        want.sort();
-        assert_eq!(got, want, "{shards} shards");
-        assert_eq!(net.take(A), ["ACK - r1"]);
-        let nested = [Message::Set(set(0, "/x/a")), Message::Ping];
-        net.bundle(A, &nested, None);
-        assert_eq!(net.take(A), ["ACK - r3"]);
-        net.emit(A, "/x/after");
-        assert_eq!(net.take(B), ["SET /x/a 1 r3", "event /x/after"]);
-    }
-}
-
-#[test]
-fn a_timed_bundle_runs_on_its_time_and_one_beyond_the_horizon_is_refused() {
-    let mut net = one();
-    net.join(A);
-    net.join(B);
-    net.subscribe(B, 1, "/**");
-    let set = [Message::Set(set_of("/a"))];
-    net.bundle(A, &set, Some(net.unix_us() + 500_000));
-    assert_eq!(net.take(A), ["ACK -"]);
-    net.wait_ms(499);
-    assert_eq!(net.take(B), [""; 0]);
-    net.leave(A);
-    net.wait_ms(1);
-    assert_eq!(net.take(B), ["SET /a code0 r1"], "also when its sender has left");
-    net.bundle(B, &set, Some(net.unix_us() + 61_000_000));
-    assert_eq!(net.take(B), ["ERROR 403 -"]);
-    net.bundle(B, &set, Some(1));
-    assert_eq!(net.take(B), ["SET /a code0 r2", "ACK - r2"], "a late one runs at once");
-}
-
-#[test]
 fn what_one_session_sends_arrives_in_that_order_also_from_different_homes() {
     let mut net = Net::new(settings(3));
     net.join(A);
@@ -397,46 +339,6 @@ fn a_rate_limit_drops_what_is_over_and_says_so_once_a_second() {
 }
 
 #[test]
-fn scopes_bound_reading_writing_subscribing_and_snapshots() {
-    let scope = |action, pattern: &str| Scope { action, pattern: pattern.into() };
-    let grant =
-        |token: &str, scopes, expires_unix_s| Grant { token: token.into(), scopes, expires_unix_s };
-    let grants = Some(vec![
-        grant("admin", vec![scope(Action::Admin, "/**")], None),
-        grant("read-a", vec![scope(Action::Read, "/a/*")], None),
-        grant("soon", vec![scope(Action::Read, "/**")], Some(1_700_000_005)),
-    ]);
-    let mut net = Net::new(Settings { grants, ..settings(1) });
-    for (client, token) in [(A, None), (B, Some("wrong"))] {
-        net.open(client, Admit::Stranger);
-        net.say(client, &hello(token, 0), Qos::Fire);
-        assert_eq!(net.take(client), ["ERROR 300 -"]);
-        assert_eq!(net.peers[&client].closed, Some(CloseReason::Unauthorized));
-        net.leave(client);
-    }
-    net.join_with(A, Some("admin"), 0);
-    net.subscribe(A, 1, "/**");
-    net.set(A, "/a/x", 1.0);
-    net.set(A, "/b/x", 1.0);
-    assert_eq!(net.take(A).len(), 2);
-    net.open(B, Admit::Stranger);
-    net.say(B, &hello(Some("read-a"), 0), Qos::Fire);
-    assert_eq!(net.take(B), ["WELCOME clasp-rt 248", "SNAPSHOT /a/x 1 r1"]);
-    net.subscribe(B, 1, "/a/**");
-    assert_eq!(net.take(B), ["ERROR 301 /a/**"]);
-    net.subscribe(B, 1, "/a/*");
-    assert_eq!(net.take(B), ["SNAPSHOT /a/x 1 r1"]);
-    net.set(B, "/a/x", 1.0);
-    assert_eq!(net.take(B), ["ERROR 301 /a/x"]);
-    net.say(B, &Message::Get { address: "/b/x" }, Qos::Fire);
-    assert_eq!(net.take(B), ["ERROR 301 /b/x"]);
-    net.join_with((0, 2), Some("soon"), 0);
-    net.wait_ms(5_001);
-    assert_eq!(net.take((0, 2)), ["ERROR 302 -"]);
-    assert_eq!(net.peers[&(0, 2)].closed, Some(CloseReason::Unauthorized));
-}
-
-#[test]
 fn a_timeline_plays_as_a_param_until_somebody_writes_it() {
     let mut net = Net::new(Settings { timeline_interval: Span::from_millis(10), ..settings(1) });
     net.join(A);
@@ -496,56 +398,160 @@ fn a_snapshot_of_many_large_params_arrives_whole_and_in_order() {
 }
 
 #[test]
-fn rules_decide_by_pattern_and_do_not_refuse_a_bundle() {
-    let rules = vec![RuleFor { pattern: "/max/**".into(), rule: Rule::Max }];
-    let mut net = Net::new(Settings { rules, ..settings(1) });
+fn a_subscription_without_params_gets_no_snapshot() {
+    let mut net = one();
     net.join(A);
-    net.subscribe(A, 1, "/**");
-    net.set(A, "/max/a", 5.0);
-    net.set(A, "/max/a", 3.0);
-    assert_eq!(net.take(A), ["SET /max/a 5 r1", "ERROR 400 /max/a"]);
-    let data = [3.0_f64, 9.0].map(f64::to_be_bytes);
-    let low = Message::Set(Set { value: f64_value(&data[0]), ..set_of("/max/a") });
-    let other = Message::Set(Set { value: f64_value(&data[1]), ..set_of("/b") });
-    net.bundle(A, &[low, other], None);
-    assert_eq!(net.take(A), ["SET /b 9 r1", "ACK - r1"]);
+    net.set(A, "/a", 1.0);
+    let wish =
+        |types| Subscribe { id: 1, pattern: "/**", types, options: SubscribeOptions::default() };
+    net.say(A, &Message::Subscribe(wish(SignalMask(2))), Qos::Fire);
+    assert_eq!(net.take(A), [""; 0]);
+    net.say(A, &Message::Subscribe(wish(SignalMask(0))), Qos::Fire);
+    assert_eq!(net.take(A), ["SNAPSHOT /a 1 r1"], "no bit means all");
 }
 
 #[test]
-fn peer_signals_reach_their_session_and_nobody_speaks_for_another() {
+fn a_published_param_is_not_kept() {
+    let mut net = one();
+    net.join(A);
+    net.join(B);
+    net.subscribe(B, 1, "/**");
+    let param = Publish { address: "/p", signal: Some(Signal::Param), ..Publish::default() };
+    net.say(A, &Message::Publish(param), Qos::Fire);
+    assert_eq!(net.take(B), ["param /p"]);
+    net.say(A, &Message::Get { address: "/p" }, Qos::Fire);
+    assert_eq!(net.take(A), ["ERROR 201 /p"]);
+}
+
+#[test]
+fn a_param_lives_exactly_as_long_as_its_ttl_says() {
     for shards in [1, 3] {
-        let mut net = Net::new(settings(shards));
-        let far = (shards as usize - 1, 1);
-        net.open(far, Admit::Stranger);
-        net.say(far, &hello(None, 0), Qos::Fire);
-        let session = session_of(&net.peers[&far].frames[0]);
-        net.take(far);
+        let mut net = Net::new(Settings { session_timeout: None, ..settings(shards) });
         net.join(A);
-        let address = format!("/clasp/p2p/signal/{session}");
-        net.emit(A, &address);
-        assert_eq!(net.take(far), [format!("event {address}")], "{shards} shards");
-        let nobody = "/clasp/p2p/signal/6ba7b810-9dad-41d1-80b4-00c04fd430c8";
-        net.emit(A, nobody);
-        assert!(net.take(A)[0].starts_with("ERROR 404"));
-        let mut map = Vec::new();
-        let mut writer = value::MapWriter::start(&mut map);
-        value::push_str(writer.entry("from").unwrap(), &session).unwrap();
-        let forged = Publish {
-            address: &address,
-            signal: Some(Signal::Event),
-            value: Some(value::Value::from_encoded(&map).unwrap()),
-            ..Publish::default()
+        let lives = [
+            ("/sliding", Some(Ttl::Sliding(2))),
+            ("/absolute", Some(Ttl::Absolute(2))),
+            ("/never", Some(Ttl::Never)),
+            ("/none", None),
+        ];
+        for (address, ttl) in lives {
+            net.say(A, &Message::Set(Set { ttl, ..set_of(address) }), Qos::Fire);
+        }
+        net.wait_ms(1_000);
+        net.set(A, "/sliding", 1.0);
+        let get = |net: &mut Net, address| {
+            net.say(A, &Message::Get { address }, Qos::Fire);
+            net.take(A).remove(0).starts_with("SNAPSHOT")
         };
-        net.say(A, &Message::Publish(forged), Qos::Fire);
-        assert!(net.take(A)[0].starts_with("ERROR 301"));
-        assert_eq!(net.take(far), [""; 0]);
+        // Milliseconds since the first write, and what is left.
+        for (at_ms, left) in [(1_999, [true; 4]), (2_000, [true, false, true, true])] {
+            net.wait_ms(at_ms - net.now.0 / 1_000_000);
+            assert_eq!(lives.map(|(address, _)| get(&mut net, address)), left, "at {at_ms} ms");
+        }
+        net.wait_ms(999);
+        assert!(get(&mut net, "/sliding"), "{shards} shards");
+        net.wait_ms(1);
+        assert!(!get(&mut net, "/sliding"), "{shards} shards");
+        net.wait_ms(100_000_000);
+        assert!(get(&mut net, "/never") && get(&mut net, "/none"), "{shards} shards");
     }
 }
 
-fn session_of(welcome: &[u8]) -> String {
-    let payload = clasp_rt_core::wire::header::parse(welcome).unwrap().payload;
-    match clasp_rt_core::wire::binary::decode(payload).unwrap() {
-        Message::Welcome(welcome) => welcome.session.to_string(),
-        other => panic!("not a WELCOME: {other:?}"),
+#[test]
+fn announcements_are_acknowledged_where_that_is_safe_and_answer_queries() {
+    for shards in [1, 3] {
+        let mut net = Net::new(settings(shards));
+        let far = (shards as usize - 1, 1);
+        net.join(A);
+        net.join(far);
+        net.say(far, &Message::Query { pattern: "/**" }, Qos::Fire);
+        assert_eq!(net.take(far), ["RESULT []"], "{shards} shards");
+        let mut list = Vec::new();
+        for address in ["/lamp/a", "/lamp/b", "/other"] {
+            let info = clasp_rt_core::message::SignalInfo {
+                address,
+                signal: Signal::Param,
+                datatype: None,
+                access: None,
+                meta: None,
+            };
+            Announced::append(&mut list, info).unwrap();
+        }
+        let signals = Announced::from_bytes(&list).unwrap();
+        net.say(A, &Message::Announce(Announce { namespace: "/lamp", signals }), Qos::Fire);
+        assert_eq!(net.take(A), ["ACK /lamp"], "a published client expects it at any quality");
+        net.say(far, &Message::Query { pattern: "/lamp/*" }, Qos::Fire);
+        assert_eq!(net.take(far), [r#"RESULT ["/lamp/a", "/lamp/b"]"#], "{shards} shards");
     }
+}
+
+#[test]
+fn time_is_told_when_asked_and_only_then() {
+    let mut net = one();
+    net.join(A);
+    net.wait_ms(1_500);
+    net.say(A, &Message::Sync(Sync { t1: 7, t2: None, t3: None }), Qos::Fire);
+    let us = net.unix_us();
+    assert_eq!(net.take(A), [format!("Sync(Sync {{ t1: 7, t2: Some({us}), t3: Some({us}) }})")]);
+    net.say(A, &Message::Sync(Sync { t1: 7, t2: Some(8), t3: Some(9) }), Qos::Fire);
+    net.say(A, &Message::Pong, Qos::Fire);
+    assert_eq!(net.take(A), [""; 0]);
+}
+
+#[test]
+fn what_is_no_frame_before_hello_closes_the_link() {
+    let mut net = one();
+    net.open(A, Admit::Stranger);
+    net.raw(A, b"GET / HTTP/1.1");
+    assert_eq!(net.take(A), ["ERROR 100 -"]);
+    assert_eq!(net.peers[&A].closed, Some(CloseReason::Protocol));
+}
+
+#[test]
+fn a_gesture_without_an_id_is_one_and_nobody_elses() {
+    let mut net = one();
+    for client in [A, B, (0, 2)] {
+        net.join(client);
+    }
+    net.subscribe((0, 2), 1, "/g");
+    let gesture = |phase, data| Publish {
+        address: "/g",
+        signal: Some(Signal::Gesture),
+        phase: Some(phase),
+        value: Some(f64_value(data)),
+        ..Publish::default()
+    };
+    let data: Vec<[u8; 8]> = (0..4).map(|i| f64::from(i).to_be_bytes()).collect();
+    for (client, phase, at) in [
+        (A, Phase::Start, 0),
+        (B, Phase::Start, 1),
+        (A, Phase::Move, 2),
+        (B, Phase::Move, 3),
+        (A, Phase::End, 0),
+    ] {
+        net.say(client, &Message::Publish(gesture(phase, &data[at])), Qos::Fire);
+    }
+    let want =
+        ["gesture /g start 0", "gesture /g start 1", "gesture /g move 2", "gesture /g end 0"];
+    assert_eq!(net.take((0, 2)), want);
+    net.wait_ms(20);
+    assert_eq!(net.take((0, 2)), ["gesture /g move 3"], "the other one goes on");
+}
+
+#[test]
+fn an_unsubscribed_pattern_keeps_nothing_back() {
+    let mut net = one();
+    net.join(A);
+    net.join(B);
+    let options = SubscribeOptions { max_rate: Some(1), ..SubscribeOptions::default() };
+    net.subscribe_with(B, 1, "/**", options);
+    for i in 0..200 {
+        net.set(A, &format!("/a/{i}"), 1.0);
+        net.set(A, &format!("/a/{i}"), 2.0);
+    }
+    assert_eq!(net.take(B).len(), 200);
+    net.say(B, &Message::Unsubscribe { id: 1 }, Qos::Fire);
+    net.wait_ms(5_000);
+    assert_eq!(net.take(B), [""; 0]);
+    assert_eq!(net.shards[0].subscriptions(), 0);
 }
