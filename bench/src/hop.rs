@@ -57,7 +57,8 @@ impl Path {
         Ok(Self { publisher, subscriber, message: Numbered::new(kind, ADDRESS) })
     }
 
-    /// The same frames over the floor's relay. Always over `tcp`, which the relay need not understand.
+    /// The same frames over the floor's relay. Always over `tcp`, which the relay need not
+    /// understand.
     pub fn through_floor(floor: &Floor, kind: Kind) -> io::Result<Self> {
         let publisher = Peer::connect(&floor.url())?;
         let subscriber = Peer::connect(&floor.url())?;

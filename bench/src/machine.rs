@@ -56,7 +56,8 @@ pub fn allowed_cores() -> io::Result<Vec<usize>> {
 
 /// Keeps the calling thread on `core`; an error names the cores there are.
 ///
-/// The kernel decides, not this thread's own set: that holds one core only once it was pinned itself.
+/// The kernel decides, not this thread's own set: that holds one core only once it was pinned
+/// itself.
 pub fn pin(core: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     let found = core < CpuSet::MAX_CPU && {

@@ -153,7 +153,8 @@ struct RouterArgs {
     /// A router to start for this run; it must print `listening URL` lines.
     #[arg(long, value_name = "PROGRAM", conflicts_with = "router")]
     spawn: Option<PathBuf>,
-    /// Its arguments, after `--`; without any: one shard that spins on the router's core, free ports.
+    /// Its arguments, after `--`; without any: one shard that spins on the router's core, free
+    /// ports.
     #[arg(last = true, value_name = "ARGUMENT")]
     arguments: Vec<String>,
 }

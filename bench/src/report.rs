@@ -161,7 +161,8 @@ pub fn folder(results: &Path, machine: &Machine, unix_s: u64) -> PathBuf {
     results.join(format!("{}-{}", date(unix_s), machine.slug()))
 }
 
-/// The day in UTC, `2026-11-23`: days counted from 1 March of year 0, so that a leap day ends a year.
+/// The day in UTC, `2026-11-23`: days counted from 1 March of year 0, so that a leap day ends a
+/// year.
 fn date(unix_s: u64) -> String {
     let days = unix_s / 86_400 + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);

@@ -14,7 +14,8 @@ use crate::machine::Places;
 /// How long a router may take to print where it listens.
 const START_MAX: Duration = Duration::from_secs(20);
 
-/// After the first address, others follow at once; this long without a line means there are no more.
+/// After the first address, others follow at once; this long without a line means there are no
+/// more.
 const QUIET: Duration = Duration::from_millis(300);
 
 /// How the router is reached.

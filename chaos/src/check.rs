@@ -177,8 +177,8 @@ pub fn gestures_begin_move_and_end(evidence: &Evidence) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Events, and starts and ends of gestures, reach all who listen, or a link was closed: the hearer's,
-/// or the writer's, whose last frames are no longer heard then.
+/// Events, and starts and ends of gestures, reach all who listen, or a link was closed: the
+/// hearer's, or the writer's, whose last frames are no longer heard then.
 pub fn what_may_not_be_lost_arrives(evidence: &Evidence) -> Result<(), Broken> {
     let cut_off: BTreeSet<usize> =
         evidence.hearings.iter().filter(|h| h.closed.is_some()).map(|h| h.session).collect();

@@ -9,8 +9,8 @@ use clasp_rt_core::time::Time;
 /// A peer of a world, counted from 0.
 pub type PeerId = usize;
 
-/// Every deed has a number of its own, which is also the value that it writes: the peer in the upper
-/// half, a count in the lower. Whoever hears a value knows who wrote it, and in which order.
+/// Every deed has a number of its own, which is also the value that it writes: the peer in the
+/// upper half, a count in the lower. Whoever hears a value knows who wrote it, and in which order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Number(pub i64);
 

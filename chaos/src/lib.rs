@@ -1,4 +1,5 @@
-//! Trouble, made on purpose and from a seed: the real machines under faults that nobody would stage.
+//! Trouble, made on purpose and from a seed: the real machines under faults that nobody would
+//! stage.
 //!
 //! | module | what it is |
 //! |---|---|

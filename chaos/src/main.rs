@@ -161,7 +161,8 @@ fn night(asked: &Asked, seed: u64) -> Result<world::Finished, String> {
         let faults =
             asked.faults.as_ref().map_or(String::new(), |f| format!(" --faults {}", f.name));
         format!(
-            "{trace}\n\n{} is broken: {}\n{plan:?}\nagain: clasp-chaos run {seed:#x}{shards}{faults}",
+            "{trace}\n\n{} is broken: {}\n{plan:?}\n\
+             again: clasp-chaos run {seed:#x}{shards}{faults}",
             failure.check, failure.broken
         )
     })

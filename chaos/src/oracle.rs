@@ -310,7 +310,8 @@ impl Real {
         }
     }
 
-    /// Steps `input`, then whatever is due, then lets the links take what was sent; until all rests.
+    /// Steps `input`, then whatever is due, then lets the links take what was sent; until all
+    /// rests.
     fn step(&mut self, input: Input<'_>) {
         self.now = self.now + Span::from_micros(10);
         let mut taken = Taken::default();

@@ -92,8 +92,8 @@ pub struct Peer {
     next_touch: u32,
     /// Good frames to spoil.
     seeds: Vec<Vec<u8>>,
-    /// Its bundles lie ahead. A refusal then comes at any time and names no request, so such a writer
-    /// asks for nothing else.
+    /// Its bundles lie ahead. A refusal then comes at any time and names no request, so such a
+    /// writer asks for nothing else.
     defers: bool,
 }
 

@@ -9,7 +9,7 @@ impl Random {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -19,7 +19,7 @@ impl Random {
 
     /// 0 up to, not including, `end`; 0 when `end` is 0.
     pub fn below(&mut self, end: usize) -> usize {
-        ((u128::from(self.next()) * end as u128) >> 64) as usize
+        ((u128::from(self.draw()) * end as u128) >> 64) as usize
     }
 
     /// True once in `times` on average.
@@ -28,7 +28,7 @@ impl Random {
     }
 
     pub fn byte(&mut self) -> u8 {
-        self.next() as u8
+        self.draw() as u8
     }
 
     /// One of `items`; `None` when there is none.
@@ -38,7 +38,7 @@ impl Random {
 
     /// A generator of its own, so that one part's choices do not move when another makes more.
     pub fn fork(&mut self) -> Self {
-        Self(self.next())
+        Self(self.draw())
     }
 }
 

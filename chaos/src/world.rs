@@ -1,23 +1,25 @@
 //! Shards, rings, links, peers and the clock of one router, on one thread and from one seed.
 //!
-//! The shards are the real ones. What the kernel's edge would do (take bytes, hand records over, wait
-//! for room) is done here one small step at a time, in an order drawn from the seed: every order that
-//! the contract of [`Input`] allows may come.
+//! The shards are the real ones. What the kernel's edge would do (take bytes, hand records over,
+//! wait for room) is done here one small step at a time, in an order drawn from the seed: every
+//! order that the contract of [`Input`] allows may come.
+
+mod edge;
+mod effects;
+mod node;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use clasp_rt_core::limits::{Limits, PEER_ROOM_BYTES};
-use clasp_rt_core::shard::{
-    Admit, CloseReason, Effects, Input, Lane, Outcome, Room, Settings, Shard,
-};
+use clasp_rt_core::LinkId;
+use clasp_rt_core::shard::{Admit, Input};
 use clasp_rt_core::time::{Span, Time};
-use clasp_rt_core::{LinkId, ShardId};
 
 use crate::check::{Broken, CHECKS, Evidence};
 use crate::faults::{self, Faults};
 use crate::ledger::{Hearing, Ledger, Number, PeerId};
 use crate::peers::{Character, Doing, Peer, Saying};
 use crate::random::Random;
+use node::{LINKS_MAX, Link, Node, small_limits};
 
 /// The Unix time at which every world begins, in microseconds.
 const BIRTH_US: u64 = 1_790_000_000_000_000;
@@ -25,14 +27,8 @@ const BIRTH_US: u64 = 1_790_000_000_000_000;
 /// What one step of a shard costs in virtual time, so that time passes under load too.
 const STEP: Span = Span::from_micros(2);
 
-/// Links of a shard; some faults make links linger after their peers have gone.
-const LINKS_MAX: u32 = 64;
-
 /// Steps without rest before a world counts as never coming to rest.
 const RESTLESS: u64 = 3_000_000;
-
-/// Length prefix and stamp of a record in a ring.
-const RECORD_HEADER_BYTES: usize = 12;
 
 /// How long after the last deed everything must have arrived: timed bundles lie up to 1.5 s ahead.
 const AFTERMATH: Span = Span::from_secs(6);
@@ -149,89 +145,6 @@ struct Place {
     hearing: usize,
 }
 
-/// One shard and what its edge keeps for it.
-struct Node {
-    shard: Shard,
-    memory_bytes: u64,
-    /// Lamport's: records that one step causes are stamped above all that it has seen.
-    stamp: u64,
-    /// From each other shard, by lane: what it pushed and this one has not popped.
-    forward: Vec<Ring>,
-    publish: Vec<Ring>,
-    /// What a glance at all Publish rings at one instant showed, oldest stamp first.
-    glance: VecDeque<(u64, usize, Vec<u8>)>,
-    /// Rings whose front record was held; tried again after any other step.
-    blocked: Vec<bool>,
-    links: BTreeMap<u32, Link>,
-    stalled_until: Time,
-    clock_due: Time,
-}
-
-#[derive(Default)]
-struct Ring {
-    records: VecDeque<(u64, Vec<u8>)>,
-    bytes: usize,
-}
-
-struct Link {
-    peer: PeerId,
-    hearing: usize,
-    /// On its way to the router, each with its arrival.
-    inbound: VecDeque<(Time, Saying)>,
-    last_arrival: Time,
-    held: bool,
-    /// Queued by the shard, not taken by the kernel.
-    outbound: VecDeque<Vec<u8>>,
-    unsent_bytes: usize,
-    /// Nothing is taken before.
-    reads_at: Time,
-    slow: bool,
-    closing: Option<CloseReason>,
-    /// The peer is gone; the shard does not know yet.
-    gone: bool,
-}
-
-/// What an edge may do next for one shard.
-#[derive(Clone, Copy, Debug)]
-enum Move {
-    Glance,
-    Forward { from: usize },
-    Frame { link: LinkId },
-    Take { link: LinkId },
-    Close { link: LinkId },
-    Clock,
-    Deadline,
-}
-
-/// Effects of one step, kept until the step is over.
-#[derive(Default)]
-struct Collected(Vec<Effect>);
-
-enum Effect {
-    Send { link: LinkId, frame: Vec<u8> },
-    Close { link: LinkId, reason: CloseReason },
-    ToPeer { shard: ShardId, lane: Lane, record: Vec<u8> },
-    Resume { link: LinkId },
-}
-
-impl Effects for Collected {
-    fn send(&mut self, link: LinkId, frame: &[u8]) {
-        self.0.push(Effect::Send { link, frame: frame.to_vec() });
-    }
-
-    fn close(&mut self, link: LinkId, reason: CloseReason) {
-        self.0.push(Effect::Close { link, reason });
-    }
-
-    fn to_peer(&mut self, shard: ShardId, lane: Lane, record: &[u8]) {
-        self.0.push(Effect::ToPeer { shard, lane, record: record.to_vec() });
-    }
-
-    fn resume(&mut self, link: LinkId) {
-        self.0.push(Effect::Resume { link });
-    }
-}
-
 impl World {
     fn new(plan: &Plan, traced: bool) -> Self {
         let mut random = Random::new(plan.seed).fork();
@@ -260,7 +173,7 @@ impl World {
             ledger: Ledger::default(),
             truths: Vec::new(),
             window_bytes,
-            ring_bytes_max: PEER_ROOM_BYTES + plan.faults.ring_spare_bytes,
+            ring_bytes_max: clasp_rt_core::limits::PEER_ROOM_BYTES + plan.faults.ring_spare_bytes,
             digest: 0xCBF2_9CE4_8422_2325,
             effects: 0,
             traced,
@@ -469,302 +382,6 @@ impl World {
         }
     }
 
-    fn can_run(&mut self, shard: usize) -> bool {
-        let node = &self.nodes[shard];
-        if node.stalled_until > self.now {
-            return false;
-        }
-        if faults::strikes(&mut self.random, self.faults.stalls) {
-            let length = faults::up_to(&mut self.random, self.faults.stall_max);
-            self.nodes[shard].stalled_until = self.now + length;
-            return false;
-        }
-        true
-    }
-
-    /// One of the things that the edge of `shard` may do now.
-    fn choose(&mut self, shard: usize) -> Option<Move> {
-        let node = &self.nodes[shard];
-        // A glance is finished first: what follows it must not overtake it.
-        if !node.glance.is_empty() {
-            return Some(Move::Glance);
-        }
-        let publish_room = self.has_room(shard, Room::Publish);
-        let both_room = self.has_room(shard, Room::Both);
-        let mut moves = Vec::new();
-        if node.publish.iter().any(|ring| !ring.records.is_empty()) {
-            moves.push(Move::Glance);
-        }
-        for (from, ring) in node.forward.iter().enumerate() {
-            if publish_room && !ring.records.is_empty() && !node.blocked[from] {
-                moves.push(Move::Forward { from });
-            }
-        }
-        for (id, link) in &node.links {
-            let link_id = LinkId(*id);
-            let arrived = link.inbound.front().is_some_and(|(at, _)| *at <= self.now);
-            let closing = link.closing.is_some();
-            if arrived && !link.held && !closing && both_room {
-                moves.push(Move::Frame { link: link_id });
-            }
-            let reads = link.reads_at <= self.now && !link.gone;
-            if reads && !link.outbound.is_empty() {
-                moves.push(Move::Take { link: link_id });
-            }
-            let flushed = link.outbound.is_empty() || !reads;
-            let over = (closing && flushed) || (link.gone && !link.held && link.inbound.is_empty());
-            if over && both_room {
-                moves.push(Move::Close { link: link_id });
-            }
-        }
-        if node.clock_due <= self.now {
-            moves.push(Move::Clock);
-        }
-        if publish_room && node.shard.deadline().is_some_and(|due| due <= self.now) {
-            moves.push(Move::Deadline);
-        }
-        self.random.pick(&moves).copied()
-    }
-
-    fn has_room(&self, shard: usize, room: Room) -> bool {
-        let free = |ring: &Ring| self.ring_bytes_max - ring.bytes >= PEER_ROOM_BYTES;
-        let mut others = self.nodes.iter().enumerate().filter(|(index, _)| *index != shard);
-        others.all(|(_, other)| match room {
-            Room::None => true,
-            Room::Publish => free(&other.publish[shard]),
-            Room::Both => free(&other.publish[shard]) && free(&other.forward[shard]),
-        })
-    }
-
-    fn carry_out(&mut self, shard: usize, step: Move) -> Result<(), Broken> {
-        match step {
-            Move::Glance => self.glance(shard),
-            Move::Forward { from } => self.take_forward(shard, from),
-            Move::Frame { link } => self.take_frame(shard, link),
-            Move::Take { link } => {
-                let queued = self.nodes[shard].links.get(&link.0).map_or(0, |l| l.outbound.len());
-                let count = 1 + self.random.below(queued);
-                self.take_sent(shard, link, count)
-            }
-            Move::Close { link } => self.finish_link(shard, link),
-            Move::Clock => {
-                self.nodes[shard].clock_due = self.now + Span::from_secs(1);
-                let unix_us = BIRTH_US + self.now.0 / 1_000;
-                self.expect_taken(shard, Input::Clock { unix_us })
-            }
-            Move::Deadline => {
-                let forward_room = self.has_room(shard, Room::Both);
-                self.expect_taken(shard, Input::Deadline { forward_room })
-            }
-        }
-    }
-
-    /// Pops the oldest record of the last glance at the Publish rings, or glances anew.
-    fn glance(&mut self, shard: usize) -> Result<(), Broken> {
-        let node = &mut self.nodes[shard];
-        if node.glance.is_empty() {
-            let mut seen = Vec::new();
-            for (from, ring) in node.publish.iter_mut().enumerate() {
-                ring.bytes = 0;
-                seen.extend(ring.records.drain(..).map(|(stamp, record)| (stamp, from, record)));
-            }
-            // Each ring is in order already, and a stable sort keeps it.
-            seen.sort_by_key(|(stamp, from, _)| (*stamp, *from));
-            node.glance = seen.into();
-        }
-        let Some((stamp, from, record)) = node.glance.pop_front() else { return Ok(()) };
-        node.stamp = node.stamp.max(stamp);
-        let input =
-            Input::Peer { from: ShardId(from as u16), lane: Lane::Publish, record: &record };
-        self.expect_taken(shard, input)
-    }
-
-    fn take_forward(&mut self, shard: usize, from: usize) -> Result<(), Broken> {
-        let node = &mut self.nodes[shard];
-        let Some((stamp, record)) = node.forward[from].records.pop_front() else { return Ok(()) };
-        node.stamp = node.stamp.max(stamp);
-        let from_id = ShardId(from as u16);
-        let input = Input::Peer { from: from_id, lane: Lane::Forward, record: &record };
-        let outcome = self.step(shard, input)?;
-        let node = &mut self.nodes[shard];
-        match outcome {
-            Outcome::Taken => node.forward[from].bytes -= RECORD_HEADER_BYTES + record.len(),
-            Outcome::Held => {
-                node.forward[from].records.push_front((stamp, record));
-                node.blocked[from] = true;
-            }
-        }
-        Ok(())
-    }
-
-    fn take_frame(&mut self, shard: usize, link: LinkId) -> Result<(), Broken> {
-        let Some(kept) = self.nodes[shard].links.get_mut(&link.0) else { return Ok(()) };
-        let Some((at, saying)) = kept.inbound.pop_front() else { return Ok(()) };
-        let outcome = self.step(shard, Input::Frame { link, frame: &saying.frame })?;
-        match outcome {
-            Outcome::Taken => self.ledger.taken(&saying.numbers),
-            Outcome::Held => {
-                if let Some(kept) = self.nodes[shard].links.get_mut(&link.0) {
-                    kept.inbound.push_front((at, saying));
-                    kept.held = true;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The kernel takes some of what is queued, and the peer hears it.
-    fn take_sent(&mut self, shard: usize, link_id: LinkId, count: usize) -> Result<(), Broken> {
-        let Some(link) = self.nodes[shard].links.get_mut(&link_id.0) else { return Ok(()) };
-        let frames: Vec<Vec<u8>> = link.outbound.drain(..count.min(link.outbound.len())).collect();
-        let bytes: usize = frames.iter().map(Vec::len).sum();
-        link.unsent_bytes -= bytes;
-        if link.slow && self.random.once_in(2) {
-            let pause = faults::up_to(&mut self.random, self.faults.pause_max);
-            link.reads_at = self.now + pause;
-        }
-        let (peer, hearing) = (link.peer, link.hearing);
-        for frame in &frames {
-            let heard = self.peers[peer].hear(
-                self.now,
-                frame,
-                &mut self.hearings[hearing],
-                &mut self.ledger,
-            );
-            heard.map_err(|broken| format!("to peer {peer}: {broken}"))?;
-        }
-        self.expect_taken(shard, Input::Sent { link: link_id, bytes: bytes as u32 })
-    }
-
-    /// The kernel of a prompt reader takes everything at once, so that nothing waits in its outbox.
-    fn serve_prompt(&mut self, shard: usize) -> Result<(), Broken> {
-        loop {
-            let hearings = &self.hearings;
-            let waiting = self.nodes[shard]
-                .links
-                .iter()
-                .find(|(_, link)| hearings[link.hearing].prompt && !link.outbound.is_empty());
-            let Some((id, _)) = waiting else { return Ok(()) };
-            self.take_sent(shard, LinkId(*id), usize::MAX)?;
-        }
-    }
-
-    fn finish_link(&mut self, shard: usize, link_id: LinkId) -> Result<(), Broken> {
-        // The id is taken until the step is over: what a decision made before it still says is lost.
-        self.expect_taken(shard, Input::Closed { link: link_id })?;
-        let Some(link) = self.nodes[shard].links.remove(&link_id.0) else { return Ok(()) };
-        if self.places[link.peer].is_some_and(|place| place.hearing == link.hearing) {
-            self.places[link.peer] = None;
-        }
-        Ok(())
-    }
-
-    fn expect_taken(&mut self, shard: usize, input: Input<'_>) -> Result<(), Broken> {
-        match self.step(shard, input)? {
-            Outcome::Taken => Ok(()),
-            Outcome::Held => Err(format!("shard {shard} may not hold {input:?}")),
-        }
-    }
-
-    fn step(&mut self, shard: usize, input: Input<'_>) -> Result<Outcome, Broken> {
-        let mut collected = Collected::default();
-        let node = &mut self.nodes[shard];
-        let outcome = node.shard.step(self.now, input, &mut collected);
-        if outcome == Outcome::Taken {
-            node.blocked.fill(false);
-        }
-        if self.traced {
-            self.tell(format_args!("shard {shard} {outcome:?} {}", brief(&input)));
-        }
-        for effect in collected.0 {
-            self.note(shard, &effect);
-            self.obey(shard, effect)?;
-        }
-        if self.nodes[shard].shard.params() > small_limits(1).params_max {
-            return Err(format!("shard {shard} keeps more params than its limit"));
-        }
-        Ok(outcome)
-    }
-
-    fn obey(&mut self, shard: usize, effect: Effect) -> Result<(), Broken> {
-        match effect {
-            Effect::Send { link: id, frame } => {
-                let Some(link) = self.nodes[shard].links.get_mut(&id.0) else {
-                    return Err(format!("shard {shard} sends to {id:?}, which is closed"));
-                };
-                if link.closing.is_some() {
-                    return Err(format!("shard {shard} sends to {id:?} after it closed it"));
-                }
-                link.unsent_bytes += frame.len();
-                if link.unsent_bytes > self.window_bytes && !link.outbound.is_empty() {
-                    return Err(format!(
-                        "shard {shard} has {} bytes queued for {id:?}, the window is {}",
-                        link.unsent_bytes, self.window_bytes
-                    ));
-                }
-                link.outbound.push_back(frame);
-            }
-            Effect::Close { link: id, reason } => {
-                let Some(link) = self.nodes[shard].links.get_mut(&id.0) else {
-                    return Err(format!("shard {shard} closes {id:?}, which is closed"));
-                };
-                if link.closing.replace(reason).is_some() {
-                    return Err(format!("shard {shard} closes {id:?} twice"));
-                }
-                link.inbound.clear();
-                self.hearings[link.hearing].closed = Some(reason);
-            }
-            Effect::ToPeer { shard: to, lane, record } => {
-                let stamp = self.nodes[shard].stamp + 1;
-                self.nodes[shard].stamp = stamp;
-                let Some(other) = self.nodes.get_mut(usize::from(to.0)) else {
-                    return Err(format!("shard {shard} hands a record to {to:?}"));
-                };
-                let ring = match lane {
-                    Lane::Forward => &mut other.forward[shard],
-                    Lane::Publish => &mut other.publish[shard],
-                };
-                ring.bytes += RECORD_HEADER_BYTES + record.len();
-                if ring.bytes > self.ring_bytes_max {
-                    return Err(format!("shard {shard} overfills its {lane:?} ring to {to:?}"));
-                }
-                ring.records.push_back((stamp, record));
-            }
-            Effect::Resume { link } => {
-                if let Some(link) = self.nodes[shard].links.get_mut(&link.0) {
-                    link.held = false;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn note(&mut self, shard: usize, effect: &Effect) {
-        let (kind, number, bytes): (u8, u64, &[u8]) = match effect {
-            Effect::Send { link, frame } => (1, link.0.into(), frame),
-            Effect::Close { link, reason } => (2, u64::from(link.0) << 8 | *reason as u64, &[]),
-            Effect::ToPeer { shard, record, .. } => (3, shard.0.into(), record),
-            Effect::Resume { link } => (4, link.0.into(), &[]),
-        };
-        self.effects += 1;
-        let head = [shard as u8, kind].into_iter().chain(number.to_be_bytes());
-        for byte in head.chain(bytes.iter().copied()) {
-            self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
-        }
-        if self.traced {
-            let tail = match effect {
-                Effect::Send { frame, .. } => {
-                    crate::fuzz::seeds::hex(&frame[..frame.len().min(80)])
-                }
-                Effect::Close { reason, .. } => format!("{reason:?}"),
-                Effect::ToPeer { lane, record, .. } => format!("{lane:?} {} bytes", record.len()),
-                Effect::Resume { .. } => String::new(),
-            };
-            let what = ["", "send to link", "close link", "hand to shard", "resume link"];
-            self.tell(format_args!("  {} {number} {tail}", what[usize::from(kind)]));
-        }
-    }
-
     /// When something happens next, if nothing happens before.
     fn next_event(&self) -> Option<Time> {
         let acts = self.acts_at.iter().flatten().copied();
@@ -784,74 +401,6 @@ impl World {
         if self.traced {
             self.trace.push(format!("{:>9} us  {what}", self.now.0 / 1_000));
         }
-    }
-}
-
-impl Node {
-    fn new(id: u16, plan: &Plan, limits: Limits) -> Self {
-        let settings = Settings {
-            id: ShardId(id),
-            shards: plan.shards,
-            limits,
-            seed: [plan.seed, !plan.seed],
-            rate_limit: None,
-            session_timeout: None,
-            stall_timeout: Span::from_secs(5),
-            ..Settings::default()
-        };
-        let shard = Shard::new(settings);
-        let rings = || (0..plan.shards).map(|_| Ring::default()).collect();
-        Self {
-            memory_bytes: shard.memory_bytes(),
-            shard,
-            stamp: 0,
-            forward: rings(),
-            publish: rings(),
-            glance: VecDeque::new(),
-            blocked: vec![false; usize::from(plan.shards)],
-            links: BTreeMap::new(),
-            stalled_until: Time(0),
-            clock_due: Time(0),
-        }
-    }
-}
-
-/// Small enough that a short run meets every limit but those that would evict honest params.
-fn small_limits(shards: u16) -> Limits {
-    Limits {
-        links_max: LINKS_MAX,
-        subscriptions_per_session_max: 32,
-        subscriptions_max: 512,
-        params_max: 2_000,
-        param_bytes_max: 4 << 20,
-        signals_max: 64,
-        signal_bytes_max: 64 << 10,
-        window_bytes: 4 << 10,
-        outbox_bytes_max: 96 << 10,
-        outbox_entries_max: 4_096,
-        outbox_pool_bytes: 1 << 20,
-        paced_max: 256,
-        gestures_max: 64,
-        bundles_max: 64,
-        bundles_per_session_max: 16,
-        timelines_max: 16,
-        held_bytes_max: 512 << 10,
-        history_bytes: 64 << 10,
-        tombstones_max: 4_096,
-        peers: shards - 1,
-    }
-}
-
-fn brief(input: &Input<'_>) -> String {
-    match input {
-        Input::Frame { link, frame } => {
-            let hex = crate::fuzz::seeds::hex(&frame[..frame.len().min(80)]);
-            format!("Frame of link {} {hex}", link.0)
-        }
-        Input::Peer { from, lane, record } => {
-            format!("{lane:?} from {} kind {:?}, {} bytes", from.0, record.first(), record.len())
-        }
-        other => format!("{other:?}"),
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a thread counted: a page that one thread writes and every thread may read.
 //!
 //! Each thread owns its page, padded to whole cache-line pairs, so counting never contends. The
-//! writer stores plain totals with relaxed order: a reader sees each number a moment late, never torn.
+//! writer stores plain totals with relaxed order: a reader sees each number a moment late, never
+//! torn.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -14,7 +14,8 @@ const SIGNIFICANT_DIGITS: u8 = 3;
 /// Points written for each halving of what remains above a percentile.
 const TICKS_PER_HALF_DISTANCE: u32 = 5;
 
-/// Every latency of one run or one shard. About 220 KiB, taken when made; recording allocates nothing.
+/// Every latency of one run or one shard. About 220 KiB, taken when made; recording allocates
+/// nothing.
 #[derive(Clone, Debug)]
 pub struct Latency {
     histogram: Histogram<u64>,

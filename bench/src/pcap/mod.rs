@@ -1,7 +1,7 @@
 //! UDP payloads of a capture file, with the instant at which each was seen.
 //!
-//! Only whole UDP datagrams over IPv4 or IPv6 come out; fragments, TCP and everything else is counted
-//! and skipped.
+//! Only whole UDP datagrams over IPv4 or IPv6 come out; fragments, TCP and everything else is
+//! counted and skipped.
 
 mod file;
 

@@ -44,7 +44,7 @@ pub fn run(target: &Target, seed: u64, length: Duration) {
         attempt(target, input);
         tried += 1;
     }
-    while tried % INPUTS_PER_LOOK != 0 || start.elapsed() < length {
+    while !tried.is_multiple_of(INPUTS_PER_LOOK) || start.elapsed() < length {
         attempt(target, &mutated(&mut random, &seeds));
         tried += 1;
     }
@@ -68,7 +68,8 @@ pub enum Ended {
     Died { why: String },
 }
 
-/// As [`run`], in a fresh process of this program, so that whatever breaks can be told and shortened.
+/// As [`run`], in a fresh process of this program, so that whatever breaks can be told and
+/// shortened.
 pub fn run_apart(target: &Target, seed: u64, length: Duration) -> io::Result<Ended> {
     let (seed, seconds) = (seed.to_string(), length.as_secs().to_string());
     let output = again(&[target.name, "--seed", &seed, "--seconds", &seconds, "--apart", "no"])?;
@@ -137,7 +138,10 @@ mod tests {
     fn what_was_found_once_stays_mended() {
         let found = [
             // 17e30 was read as a neighbouring float, and its text as yet another.
-            ("json", "7b226f70223a22736574222c2261646472657373223a22222c2276616c7565223a31376533307d"),
+            (
+                "json",
+                "7b226f70223a22736574222c2261646472657373223a22222c2276616c7565223a31376533307d",
+            ),
         ];
         for (name, hex) in found {
             let target = TARGETS.iter().find(|target| target.name == name).unwrap();
