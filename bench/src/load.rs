@@ -72,7 +72,8 @@ impl Load {
         let seconds = self.took.as_secs_f64();
         let refused = self.refused;
         format!(
-            "loaded {connections} connections and {params} params in {seconds:.1} s, {refused} bundles refused"
+            "loaded {connections} connections and {params} params in {seconds:.1} s, \
+             {refused} bundles refused"
         )
     }
 }
