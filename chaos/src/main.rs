@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ clasp-chaos fuzz TARGET --input HEX
     Runs one input, as a found failure prints it.
 clasp-chaos targets
     Lists what can be fuzzed.
+clasp-chaos seeds FOLDER
+    Writes the good inputs as a corpus for libFuzzer (chaos/fuzz).
 ";
 
 /// Lines that a trace shows unless told otherwise.
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     let done = match (asked, words.first().map(String::as_str)) {
         (Ok(asked), Some("run")) => simulate(&asked),
         (Ok(asked), Some("fuzz")) => fuzz_targets(&asked),
+        (Ok(asked), Some("seeds")) => write_corpus(&asked),
         (Ok(_), Some("targets")) => {
             TARGETS.iter().for_each(|target| println!("{:<8} {}", target.name, target.about));
             Ok(())
@@ -210,4 +214,20 @@ fn fuzz_targets(asked: &Asked) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// One file for each seed, named by its target; the first byte is the target's place in the table.
+fn write_corpus(asked: &Asked) -> Result<(), String> {
+    let folder = Path::new(asked.subject.as_deref().ok_or("`seeds` wants a folder")?);
+    let write = || {
+        std::fs::create_dir_all(folder)?;
+        for (place, target) in TARGETS.iter().enumerate() {
+            for (index, seed) in (target.seeds)().iter().enumerate() {
+                let input = [&[place as u8], seed.as_slice()].concat();
+                std::fs::write(folder.join(format!("{}-{index}", target.name)), input)?;
+            }
+        }
+        Ok(())
+    };
+    write().map_err(|error: std::io::Error| format!("{}: {error}", folder.display()))
 }
