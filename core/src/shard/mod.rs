@@ -2,7 +2,7 @@
 //!
 //! Read [`Shard::step`] first: it is the only door. What a link says enters by `session`, is decided at
 //! its address's home by `home`, and leaves by `egress`; with more than one shard the three may be three
-//! shards, and [`record`] is what they hand to each other.
+//! shards, and `record` is what they hand to each other.
 
 mod announced;
 pub mod bucket;
@@ -53,7 +53,7 @@ use store::{Stamp, Store};
 use subscription::Subscriptions;
 use timeline::Timelines;
 
-use crate::limits::{ADDRESS_BYTES_MAX, FRAME_BYTES_MAX, PEER_ROOM_BYTES};
+use crate::limits::{ADDRESS_BYTES_MAX, FRAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PEER_ROOM_BYTES};
 use crate::message::{ErrorReply, Message};
 use crate::signal::Qos;
 use crate::time::Time;
@@ -161,8 +161,11 @@ impl Shard {
     /// Bytes that [`Shard::new`] took.
     pub fn memory_bytes(&self) -> u64 {
         let links = self.sessions.len();
-        (links * (size_of::<Session>() + size_of::<LinkId>() * 5)
-            + (SPARE_BUFFERS + 4) * FRAME_BYTES_MAX) as u64
+        let of_link =
+            size_of::<Session>() + size_of::<LinkId>() + size_of::<(LinkId, CloseReason)>();
+        let buffers =
+            SPARE_BUFFERS * FRAME_BYTES_MAX + RECORD_BYTES_MAX + TEXT_BYTES_MAX + PAYLOAD_BYTES_MAX;
+        (links * of_link + buffers) as u64
             + self.quiet.memory_bytes()
             + self.expiring.memory_bytes()
             + self.gestures.memory_bytes()
