@@ -35,7 +35,7 @@ impl Block {
 
 /// What lies in the block: spans of whole units, each a header and, if it is used, one piece.
 ///
-/// The header is two little-endian words: the units of this span with [`USED`], and the units of the
+/// The header is two little-endian words: the units of this span with `USED`, and the units of the
 /// span before it. A free span goes on with two more: the next and the previous free span of its class.
 pub struct Arena {
     bytes: Box<[u8]>,

@@ -1,6 +1,6 @@
 //! Who is at fault, and what CLASP calls it.
 //!
-//! [`Malformed`]: the bytes are wrong. [`Refused`]: understood, not allowed. A fault of our own host
+//! [`Malformed`]: the bytes are wrong. `Refused`: understood, not allowed. A fault of our own host
 //! is neither: it belongs to the edge. A broken invariant is an `assert!`.
 
 use core::fmt;

@@ -12,7 +12,7 @@
 //! | *link* | one peer's connection, owned by the shard that accepted it ([`LinkId`]) |
 //! | *session* | a link after HELLO: a name, a grant, subscriptions |
 //! | *param* | an address that keeps its last value and a revision that only rises |
-//! | *home* | the one shard that orders all changes of an address ([`shard::home`]) |
+//! | *home* | the one shard that orders all changes of an address (`shard/home.rs`) |
 //! | *ingress*, *egress* | the shard of the link that wrote, the shard of the link that listens |
 //! | *interest* | which shards want an address; kept by its home |
 //! | *outbox* | what a slow link keeps, replaces, drops, or is closed for |

@@ -40,7 +40,8 @@ const _: () = assert!(SNAPSHOT_BYTES_MAX < PAYLOAD_BYTES_MAX);
 const _: () = assert!(PARAM_BYTES_MAX + 64 < PAYLOAD_BYTES_MAX);
 const _: () = assert!(PEER_ROOM_BYTES > PAYLOAD_BYTES_MAX + BUNDLE_MESSAGES_MAX * 96);
 
-/// The bounds of one shard. Every field is a count or a size that [`Limits::memory_bytes`] charges.
+/// The bounds of one shard. Every field is a count or a size that
+/// [`Shard::memory_bytes`](crate::shard::Shard::memory_bytes) charges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Links open at once on this shard.

@@ -116,8 +116,8 @@ pub(crate) fn segment_matches(wanted: &str, found: &str) -> bool {
 /// Whether every address that `pattern` means is meant by at least one of `scopes`.
 ///
 /// Never `true` wrongly. Also never `false` wrongly while the scopes have at most
-/// [`PLACES_MAX`] segments together (else each scope is tried alone) and the search needs at most
-/// [`STATES_MAX`] steps; only texts made for the purpose need more.
+/// `PLACES_MAX` segments together (else each scope is tried alone) and the search needs at most
+/// `STATES_MAX` steps; only texts made for the purpose need more.
 ///
 /// The proof is by the least favourable address. A `*` of `pattern` can be a character that no scope
 /// spells out, and is therefore matched by a `*` of the scope or not at all; the same text with any
