@@ -10,8 +10,11 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// One test, because whatever runs beside it would be counted.
-#[test]
+/// A program of one thread, because whatever ran beside it would be counted.
+fn main() {
+    a_shard_takes_the_memory_that_it_names_and_gives_all_of_it_back();
+}
+
 fn a_shard_takes_the_memory_that_it_names_and_gives_all_of_it_back() {
     let large = Limits { params_max: 1_000_000, param_bytes_max: 128 << 20, ..Limits::default() };
     let small = Limits { links_max: 2, params_max: 10, held_bytes_max: 4096, ..Limits::default() };
