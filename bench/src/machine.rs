@@ -73,6 +73,20 @@ pub fn pin(core: usize) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
 
+/// Runs `work` on a thread of its own that stays on `core`.
+///
+/// The calling thread goes where it likes, and so do the programs that it starts: they inherit its
+/// cores.
+pub fn on_core<T: Send>(core: usize, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let pinned = scope.spawn(|| {
+            pin(core)?;
+            work()
+        });
+        pinned.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// Which core the router or the relay has, and which one the load generator: never the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Places {
@@ -127,6 +141,14 @@ mod tests {
         assert_eq!(field(text, "model name"), Some("AMD EPYC"));
         assert_eq!(field(text, "model"), Some("17"));
         assert_eq!(field(text, "flags"), None);
+    }
+
+    #[test]
+    fn work_on_a_core_leaves_the_caller_where_it_was() {
+        let before = allowed_cores().unwrap();
+        let last = before[before.len() - 1];
+        assert_eq!(on_core(last, allowed_cores).unwrap(), [last]);
+        assert_eq!(allowed_cores().unwrap(), before);
     }
 
     #[test]

@@ -189,9 +189,9 @@ fn run(cli: &Cli) -> io::Result<()> {
             Ok(())
         }
         Command::Floor { rate, seconds } => {
-            machine::pin(places.client)?;
             let schedule = Schedule::jittered(*rate, length(*seconds)?, 1);
-            let measured = suite::floor(places, Kind::Set, &schedule)?;
+            let measured =
+                machine::on_core(places.client, || suite::floor(places, Kind::Set, &schedule))?;
             let row = Row {
                 name: format!("floor tcp {rate:.0}/s"),
                 sent: measured.sent,
@@ -214,7 +214,7 @@ fn run(cli: &Cli) -> io::Result<()> {
                 length: length(*seconds)?,
                 rounds: (*rounds).max(1),
             };
-            let row = suite::hop(&running, places, hop)?;
+            let row = machine::on_core(places.client, || suite::hop(&running, places, hop))?;
             show(cli, &report(places, "One hop", &name, vec![row], Vec::new()));
             Ok(())
         }
@@ -226,28 +226,33 @@ fn run(cli: &Cli) -> io::Result<()> {
                 rate_hz: *rate,
                 length: length(*seconds)?,
             };
-            let rows = suite::fan_out(&running, places, crowd)?;
+            let rows = machine::on_core(places.client, || suite::fan_out(&running, places, crowd))?;
             show(cli, &report(places, "Fan-out", &name, rows.into(), Vec::new()));
             Ok(())
         }
         Command::Throughput { router, transport, kind, seconds } => {
             let (running, name) = open(router, places)?;
-            let scheme = scheme(router, transport);
-            let rate = suite::throughput(&running, places, scheme, *kind, length(*seconds)?)?;
+            let (scheme, length) = (scheme(router, transport), length(*seconds)?);
+            let rate = machine::on_core(places.client, || {
+                suite::throughput(&running, places, scheme, *kind, length)
+            })?;
             show(cli, &report(places, "Throughput", &name, Vec::new(), vec![rate]));
             Ok(())
         }
         Command::Suite { router, size, results } => {
             let (running, name) = open(router, places)?;
-            let (mut rows, rates) = match &router.router {
-                Some(_) => suite::all(&running, places, &[scheme(router, "ws")], *size)?,
-                None => suite::all(&running, places, &["ws", "tcp"], *size)?,
+            let schemes = match &router.router {
+                Some(_) => vec![scheme(router, "ws")],
+                None => vec!["ws", "tcp"],
             };
+            let (mut rows, rates) =
+                machine::on_core(places.client, || suite::all(&running, places, &schemes, *size))?;
             drop(running);
             if let (Some(program), []) = (&router.spawn, router.arguments.as_slice()) {
                 // The same hop where the core is shared with others, as on a desk's own computer.
                 let running = Router::open_idling(program, places, Idle::Auto)?;
-                for mut row in suite::hops(&running, places, "ws", *size)? {
+                let hops = || suite::hops(&running, places, "ws", *size);
+                for mut row in machine::on_core(places.client, hops)? {
                     row.name = format!("{}, idle {}", row.name, Idle::Auto.name());
                     rows.push(row);
                 }
@@ -263,8 +268,7 @@ fn run(cli: &Cli) -> io::Result<()> {
     }
 }
 
-/// The router of the command line, and its name in reports. From here on this thread makes load, on
-/// the client's core; the router was started before, so that it does not inherit the pinning.
+/// The router of the command line, and its name in reports.
 fn open(arguments: &RouterArgs, places: Places) -> io::Result<(Router, String)> {
     let (source, name) = match (&arguments.router, &arguments.spawn) {
         (Some(url), _) => (Source::Running(url.clone()), url.clone()),
@@ -277,7 +281,6 @@ fn open(arguments: &RouterArgs, places: Places) -> io::Result<(Router, String)> 
         (None, None) => return Err(io::Error::other("say --router URL or --spawn PROGRAM")),
     };
     let router = Router::open(&source, places)?;
-    machine::pin(places.client)?;
     Ok((router, name.trim_end().to_owned()))
 }
 
