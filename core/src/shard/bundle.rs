@@ -470,16 +470,21 @@ impl Shard {
         payload: &'a [u8],
     ) -> Result<(), (Refused, Option<&'a str>)> {
         self.guard_params_of(payload).map_err(|full| (full, None))?;
-        let (mut bytes, mut locks) = (0, 0);
+        let (mut bytes, mut locks, mut locks_held) = (0, 0, None);
         for message in messages_of(payload).iter() {
             let Some(set) = self.own_set(&message) else { continue };
             let refused = |refused| (refused, Some(set.address));
             let hash = self.store.hash(set.address);
             let slot = self.store.find(hash, set.address);
             let touched = self.bundles.touched(hash).expect("guarding went over every address");
-            let ahead = Ahead { writes: touched.writes, lock: touched.lock, locks };
+            let (writes, lock) = (touched.writes, touched.lock);
+            let earlier = touched.staged;
+            if set.lock && locks_held.is_none() {
+                locks_held = Some(self.store.locks_of(origin.writer));
+            }
+            let ahead = Ahead { writes, lock, locks, locks_held: locks_held.unwrap_or(0) };
             self.store.check(slot, &set, origin.writer, ahead).map_err(refused)?;
-            let staged = self.store.stage(slot, &set, touched.staged).map_err(refused)?;
+            let staged = self.store.stage(slot, &set, earlier).map_err(refused)?;
             self.bundles.staged.push(staged);
             // Merged maps may be longer than what was sent; the rings to the peers hold a frame's worth.
             bytes += staged.value_len();

@@ -3,12 +3,13 @@
 use alloc::vec::Vec;
 
 use super::home::{END, UNLIMITED};
+use super::input::Lane;
 use super::outbox::Class;
 use super::pace::{Unsubscribed, Verdict, Wish};
 use super::port::Sent;
 use super::record::{Origin, Record};
 use super::subscription::{Reach, Subscription};
-use super::{CloseReason, Effects, Outcome, Shard, TURN_MAX};
+use super::{CloseReason, Effects, Outcome, RECORD_BYTES_MAX, Shard, TURN_MAX};
 use crate::index;
 use crate::limits::Limits;
 use crate::message::{Message, Subscribe};
@@ -258,6 +259,7 @@ impl Shard {
         fx: &mut impl Effects,
     ) -> Result<(), super::Refused> {
         let link = origin.link;
+        self.subscriptions.check_share(link, wish)?;
         self.unsubscribe(link, wish.id, fx);
         let (slot, reach) = self.subscriptions.add(link, wish)?;
         if reach == Reach::Changed {
@@ -331,6 +333,7 @@ impl Shard {
     pub(super) fn continue_pulls(&mut self, fx: &mut impl Effects) {
         let mut parts = 0;
         while parts < PARTS_A_TURN
+            && self.has_room(Lane::Forward, PARTS_A_TURN * RECORD_BYTES_MAX)
             && let Some(link) = self.pulls.due.pop(self.now)
         {
             let link = LinkId(link);

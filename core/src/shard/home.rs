@@ -126,7 +126,9 @@ impl Shard {
     ) -> Result<u64, Refused> {
         let hash = self.store.hash(set.address);
         let slot = self.store.find(hash, set.address);
-        self.store.check(slot, set, origin.writer, Ahead::default())?;
+        let locks_held = if set.lock { self.store.locks_of(origin.writer) } else { 0 };
+        let ahead = Ahead { locks_held, ..Ahead::default() };
+        self.store.check(slot, set, origin.writer, ahead)?;
         if let Err(outruled) = self.store.takes(slot, set.value) {
             self.counts.sets_outruled += 1;
             return Err(outruled);

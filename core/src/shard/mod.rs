@@ -66,6 +66,8 @@ const SPARE_BUFFERS: usize = 8;
 /// What one turn does at most of everything that time brings: links to close, params that expire,
 /// values that were held back. The rest follows in the next turn, after what arrived meanwhile.
 const TURN_MAX: usize = 64;
+/// A wall clock that is set right bit by bit moves less than this between two readings.
+const CLOCK_STEP_US: u64 = 500_000;
 /// A record around the longest frame.
 const RECORD_BYTES_MAX: usize = FRAME_BYTES_MAX + 128;
 /// The text of an ERROR, which may quote an address.
@@ -211,10 +213,7 @@ impl Shard {
             Input::Sent { link, bytes } => self.sent(link, bytes, fx),
             Input::Alive { link } => self.heard(link),
             Input::Closed { link } => self.closed(link, fx),
-            Input::Clock { unix_us } => {
-                self.clock = (now, unix_us);
-                Outcome::Taken
-            }
+            Input::Clock { unix_us } => self.set_clock(unix_us),
             Input::Deadline { forward_room } => self.elapse(forward_room, fx),
         };
         if outcome == Outcome::Held {
@@ -472,6 +471,17 @@ impl Shard {
             }
             self.close(link, reason, fx);
         }
+    }
+
+    /// The wall clock may step, for one at start on a machine that kept no time: then tokens expire at
+    /// another instant than was thought.
+    fn set_clock(&mut self, unix_us: u64) -> Outcome {
+        let off_us = self.unix_us().abs_diff(unix_us);
+        self.clock = (self.now, unix_us);
+        if off_us > CLOCK_STEP_US {
+            self.watch_expiry_anew();
+        }
+        Outcome::Taken
     }
 
     /// Microseconds since the Unix epoch, now.

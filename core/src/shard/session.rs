@@ -287,6 +287,15 @@ impl Shard {
         }
     }
 
+    pub(super) fn watch_expiry_anew(&mut self) {
+        for link in 0..self.sessions.len() {
+            let Session { state, grant, .. } = self.sessions[link];
+            if state == State::Open {
+                self.watch_expiry(LinkId(link as u32), grant);
+            }
+        }
+    }
+
     /// Wakes up when the token of a session expires.
     fn watch_expiry(&mut self, link: LinkId, grant: u32) {
         let grants = self.settings.grants.as_deref().unwrap_or_default();

@@ -15,8 +15,9 @@ use crate::time::{Span, Time};
 use crate::timers::Timers;
 use crate::value::{self, Value};
 
-/// Params locked at once, at most.
+/// Params locked at once, at most: by all sessions, and by one.
 const LOCKS_MAX: usize = 4_096;
+const LOCKS_PER_SESSION_MAX: usize = LOCKS_MAX / 4;
 /// Keys of a merged map, at most.
 const MERGED_KEYS_MAX: usize = 256;
 /// Sessions that ended last, so that what they sent before takes no lock after.
@@ -38,6 +39,8 @@ pub(crate) struct Param {
     writer: SessionId,
     /// `SessionId::NONE`: unlocked.
     holder: SessionId,
+    /// Where it stands among the locked ones, if it is one of them.
+    lock_at: u32,
     /// Which shards want it, as of interest generation `wanted_as_of`.
     pub wanted: u64,
     pub wanted_as_of: u32,
@@ -58,6 +61,7 @@ const VACANT: Param = Param {
     written_unix_us: 0,
     writer: SessionId::NONE,
     holder: SessionId::NONE,
+    lock_at: 0,
     wanted: 0,
     wanted_as_of: 0,
     ttl: None,
@@ -85,6 +89,8 @@ pub(crate) struct Ahead {
     pub lock: Option<SessionId>,
     /// Locks taken, of any address.
     pub locks: usize,
+    /// Locks that the writer has before that: [`Store::locks_of`], counted only where a lock is asked for.
+    pub locks_held: usize,
 }
 
 /// A write that was checked and has its memory, so that applying it cannot fail.
@@ -262,10 +268,19 @@ impl Store {
         if holder != SessionId::NONE && holder != writer {
             return Err(Refused::Locked { holder });
         }
-        if set.lock && holder != writer && self.locked.len() + ahead.locks >= LOCKS_MAX {
+        if set.lock
+            && holder != writer
+            && (self.locked.len() + ahead.locks >= LOCKS_MAX
+                || ahead.locks_held + ahead.locks >= LOCKS_PER_SESSION_MAX)
+        {
             return Err(Refused::Busy { what: "locks" });
         }
         Ok(())
+    }
+
+    /// Locks that `session` has.
+    pub(crate) fn locks_of(&self, session: SessionId) -> usize {
+        self.locked.iter().filter(|(holder, _)| *holder == session).count()
     }
 
     /// Whether the param's rule takes `offered`; `Lock` and `Merge` have their own ways.
@@ -391,8 +406,7 @@ impl Store {
         let mut at = 0;
         while let Some(&(holder, slot)) = self.locked.get(at) {
             if holder == session {
-                self.locked.swap_remove(at);
-                self.params[slot as usize].holder = SessionId::NONE;
+                self.unlock(slot);
                 self.requeue(slot);
             } else {
                 at += 1;
@@ -540,14 +554,20 @@ impl Store {
         let nobody = holder == SessionId::NONE || self.ended.contains(&holder);
         if param.holder != holder && !nobody && self.locked.len() < LOCKS_MAX {
             param.holder = holder;
+            param.lock_at = self.locked.len() as u32;
             self.locked.push((holder, slot));
         }
     }
 
     fn unlock(&mut self, slot: u32) {
-        let holder = &mut self.params[slot as usize].holder;
-        if core::mem::replace(holder, SessionId::NONE) != SessionId::NONE {
-            self.locked.retain(|&(_, locked)| locked != slot);
+        let Param { holder, lock_at, .. } = &mut self.params[slot as usize];
+        if core::mem::replace(holder, SessionId::NONE) == SessionId::NONE {
+            return;
+        }
+        let at = *lock_at as usize;
+        self.locked.swap_remove(at);
+        if let Some(&(_, moved)) = self.locked.get(at) {
+            self.params[moved as usize].lock_at = at as u32;
         }
     }
 

@@ -152,22 +152,32 @@ impl Subscriptions {
         })
     }
 
+    /// Whether the session may have one more, or this one in place of the one with its id.
+    pub(crate) fn check_share(&self, link: LinkId, wish: &Subscribe<'_>) -> Result<(), Refused> {
+        let of_link = &self.of_link[link.0 as usize];
+        let replaced = self.find(link, wish.id);
+        let (segments, bytes) = size_of_pattern(wish.pattern);
+        let (given_segments, given_bytes) =
+            replaced.map_or((0, 0), |slot| size_of_pattern(self.pattern(slot)));
+        if of_link.count - u32::from(replaced.is_some()) >= self.per_session_max {
+            return Err(Refused::Subscriptions { max: self.per_session_max });
+        }
+        let segments_max = self.per_session_max * SEGMENTS_PER_PATTERN + SEGMENTS_EXTRA;
+        let bytes_max = self.per_session_max * BYTES_PER_PATTERN + BYTES_EXTRA;
+        if of_link.segments + segments - given_segments > segments_max
+            || of_link.bytes + bytes - given_bytes > bytes_max
+        {
+            return Err(Refused::PatternRoom { segments_max, bytes_max });
+        }
+        Ok(())
+    }
+
     /// Keeps a subscription whose pattern was checked and whose id is free.
     pub(crate) fn add(
         &mut self,
         link: LinkId,
         wish: &Subscribe<'_>,
     ) -> Result<(u32, Reach), Refused> {
-        let of_link = &self.of_link[link.0 as usize];
-        if of_link.count >= self.per_session_max {
-            return Err(Refused::Subscriptions { max: self.per_session_max });
-        }
-        let (segments, bytes) = size_of_pattern(wish.pattern);
-        let segments_max = self.per_session_max * SEGMENTS_PER_PATTERN + SEGMENTS_EXTRA;
-        let bytes_max = self.per_session_max * BYTES_PER_PATTERN + BYTES_EXTRA;
-        if of_link.segments + segments > segments_max || of_link.bytes + bytes > bytes_max {
-            return Err(Refused::PatternRoom { segments_max, bytes_max });
-        }
         let full = Refused::Subscriptions { max: self.slots.len() as u32 };
         let slot = *self.free.last().ok_or(full)?;
         let (pattern, reach) = self.refer(wish.pattern).ok_or(full)?;
@@ -191,6 +201,7 @@ impl Subscriptions {
         if first != NONE {
             self.slots[first as usize].previous = slot;
         }
+        let (segments, bytes) = size_of_pattern(wish.pattern);
         let of_link = &mut self.of_link[link.0 as usize];
         of_link.first = slot;
         of_link.count += 1;

@@ -168,10 +168,11 @@ impl Timelines {
         let slot = self.due.pop(now)?;
         let timeline = self.slots[slot as usize];
         let elapsed_us = timeline.offset_us + now.since(timeline.start).as_micros();
-        let ended = !timeline.repeats && elapsed_us >= timeline.duration_us;
-        let position_us = match (timeline.repeats, timeline.duration_us) {
-            (true, 1..) => elapsed_us % timeline.duration_us,
-            _ => elapsed_us.min(timeline.duration_us),
+        let repeats = timeline.repeats && timeline.duration_us > 0;
+        let ended = !repeats && elapsed_us >= timeline.duration_us;
+        let position_us = match repeats {
+            true => elapsed_us % timeline.duration_us,
+            false => elapsed_us.min(timeline.duration_us),
         };
         address.clear();
         address.extend_from_slice(self.bytes.get(timeline.address));
@@ -455,6 +456,10 @@ mod tests {
         let looped = map(&[("keyframes", array(&frames)), ("loop_", repeats)]);
         let want = [(0, Some(0.0)), (5_000, Some(5.0)), (10_000, Some(0.0)), (15_000, Some(5.0))];
         assert_eq!(play(&looped, &at), want);
+        let frames = [keyframe(0.0, number(7.0), "linear")];
+        let repeats = [value::code::BOOL, 1].to_vec();
+        let still = map(&[("keyframes", array(&frames)), ("loop", repeats)]);
+        assert_eq!(play(&still, &at), [(0, Some(7.0))], "a loop of no length is over at once");
     }
 
     #[test]
@@ -491,5 +496,35 @@ mod tests {
         out.clear();
         sample(Value { code: timeline[0], data: &timeline[1..] }, 5.0, &mut out);
         assert_eq!(out, string("off"));
+    }
+
+    #[test]
+    fn a_mix_that_would_be_longer_than_a_param_steps_instead() {
+        let short = |v: u8| [value::code::I8, v].to_vec();
+        let many = |v| array(&vec![short(v); 20_000]);
+        let frames = [keyframe(0.0, many(1), "linear"), keyframe(10.0, many(3), "linear")];
+        let timeline = map(&[("keyframes", array(&frames))]);
+        let mut out = Vec::with_capacity(PARAM_BYTES_MAX + F64_BYTES);
+        let room = out.capacity();
+        sample(Value { code: timeline[0], data: &timeline[1..] }, 5.0, &mut out);
+        assert_eq!((out == many(1), out.capacity()), (true, room));
+    }
+
+    #[test]
+    fn one_session_leaves_places_and_bytes_to_others() {
+        let frames = |v| array(&[keyframe(0.0, v, "linear")]);
+        let small = map(&[("keyframes", frames(number(1.0)))]);
+        let large = map(&[("keyframes", frames(string(&"x".repeat(30_000))))]);
+        let (greedy, modest) = (SessionId([1; 16]), SessionId([2; 16]));
+        for (timeline, started_max) in [(small, 4), (large, 2)] {
+            let limits = Limits { timelines_max: 32, held_bytes_max: 500_000, ..Limits::default() };
+            let mut t = Timelines::new(&limits, Span::from_millis(1));
+            let value = Value { code: timeline[0], data: &timeline[1..] };
+            let started = (0..9)
+                .filter(|&n| t.start(Time(0), 0, n, &format!("/{n}"), value, greedy).is_ok())
+                .count();
+            assert_eq!(started, started_max);
+            assert_eq!(t.start(Time(0), 0, 99, "/m", value, modest), Ok(()));
+        }
     }
 }

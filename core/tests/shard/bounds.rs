@@ -23,6 +23,9 @@ fn long_patterns_of_one_session_leave_room_for_those_of_others() {
             refused += net.take(A).iter().filter(|line| line.starts_with("ERROR 429")).count();
         }
         assert!(refused > 900, "{refused} were refused, {shards} shards");
+        // Replacing one of its own by one as long stays within the share; the old one is gone.
+        net.subscribe(A, 0, &format!("/again{}", "/x".repeat(498)));
+        assert_eq!(net.take(A), [""; 0], "{shards} shards");
         for id in 0..500 {
             net.subscribe(B, id, &format!("/show/stage/rig{id}/lamp/*/colour"));
         }

@@ -136,6 +136,10 @@ fn a_reused_subscription_id_replaces_the_old_pattern() {
     net.set(A, "/old/x", 1.0);
     net.set(A, "/new/x", 1.0);
     assert_eq!(net.take(A), ["SET /new/x 1 r1"]);
+    net.subscribe(A, 1, "not/a/pattern");
+    assert_eq!(net.take(A), ["ERROR 202 not/a/pattern"]);
+    net.set(A, "/new/x", 3.0);
+    assert_eq!(net.take(A), ["SET /new/x 3 r2"], "a refused one replaces nothing");
     net.say(A, &Message::Unsubscribe { id: 1 }, Qos::Fire);
     net.say(A, &Message::Unsubscribe { id: 9 }, Qos::Fire);
     net.set(A, "/new/x", 2.0);

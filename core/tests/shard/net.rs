@@ -99,6 +99,14 @@ impl Net {
         START_UNIX_US + self.now.0 / 1000
     }
 
+    /// Sets the wall clock of every shard.
+    pub fn set_clock(&mut self, unix_us: u64) {
+        for shard in 0..self.shards.len() {
+            let _ = self.input(shard, Input::Clock { unix_us });
+        }
+        self.settle();
+    }
+
     pub fn open(&mut self, client: Client, admit: Admit) {
         self.peers.insert(client, Peer::default());
         let _ = self.input(client.0, Input::Opened { link: LinkId(client.1), admit });

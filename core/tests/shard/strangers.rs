@@ -49,6 +49,22 @@ fn scopes_bound_reading_writing_subscribing_and_snapshots() {
 }
 
 #[test]
+fn a_token_expires_by_the_wall_clock_also_when_that_steps() {
+    let grant = Grant {
+        token: "soon".into(),
+        scopes: vec![Scope { action: Action::Read, pattern: "/**".into() }],
+        expires_unix_s: Some(1_700_000_100),
+    };
+    let mut net = Net::new(Settings { grants: Some(vec![grant]), ..settings(1) });
+    net.join_with(A, Some("soon"), 0);
+    net.set_clock(1_700_000_099_000_000);
+    assert_eq!(net.take(A), [""; 0]);
+    net.wait_ms(1_000);
+    assert_eq!(net.take(A), ["ERROR 302 -"]);
+    assert_eq!(net.peers[&A].closed, Some(CloseReason::Unauthorized));
+}
+
+#[test]
 fn peer_signals_reach_their_session_and_nobody_speaks_for_another() {
     for shards in [1, 3] {
         let mut net = Net::new(settings(shards));

@@ -23,7 +23,8 @@ fn set<'a>(address: &'a str, data: &'a [u8]) -> Set<'a> {
 fn write(store: &mut Store, at_s: u64, set: &Set<'_>, writer: SessionId) -> Result<u64, Refused> {
     let hash = store.hash(set.address);
     let slot = store.find(hash, set.address);
-    store.check(slot, set, writer, Ahead::default())?;
+    let ahead = Ahead { locks_held: store.locks_of(writer), ..Ahead::default() };
+    store.check(slot, set, writer, ahead)?;
     store.takes(slot, set.value)?;
     let now = Time(at_s * 1_000_000_000);
     let by = Stamp { now, unix_us: at_s * 1_000_000, writer, holder: writer };
@@ -216,4 +217,18 @@ fn a_staged_merge_builds_on_the_one_before_it() {
         let number = |key| s.value(slot).get(key).and_then(|v| v.as_i64());
         assert_eq!((number("x"), number("y")), (Some(3), Some(2)), "known before: {known_before}");
     }
+}
+
+#[test]
+fn one_session_cannot_take_all_locks() {
+    let mut s = store(2 * LOCKS_MAX as u32);
+    let lock = |s: &mut Store, address: &str, writer| {
+        write(s, 0, &Set { lock: true, ..set(address, &[1]) }, writer)
+    };
+    for i in 0..LOCKS_PER_SESSION_MAX {
+        assert_eq!(lock(&mut s, &format!("/{i}"), A), Ok(1), "{i}");
+    }
+    assert_eq!(lock(&mut s, "/more", A), Err(Refused::Busy { what: "locks" }));
+    assert_eq!(lock(&mut s, "/0", A), Ok(2), "what it holds it may lock again");
+    assert_eq!(lock(&mut s, "/more", B), Ok(1));
 }
