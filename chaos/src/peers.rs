@@ -21,6 +21,9 @@ const RIGS: [&str; 6] = ["/h/a", "/h/b", "/h/c", "/h/d", "/h/e", "/h/f"];
 
 const PARAMS: [&str; 4] = ["x", "y", "z", "level"];
 
+/// Below every rig, the param that keeps the highest value.
+pub const HIGHEST: &str = "highest";
+
 const PATTERNS: [&str; 8] =
     ["/h/**", "/h/*/x", "/h/a/**", "/h/*/l*", "/h/b/*", "/**/go", "/h/c/x", "/h/*/touch"];
 
@@ -195,6 +198,8 @@ impl Peer {
         let mut line = Line::new(&self.param(), Act::Set, self.number());
         match self.random.below(30) {
             0 => line.lock = true,
+            // Kept or not as its rule says; in a bundle that would be no refusal of the bundle.
+            9..12 => line.address = format!("{}/{HIGHEST}", one_of(&mut self.random, &RIGS)),
             // Forgotten before newcomers ask; should it come back, its revision goes on.
             6..9 => {
                 line.address = format!("{}/brief", one_of(&mut self.random, &RIGS));

@@ -41,6 +41,8 @@ pub struct Plan {
     pub writers: usize,
     pub listeners: usize,
     pub faults: Faults,
+    /// Messages a second and session: far above what honest peers send.
+    pub rate_limit: Option<u32>,
     pub length: Span,
 }
 
@@ -56,6 +58,7 @@ impl Plan {
             writers: 2 + random.below(4),
             listeners: 1 + random.below(4),
             faults: faults.unwrap_or(drawn_faults),
+            rate_limit: random.once_in(2).then_some(300),
             length: Span::from_millis(300 + random.below(1_200) as u64),
         }
     }
@@ -435,7 +438,7 @@ mod tests {
     #[test]
     fn nights_go_down_every_path_that_the_promises_are_about() {
         let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-        for seed in 0..12 {
+        for seed in 0..60 {
             let plan = Plan::of(seed, Some(2), Some(Faults::festival()));
             let finished = run(&plan, false).map_err(|failure| failure.broken).unwrap();
             assert!(finished.deeds > 50 && finished.effects > 1_000, "{finished:?}");
@@ -456,6 +459,9 @@ mod tests {
             "paced",
             "closed_slow",
             "params_expired",
+            "rate_limited",
+            "sets_outruled",
+            "closed_idle",
             "records_in",
             "held",
         ];

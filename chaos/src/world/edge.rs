@@ -105,13 +105,30 @@ impl World {
             Move::Clock => {
                 self.nodes[shard].clock_due = self.now + Span::from_secs(1);
                 let unix_us = BIRTH_US + self.now.0 / 1_000;
-                self.expect_taken(shard, Input::Clock { unix_us })
+                self.expect_taken(shard, Input::Clock { unix_us })?;
+                self.hear_pongs(shard)
             }
             Move::Deadline => {
                 let forward_room = self.has_room(shard, Room::Both);
                 self.expect_taken(shard, Input::Deadline { forward_room })
             }
         }
+    }
+
+    /// Honest peers answer pings of the transport, so that silence alone does not end them.
+    fn hear_pongs(&mut self, shard: usize) -> Result<(), Broken> {
+        let (peers, links) = (&self.peers, &self.nodes[shard].links);
+        let answering: Vec<u32> = links
+            .iter()
+            .filter(|(_, link)| {
+                peers[link.peer].is_honest() && !link.gone && link.closing.is_none()
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in answering {
+            self.expect_taken(shard, Input::Alive { link: LinkId(id) })?;
+        }
+        Ok(())
     }
 
     /// Pops the oldest record of the last glance at the Publish rings, or glances anew.

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use clasp_rt_core::ShardId;
 use clasp_rt_core::limits::Limits;
-use clasp_rt_core::shard::{CloseReason, Settings, Shard};
+use clasp_rt_core::shard::{CloseReason, Rule, RuleFor, Settings, Shard};
 use clasp_rt_core::time::{Span, Time};
 
 use super::Plan;
 use crate::ledger::PeerId;
-use crate::peers::Saying;
+use crate::peers::{HIGHEST, ROOT, Saying};
 
 /// Links of a shard; some faults make links linger after their peers have gone.
 pub(super) const LINKS_MAX: u32 = 64;
@@ -66,8 +66,9 @@ impl Node {
             shards: plan.shards,
             limits,
             seed: [plan.seed, !plan.seed],
-            rate_limit: None,
-            session_timeout: None,
+            rate_limit: plan.rate_limit,
+            session_timeout: Some(Span::from_secs(4)),
+            rules: vec![RuleFor { pattern: format!("{ROOT}*/{HIGHEST}"), rule: Rule::Max }],
             stall_timeout: Span::from_secs(5),
             ..Settings::default()
         };
