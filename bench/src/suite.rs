@@ -161,7 +161,7 @@ impl Size {
     fn length(self) -> Duration {
         match self {
             Self::Small => Duration::from_millis(500),
-            Self::Canonical => Duration::from_secs(12),
+            Self::Canonical => Duration::from_secs(6),
         }
     }
 
