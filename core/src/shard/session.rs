@@ -20,6 +20,9 @@ use crate::{LinkId, ShardId};
 /// What WELCOME offers: all five signals.
 const FEATURES: u8 =
     Features::PARAM | Features::EVENT | Features::STREAM | Features::GESTURE | Features::TIMELINE;
+/// A session that asked for nothing and says nothing is closed after so many session time-outs, although
+/// its pings are answered: the published Rust client leaves its socket behind when it is closed.
+const FORGOTTEN_AFTER_TIMEOUTS: u64 = 12;
 /// Malformed frames that a session may send in [`OFFENCE_WINDOW`] before its link is closed.
 const OFFENCES_MAX: u32 = 100;
 const OFFENCE_WINDOW: Span = Span::from_secs(10);
@@ -47,7 +50,9 @@ pub(super) struct Session {
     /// Which grant its token has; `UNLIMITED` in open mode.
     pub grant: u32,
     bucket: Option<Bucket>,
+    /// When any byte arrived, and when a frame did.
     heard: Time,
+    spoke: Time,
     complained: Option<Time>,
     limited: Option<Time>,
     offences: u32,
@@ -79,6 +84,7 @@ impl Session {
         grant: UNLIMITED,
         bucket: None,
         heard: Time(0),
+        spoke: Time(0),
         complained: None,
         limited: None,
         offences: 0,
@@ -93,8 +99,14 @@ impl Shard {
         let session = &mut self.sessions[link.0 as usize];
         assert!(session.state == State::Vacant, "a link is opened once");
         let epoch = session.epoch.wrapping_add(1);
-        *session =
-            Session { state: State::Strange, admit, epoch, heard: self.now, ..Session::VACANT };
+        *session = Session {
+            state: State::Strange,
+            admit,
+            epoch,
+            heard: self.now,
+            spoke: self.now,
+            ..Session::VACANT
+        };
         self.ports.open(link);
         self.quiet.set(link.0, self.now + self.settings.handshake_timeout);
         Outcome::Taken
@@ -199,7 +211,9 @@ impl Shard {
         self.scratch = scratch;
         if outcome == Outcome::Taken {
             self.counts.frames_in += 1;
-            self.sessions[link.0 as usize].heard = self.now;
+            let session = &mut self.sessions[link.0 as usize];
+            session.heard = self.now;
+            session.spoke = self.now;
         }
         outcome
     }
@@ -327,7 +341,11 @@ impl Shard {
                     continue;
                 }
             };
-            let due = session.heard + limit;
+            let mut due = session.heard + limit;
+            if self.subscriptions.count(LinkId(link)) == 0 {
+                let forgotten = Span(limit.0.saturating_mul(FORGOTTEN_AFTER_TIMEOUTS));
+                due = due.min(session.spoke + forgotten);
+            }
             if due > self.now {
                 self.quiet.set(link, due);
             } else {

@@ -25,7 +25,8 @@ pub struct Settings {
     pub grants: Option<Vec<Grant>>,
     /// Messages a second and session; `None`: no limit. The bucket holds one second's worth.
     pub rate_limit: Option<u32>,
-    /// A session that was silent for this long is closed; `None`: never.
+    /// A session that was silent for this long is closed, and one without subscriptions that only
+    /// answers pings, after twelve times as long; `None`: never.
     pub session_timeout: Option<Span>,
     pub handshake_timeout: Span,
     /// A congested link that takes no byte for this long is closed.

@@ -286,6 +286,11 @@ impl Subscriptions {
         });
     }
 
+    /// How many `link` has.
+    pub(crate) fn count(&self, link: LinkId) -> u32 {
+        self.of_link[link.0 as usize].count
+    }
+
     pub(crate) fn len(&self) -> u32 {
         (self.slots.len() - self.free.len()) as u32
     }

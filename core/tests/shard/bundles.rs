@@ -1,11 +1,12 @@
 //! Bundles: all or nothing, in order, at once or at their time, in one home or across three.
 
-use clasp_rt_core::message::{Message, Publish, Set};
+use clasp_rt_core::message::{Bundle, Message, Publish, Set};
 use clasp_rt_core::shard::{Rule, RuleFor, Settings};
 use clasp_rt_core::signal::{Phase, Qos, Signal};
 use clasp_rt_core::value::{self, MapWriter, Value};
+use clasp_rt_core::wire::list::Messages;
 
-use super::net::{Net, f64_value, frame_of, set_of};
+use super::net::{Net, bundle_frame, f64_value, frame_of, set_of};
 use super::{A, B, one, settings};
 
 #[test]
@@ -139,26 +140,17 @@ fn what_is_asked_after_a_bundle_is_answered_as_of_after_it() {
     let mut net = Net::new(settings(3));
     net.join(B);
     let addresses: Vec<String> = (0..3).map(|shard| net.address_at(shard, 0)).collect();
-    let mut list = Vec::new();
-    for address in &addresses {
-        let set = Message::Set(set_of(address));
-        clasp_rt_core::wire::list::Messages::append(&mut list, &set).unwrap();
-    }
-    let messages = clasp_rt_core::wire::list::Messages::from_payloads(&list, 3).unwrap();
-    let bundle = Message::Bundle(clasp_rt_core::message::Bundle { timestamp_us: None, messages });
-    net.queue(B, &frame_of(&bundle, Qos::Fire));
+    let sets: Vec<_> = addresses.iter().map(|address| Message::Set(set_of(address))).collect();
+    net.queue(B, &bundle_frame(&sets, None));
     for address in &addresses {
         net.queue(B, &frame_of(&Message::Get { address }, Qos::Fire));
     }
     net.settle();
-    let want: Vec<_> = addresses.iter().map(|a| format!("SNAPSHOT {a} code0 r1")).collect();
     let mut got = net.take(B);
     got.sort();
-    assert_eq!(got, {
-        let mut want = want;
-        want.sort();
-        want
-    });
+    let mut want: Vec<_> = addresses.iter().map(|a| format!("SNAPSHOT {a} code0 r1")).collect();
+    want.sort();
+    assert_eq!(got, want);
 }
 
 #[test]
@@ -256,10 +248,9 @@ fn a_bundle_of_what_has_no_place_in_one_is_acknowledged_and_one_in_another_is_no
     net.bundle(A, &[Message::Ping, Message::Get { address: "/a" }], None);
     assert_eq!(net.take(A), ["ACK -"]);
     let mut inner = Vec::new();
-    clasp_rt_core::wire::list::Messages::append(&mut inner, &Message::Ping).unwrap();
-    let messages = clasp_rt_core::wire::list::Messages::from_payloads(&inner, 1).unwrap();
-    let bundle = clasp_rt_core::message::Bundle { timestamp_us: None, messages };
-    net.bundle(A, &[Message::Bundle(bundle)], None);
+    Messages::append(&mut inner, &Message::Ping).unwrap();
+    let messages = Messages::from_payloads(&inner, 1).unwrap();
+    net.bundle(A, &[Message::Bundle(Bundle { timestamp_us: None, messages })], None);
     assert_eq!(net.take(A), ["ERROR 403 -"]);
     let (count, pings) = (4_097_u16, [0, 1, 0x41].repeat(4_097));
     let payload = [&[0x30, 0][..], &count.to_be_bytes(), &pings].concat();

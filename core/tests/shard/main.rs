@@ -330,6 +330,23 @@ fn a_listener_lives_as_long_as_it_is_heard() {
 }
 
 #[test]
+fn a_link_that_only_answers_pings_lives_while_it_listens() {
+    let mut net = one();
+    net.join(A);
+    net.join(B);
+    net.subscribe(B, 1, "/**");
+    for _ in 0..35 {
+        net.wait_ms(100_000);
+        net.pong(A);
+        net.pong(B);
+    }
+    assert_eq!((net.peers[&A].closed, net.peers[&B].closed), (None, None), "for an hour");
+    net.wait_ms(100_000);
+    assert_eq!(net.peers[&A].closed, Some(CloseReason::Idle), "it was forgotten by its client");
+    assert_eq!(net.peers[&B].closed, None);
+}
+
+#[test]
 fn a_rate_limit_drops_what_is_over_and_says_so_once_a_second() {
     let mut net = Net::new(Settings { rate_limit: Some(1_000), ..settings(1) });
     net.join(A);

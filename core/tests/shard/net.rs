@@ -148,6 +148,11 @@ impl Net {
             .unwrap()
     }
 
+    /// A pong arrives.
+    pub fn pong(&mut self, client: Client) {
+        let _ = self.input(client.0, Input::Alive { link: LinkId(client.1) });
+    }
+
     pub fn leave(&mut self, client: Client) {
         let _ = self.input(client.0, Input::Closed { link: LinkId(client.1) });
         self.settle();
@@ -186,13 +191,7 @@ impl Net {
     }
 
     pub fn bundle(&mut self, client: Client, messages: &[Message<'_>], at_us: Option<u64>) {
-        let mut payloads = Vec::new();
-        for message in messages {
-            Messages::append(&mut payloads, message).unwrap();
-        }
-        let messages = Messages::from_payloads(&payloads, messages.len()).unwrap();
-        let bundle = Bundle { timestamp_us: at_us, messages };
-        self.say(client, &Message::Bundle(bundle), Qos::Commit);
+        self.raw(client, &bundle_frame(messages, at_us));
     }
 
     /// Lets time pass, stepping every deadline on the way at its own instant.
@@ -371,6 +370,15 @@ pub fn frame_of(message: &Message<'_>, qos: Qos) -> Vec<u8> {
     let mut frame = Vec::new();
     binary::encode(message, qos, &mut frame).unwrap();
     frame
+}
+
+pub fn bundle_frame(messages: &[Message<'_>], timestamp_us: Option<u64>) -> Vec<u8> {
+    let mut payloads = Vec::new();
+    for message in messages {
+        Messages::append(&mut payloads, message).unwrap();
+    }
+    let messages = Messages::from_payloads(&payloads, messages.len()).unwrap();
+    frame_of(&Message::Bundle(Bundle { timestamp_us, messages }), Qos::Commit)
 }
 
 pub fn f64_value(data: &[u8; 8]) -> Value<'_> {
