@@ -148,7 +148,8 @@ fn what_is_asked_after_a_bundle_is_answered_as_of_after_it() {
     net.settle();
     let mut got = net.take(B);
     got.sort();
-    let mut want: Vec<_> = addresses.iter().map(|a| format!("SNAPSHOT {a} code0 r1")).collect();
+    let mut want = vec!["ACK - r1".to_string()];
+    want.extend(addresses.iter().map(|a| format!("SNAPSHOT {a} code0 r1")));
     want.sort();
     assert_eq!(got, want);
 }
