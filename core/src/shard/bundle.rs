@@ -104,7 +104,7 @@ pub(super) struct Bundles {
     timed_free: Vec<u32>,
     due: Timers,
     /// Timed bundles of each link.
-    of_link: Vec<u16>,
+    of_link: Vec<u32>,
     queue: VecDeque<Waiting>,
     queue_max: usize,
     running: Option<Running>,
@@ -147,7 +147,7 @@ impl Bundles {
 
     pub(super) fn memory_bytes(&self) -> u64 {
         (self.timed.len() * (size_of::<Option<Waiting>>() + 4)
-            + self.of_link.len() * 2
+            + self.of_link.len() * size_of::<u32>()
             + self.queue_max * size_of::<Waiting>()
             + BUNDLE_MESSAGES_MAX
                 * (size_of::<Staged>() + size_of::<Touched>() + size_of::<(u32, ShardId)>())
@@ -348,7 +348,7 @@ impl Shard {
         let busy = Refused::Busy { what: "timed bundles" };
         let bundles = &mut self.bundles;
         let of_link = &mut bundles.of_link[origin.link.0 as usize];
-        if u32::from(*of_link) >= per_session_max || bundles.timed_free.is_empty() {
+        if *of_link >= per_session_max || bundles.timed_free.is_empty() {
             return Err(busy);
         }
         let payload = bundles.bytes.put(&[payload]).ok_or(busy)?;

@@ -162,8 +162,9 @@ impl Subscriptions {
         if of_link.count - u32::from(replaced.is_some()) >= self.per_session_max {
             return Err(Refused::Subscriptions { max: self.per_session_max });
         }
-        let segments_max = self.per_session_max * SEGMENTS_PER_PATTERN + SEGMENTS_EXTRA;
-        let bytes_max = self.per_session_max * BYTES_PER_PATTERN + BYTES_EXTRA;
+        let max = self.per_session_max.min(self.slots.len() as u32);
+        let segments_max = max * SEGMENTS_PER_PATTERN + SEGMENTS_EXTRA;
+        let bytes_max = max * BYTES_PER_PATTERN + BYTES_EXTRA;
         if of_link.segments + segments - given_segments > segments_max
             || of_link.bytes + bytes - given_bytes > bytes_max
         {
