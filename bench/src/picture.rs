@@ -6,10 +6,10 @@ use std::fmt::Write;
 
 use clasp_rt_perf::histogram::Latency;
 
-const WIDTH: f64 = 960.0;
+const WIDTH: f64 = 1020.0;
 const HEIGHT: f64 = 540.0;
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = 230.0;
+const RIGHT: f64 = 290.0;
 const TOP: f64 = 48.0;
 const BOTTOM: f64 = 56.0;
 
@@ -41,7 +41,12 @@ pub fn percentile_curves(title: &str, curves: &[Curve<'_>]) -> String {
     grid(&mut svg, &scale);
     for (index, curve) in curves.iter().enumerate() {
         let colour = COLOURS[index % COLOURS.len()];
-        let dash = if curve.reference { " stroke-dasharray=\"6 4\"" } else { "" };
+        let dash = match (curve.reference, index < COLOURS.len()) {
+            (true, _) => " stroke-dasharray=\"7 4\"",
+            // Colours come again: dots tell the second use from the first.
+            (false, false) => " stroke-dasharray=\"2 3\"",
+            (false, true) => "",
+        };
         let mut points = String::new();
         for point in curve.latency.curve() {
             let x = scale.x(point.quantile);

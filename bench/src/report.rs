@@ -128,7 +128,8 @@ impl Report {
         })
     }
 
-    /// Writes `summary.md`, `summary.json`, a `.hgrm` file for each curve and the picture of all.
+    /// Writes `summary.md`, `summary.json`, a `.hgrm` file for each curve and a picture
+    /// of each subject.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)?;
         fs::write(folder.join("summary.md"), self.markdown())?;
@@ -140,19 +141,24 @@ impl Report {
                 write_hgrm(&folder.join(file_name(&name, "hgrm")), floor)?;
             }
         }
-        fs::write(folder.join("latency.svg"), self.picture())
+        for subject in ["hop", "fan-out"] {
+            let picture = self.picture(subject);
+            picture.map_or(Ok(()), |svg| fs::write(folder.join(format!("{subject}.svg")), svg))?;
+        }
+        Ok(())
     }
 
-    /// All curves of the report; the floor of the first row stands for the others.
-    fn picture(&self) -> String {
-        let floor = self.rows.iter().find_map(|row| row.floor.as_ref());
-        let mut curves: Vec<Curve<'_>> = self
-            .rows
-            .iter()
+    /// The curves whose names begin with `subject`, if there are any; the floor of the first stands
+    /// for all.
+    fn picture(&self, subject: &str) -> Option<String> {
+        let rows = || self.rows.iter().filter(|row| row.name.starts_with(subject));
+        let floor = rows().find_map(|row| row.floor.as_ref());
+        let mut curves: Vec<Curve<'_>> = rows()
             .map(|row| Curve { name: &row.name, latency: &row.latency, reference: false })
             .collect();
         curves.extend(floor.map(|latency| Curve { name: "floor", latency, reference: true }));
-        picture::percentile_curves(&self.title, &curves)
+        let title = format!("{}: {subject}", self.title);
+        (!curves.is_empty()).then(|| picture::percentile_curves(&title, &curves))
     }
 }
 
@@ -306,7 +312,7 @@ mod tests {
         let expected = [
             "hop-ws-set-1000-s-floor.hgrm",
             "hop-ws-set-1000-s.hgrm",
-            "latency.svg",
+            "hop.svg",
             "summary.json",
             "summary.md",
         ];
