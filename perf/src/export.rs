@@ -13,7 +13,8 @@ pub struct Labelled<'a, T> {
     pub of: &'a T,
 }
 
-/// Appends every counter as `<prefix>_<name>_total`, one line per page, grouped by name.
+/// Appends every counter as `<prefix>_<name>_total`, and what is named `…_now`, because it also
+/// falls, as the gauge `<prefix>_<name>`; one line per page, grouped by name.
 ///
 /// Prometheus wants all lines of one metric together, below one TYPE line.
 pub fn prometheus_counters(out: &mut String, prefix: &str, pages: &[Labelled<'_, Reader>]) {
@@ -24,8 +25,10 @@ pub fn prometheus_counters(out: &mut String, prefix: &str, pages: &[Labelled<'_,
         }
     }
     for name in names {
-        let metric = format!("{}_{}_total", identifier(prefix), identifier(name));
-        line(out, format_args!("# TYPE {metric} counter"));
+        let (suffix, kind) =
+            if name.ends_with("_now") { ("", "gauge") } else { ("_total", "counter") };
+        let metric = format!("{}_{}{suffix}", identifier(prefix), identifier(name));
+        line(out, format_args!("# TYPE {metric} {kind}"));
         for page in pages {
             for (_, total) in page.of.iter().filter(|(found, _)| *found == name) {
                 let (label, value) = (identifier(page.label), escaped(page.value));
@@ -122,9 +125,9 @@ mod tests {
     #[test]
     fn each_metric_has_one_type_line_and_a_line_per_page() {
         let (mut first, first_read) = page(&["frames in", "dropped"]);
-        let (mut second, second_read) = page(&["dropped"]);
+        let (mut second, second_read) = page(&["dropped", "links_now"]);
         first.store_all(&[7, 1]);
-        second.store_all(&[2]);
+        second.store_all(&[2, 3]);
         let pages = [
             Labelled { label: "shard", value: "0", of: &first_read },
             Labelled { label: "bridge", value: "o\"sc\\", of: &second_read },
@@ -135,10 +138,12 @@ mod tests {
                         clasp_frames_in_total{shard=\"0\"} 7\n\
                         # TYPE clasp_dropped_total counter\n\
                         clasp_dropped_total{shard=\"0\"} 1\n\
-                        clasp_dropped_total{bridge=\"o\\\"sc\\\\\"} 2\n";
+                        clasp_dropped_total{bridge=\"o\\\"sc\\\\\"} 2\n\
+                        # TYPE clasp_links_now gauge\n\
+                        clasp_links_now{bridge=\"o\\\"sc\\\\\"} 3\n";
         assert_eq!(text, expected);
-        let json =
-            "{\"shard 0\":{\"frames in\":7,\"dropped\":1},\"bridge o\\\"sc\\\\\":{\"dropped\":2}}";
+        let json = "{\"shard 0\":{\"frames in\":7,\"dropped\":1},\
+                    \"bridge o\\\"sc\\\\\":{\"dropped\":2,\"links_now\":3}}";
         assert_eq!(json_counters(&pages), json);
     }
 

@@ -77,7 +77,7 @@ const EDGE_NAMES: &[&str] = &[
     "turns",
     "kernel_enters",
     "kernel_sleeps",
-    "links",
+    "links_now",
     "links_opened",
     "links_closed",
     "bytes_in",
@@ -89,8 +89,8 @@ const EDGE_NAMES: &[&str] = &[
     "peer_waits",
     "peer_spills",
     "peer_wakes",
-    "params",
-    "subscriptions",
+    "params_now",
+    "subscriptions_now",
     "allocations",
 ];
 

@@ -42,8 +42,8 @@ fn a_full_router_has_the_memory_that_its_plan_says() {
         }
     };
     assert!(loaded.ends_with(" 0 bundles refused"), "{loaded}");
-    let counters = router.counters_where(|counters| counters.of_shard(0, "params") == PARAMS);
-    assert_eq!(counters.of_shard(0, "links"), CONNECTIONS);
+    let counters = router.counters_where(|counters| counters.of_shard(0, "params_now") == PARAMS);
+    assert_eq!(counters.of_shard(0, "links_now"), CONNECTIONS);
     let full = router.resident_bytes();
 
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
