@@ -6,8 +6,8 @@ use std::process::Command;
 
 use serde_json::Value as Json;
 
-/// Which crates of ours a crate may depend on: arrows point one way, so that each layer can be read,
-/// simulated and fuzzed without those above it.
+/// Which crates of ours a crate may depend on: arrows point one way, so that each layer can be
+/// read, simulated and fuzzed without those above it.
 const ARROWS: &[(&str, &[&str])] = &[
     ("clasp-rt-core", &[]),
     ("clasp-rt-link", &[]),

@@ -1,8 +1,8 @@
 //! What an address may look like, and which shard it lives on.
 //!
-//! Source: `wire.md` §5 and `router.md` §5. An address is `/` and segments between slashes. Any UTF-8
-//! is allowed in a segment, case matters, and a trailing slash counts: `/a/` has two segments, the
-//! second of them empty.
+//! Source: `wire.md` §5 and `router.md` §5. An address is `/` and segments between slashes. Any
+//! UTF-8 is allowed in a segment, case matters, and a trailing slash counts: `/a/` has two
+//! segments, the second of them empty.
 
 use core::fmt;
 
@@ -54,7 +54,8 @@ pub fn home_key(address: &str) -> &str {
 
 /// The first segment of `rest`, and what follows its slash; `None` once nothing is left.
 ///
-/// Begin with what follows the leading slash. One walk for addresses and patterns, so that they agree.
+/// Begin with what follows the leading slash. One walk for addresses and patterns, so that they
+/// agree.
 pub(crate) fn split_segment(rest: Option<&str>) -> Option<(&str, Option<&str>)> {
     let rest = rest?;
     // Segments are short: stepping is twice as fast as a search made for long texts.

@@ -1,9 +1,9 @@
 //! Pieces of bytes of any length in one block that was taken at start.
 //!
-//! A router runs for months, and the sizes of what it keeps drift. Hence pieces are not bound to a size
-//! for ever: a freed piece joins its free neighbours at once, so that when all is given back, all is
-//! usable again, for whatever sizes. Finding, splitting and joining cost the same however full it is
-//! (two-level segregated fit: Masmano et al., *TLSF*, ECRTS 2004).
+//! A router runs for months, and the sizes of what it keeps drift. Hence pieces are not bound to a
+//! size for ever: a freed piece joins its free neighbours at once, so that when all is given back,
+//! all is usable again, for whatever sizes. Finding, splitting and joining cost the same however
+//! full it is (two-level segregated fit: Masmano et al., *TLSF*, ECRTS 2004).
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -36,7 +36,8 @@ impl Block {
 /// What lies in the block: spans of whole units, each a header and, if it is used, one piece.
 ///
 /// The header is two little-endian words: the units of this span with `USED`, and the units of the
-/// span before it. A free span goes on with two more: the next and the previous free span of its class.
+/// span before it. A free span goes on with two more: the next and the previous free span of its
+/// class.
 pub struct Arena {
     bytes: Box<[u8]>,
     /// The first free span of each class, or [`NONE`].
@@ -58,14 +59,14 @@ const BEFORE: usize = 1;
 const NEXT: usize = 2;
 const PREVIOUS: usize = 3;
 
-/// Classes 0..16 hold spans of exactly so many units. From there on eight classes divide each doubling,
-/// so that a span is at most an eighth longer than its class says.
+/// Classes 0..16 hold spans of exactly so many units. From there on eight classes divide each
+/// doubling, so that a span is at most an eighth longer than its class says.
 const CLASSES: usize = 256;
 const EXACT: u32 = 16;
 
 impl Arena {
-    /// Takes `bytes`, rounded down to whole units. Each piece needs 8 bytes more than its own, rounded
-    /// up to 16.
+    /// Takes `bytes`, rounded down to whole units. Each piece needs 8 bytes more than its own,
+    /// rounded up to 16.
     pub fn new(bytes: u64) -> Self {
         let units = bytes / UNIT as u64;
         assert!(units < u64::from(USED), "{bytes} bytes are more than an arena can address");
@@ -353,8 +354,8 @@ mod tests {
 
     use super::*;
 
-    /// Walks every span: they fill the arena, know their neighbours, no two free ones touch, and the
-    /// free ones are exactly those in the lists.
+    /// Walks every span: they fill the arena, know their neighbours, no two free ones touch, and
+    /// the free ones are exactly those in the lists.
     fn check(arena: &Arena) {
         let units = (arena.bytes.len() / UNIT) as u32;
         let (mut at, mut before, mut used, mut free) = (0, 0, 0, vec![]);
@@ -540,7 +541,8 @@ mod tests {
             }
             check(&arena);
             prop_assert_eq!(arena.bytes_used(), 0);
-            prop_assert!(arena.put(&[&[0; BYTES as usize - HEADER]]).is_some(), "all is one span again");
+            let whole = [0; BYTES as usize - HEADER];
+            prop_assert!(arena.put(&[&whole]).is_some(), "all is one span again");
             prop_assert_eq!(arena.memory_bytes(), Arena::memory_bytes_for(BYTES));
         }
     }

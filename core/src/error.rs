@@ -5,7 +5,8 @@
 
 use core::fmt;
 
-/// The bytes are not a frame or message of this protocol: answer with ERROR 100 or 101, count, go on.
+/// The bytes are not a frame or message of this protocol: answer with ERROR 100 or 101, count, go
+/// on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Malformed {

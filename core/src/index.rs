@@ -9,10 +9,10 @@ pub struct Full;
 
 /// Hashes to ids: open addressing, linear probing.
 ///
-/// At most seven of eight slots are used, and a removal moves what follows back into the gap. Hence a
-/// lookup costs the same after any history: there are no tombstones, and nothing is ever rebuilt.
-/// Which id of equal keys is found first is not defined, so keep keys unique. There is no iteration,
-/// because its order would come from the hash.
+/// At most seven of eight slots are used, and a removal moves what follows back into the gap. Hence
+/// a lookup costs the same after any history: there are no tombstones, and nothing is ever rebuilt.
+/// Which id of equal keys is found first is not defined, so keep keys unique. There is no
+/// iteration, because its order would come from the hash.
 #[derive(Debug)]
 pub struct Index {
     /// A power of two.
@@ -104,7 +104,8 @@ impl Index {
         size_of_val(&*self.slots) as u64
     }
 
-    /// Fills `gap` with the next slot that would not be found behind it, and so on until none is left.
+    /// Fills `gap` with the next slot that would not be found behind it, and so on until none is
+    /// left.
     fn close_gap(&mut self, mut gap: usize) {
         let mask = self.slots.len() - 1;
         let mut at = self.after(gap);
@@ -136,8 +137,8 @@ const fn slots_for(capacity: u32) -> usize {
 
 /// SipHash-1-3: short keys from strangers, who must not be able to choose collisions.
 ///
-/// Source: Aumasson and Bernstein, *SipHash: a fast short-input PRF*, with one round for each word and
-/// three at the end.
+/// Source: Aumasson and Bernstein, *SipHash: a fast short-input PRF*, with one round for each word
+/// and three at the end.
 pub fn hash(seed: [u64; 2], bytes: &[u8]) -> u64 {
     let [k0, k1] = seed;
     let mut v = [
@@ -272,7 +273,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_index_is_a_map(steps in prop::collection::vec((any::<bool>(), 0..40_u32, 0..24_u64), 0..400)) {
+        fn an_index_is_a_map(
+            steps in prop::collection::vec((any::<bool>(), 0..40_u32, 0..24_u64), 0..400),
+        ) {
             let mut index = Index::new(24);
             let memory_bytes = index.memory_bytes();
             // Few distinct hashes near the end of the table: long runs that wrap around.

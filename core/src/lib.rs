@@ -1,13 +1,14 @@
 //! The router's core: messages in, messages out, at a given time.
 //!
 //! Nothing here touches a socket, a clock, a thread or a random source. The same inputs at the same
-//! times give the same effects, byte for byte; simulation, fuzzing, replay and the standby rest on it.
+//! times give the same effects, byte for byte; simulation, fuzzing, replay and the standby rest on
+//! it.
 //!
 //! # Glossary
 //!
 //! | word | meaning |
 //! |---|---|
-//! | *frame* | 4 or 12 bytes of header and one payload, as a CLASP peer sends it ([`wire::header`]) |
+//! | *frame* | 4 or 12 bytes of header, and one payload ([`wire::header`]) |
 //! | *message* | what a payload means ([`message::Message`]) |
 //! | *link* | one peer's connection, owned by the shard that accepted it ([`LinkId`]) |
 //! | *session* | a link after HELLO: a name, a grant, subscriptions |

@@ -1,6 +1,7 @@
 //! Every bound of a shard, and the memory that follows from it.
 //!
-//! All of it is taken at start. Past a limit the answer is typed and counted, never a growing queue.
+//! All of it is taken at start. Past a limit the answer is typed and counted, never a growing
+//! queue.
 
 use crate::time::Span;
 
@@ -28,8 +29,8 @@ pub const BUNDLE_MESSAGES_MAX: usize = 4_096;
 /// How far ahead a timed bundle may lie.
 pub const BUNDLE_HORIZON: Span = Span::from_secs(60);
 
-/// Free bytes that every ring to a peer must have before an input is stepped that may hand records to
-/// peers ([`crate::shard::Input::room`]): more than one step hands to one peer (a full bundle,
+/// Free bytes that every ring to a peer must have before an input is stepped that may hand records
+/// to peers ([`crate::shard::Input::room`]): more than one step hands to one peer (a full bundle,
 /// each SET with its record header, or the history of a pattern).
 pub const PEER_ROOM_BYTES: usize = 512 * 1024;
 

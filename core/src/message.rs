@@ -130,7 +130,8 @@ pub struct Publish<'a> {
     pub timestamp_us: Option<u64>,
     /// Keyframes; only legacy MessagePack carries them outside `value`.
     ///
-    /// Given as the map value `{keyframes: [{time, value, easing, bezier}], loop, start_time, duration}`.
+    /// Given as the map value `{keyframes: [{time, value, easing, bezier}], loop, start_time,
+    /// duration}`.
     pub timeline: Option<Value<'a>>,
 }
 

@@ -1,7 +1,7 @@
 //! Patterns: which addresses a subscription, a query, a rule or a scope means.
 //!
-//! Source: `wire.md` §5. There is one engine: `**` as a whole segment is any number of segments, none
-//! included; `*` stands for any run of characters inside one segment; nothing else is special.
+//! Source: `wire.md` §5. There is one engine: `**` as a whole segment is any number of segments,
+//! none included; `*` stands for any run of characters inside one segment; nothing else is special.
 //! [`crate::trie`] is the same meaning for many patterns at once.
 
 use core::fmt;
@@ -43,10 +43,11 @@ pub fn is_exact(pattern: &str) -> bool {
     !pattern.contains('*')
 }
 
-/// Whether `pattern` means `address`. Takes no memory, and time in the product of the lengths at worst.
+/// Whether `pattern` means `address`. Takes no memory, and time in the product of the lengths at
+/// worst.
 ///
-/// A failed match goes back to the last `**` only: it can take up any segments, so what an earlier one
-/// could still try, the last one has tried.
+/// A failed match goes back to the last `**` only: it can take up any segments, so what an earlier
+/// one could still try, the last one has tried.
 pub fn matches(pattern: &str, address: &str) -> bool {
     let (Some(pattern), Some(address)) = (pattern.strip_prefix('/'), address.strip_prefix('/'))
     else {
@@ -82,7 +83,8 @@ pub fn matches(pattern: &str, address: &str) -> bool {
 /// The whole segment that stands for any number of segments.
 pub(crate) const DEEP: &str = "**";
 
-/// Whether the text between two slashes fits, where each `*` of `wanted` is any run, also an empty one.
+/// Whether the text between two slashes fits, where each `*` of `wanted` is any run, also an empty
+/// one.
 ///
 /// Bytes are as good as characters here: in UTF-8 no character begins inside another.
 pub(crate) fn segment_matches(wanted: &str, found: &str) -> bool {
@@ -119,11 +121,12 @@ pub(crate) fn segment_matches(wanted: &str, found: &str) -> bool {
 /// `PLACES_MAX` segments together (else each scope is tried alone) and the search needs at most
 /// `STATES_MAX` steps; only texts made for the purpose need more.
 ///
-/// The proof is by the least favourable address. A `*` of `pattern` can be a character that no scope
-/// spells out, and is therefore matched by a `*` of the scope or not at all; the same text with any
-/// other run in that place is matched by those scopes, and perhaps more. No address has a `*`, so the
-/// segment of `pattern` itself is that text. Only how many segments each `**` stands for is left to
-/// try, and a set of places in the scopes that was reached before needs no second look.
+/// The proof is by the least favourable address. A `*` of `pattern` can be a character that no
+/// scope spells out, and is therefore matched by a `*` of the scope or not at all; the same text
+/// with any other run in that place is matched by those scopes, and perhaps more. No address has a
+/// `*`, so the segment of `pattern` itself is that text. Only how many segments each `**` stands
+/// for is left to try, and a set of places in the scopes that was reached before needs no second
+/// look.
 pub fn is_within<'a>(pattern: &str, mut scopes: impl Iterator<Item = &'a str> + Clone) -> bool {
     match within(pattern, scopes.clone()) {
         Some(answer) => answer,
@@ -215,7 +218,8 @@ fn start_places<'a>(scopes: impl Iterator<Item = &'a str>) -> Option<Places> {
     Some(places)
 }
 
-/// Where the scopes can be after one more segment that only they can match who match all of its kind.
+/// Where the scopes can be after one more segment that only they can match who match all of its
+/// kind.
 fn step<'a>(scopes: impl Iterator<Item = &'a str>, from: &Places, segment: &str) -> Places {
     let mut to = [0; PLACES_MAX / 64];
     let mut first = 0;
@@ -529,7 +533,8 @@ mod tests {
                 matches(&pattern, address) && !scopes.iter().any(|scope| matches(scope, address))
             });
             let within = is_within(&pattern, scopes.iter().map(String::as_str));
-            prop_assert_eq!(within, escaped.is_none(), "{} in {:?}: {:?}", pattern, scopes, escaped);
+            let none = escaped.is_none();
+            prop_assert_eq!(within, none, "{} in {:?}: {:?}", pattern, scopes, escaped);
         }
     }
 }

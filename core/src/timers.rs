@@ -79,7 +79,8 @@ impl Timers {
         (self.len > 0).then(|| self.heap[0])
     }
 
-    /// Removes and gives the key that was due first, if that is not after `now`. The lower key breaks ties.
+    /// Removes and gives the key that was due first, if that is not after `now`. The lower key
+    /// breaks ties.
     pub fn pop(&mut self, now: Time) -> Option<u32> {
         if self.next()? > now {
             return None;

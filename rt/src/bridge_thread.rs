@@ -371,7 +371,8 @@ impl Guest {
         self.tell(now, change, ring);
     }
 
-    /// Takes what a port has to say, and does what the uplink has due. Says whether there was anything.
+    /// Takes what a port has to say, and does what the uplink has due. Says whether there was
+    /// anything.
     fn hear(&mut self, now: Time, ring: &mut Ring) -> bool {
         let mut heard = false;
         while let Heard::Something(change) = self.uplink.hear(now, ring) {

@@ -1,7 +1,7 @@
 //! What a person wrote, on the command line or in a TOML file: nothing resolved, nothing defaulted.
 //!
-//! Each struct is the list of its keys for both places: clap reads its flags from it, serde its TOML
-//! keys, and the doc comments are the help. What follows from them is decided in `plan.rs`.
+//! Each struct is the list of its keys for both places: clap reads its flags from it, serde its
+//! TOML keys, and the doc comments are the help. What follows from them is decided in `plan.rs`.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -52,8 +52,8 @@ pub struct Server {
     pub tcp_port: Option<u16>,
     /// Cores to pin shards to, one shard each, such as `2-7` or `2,4-5`
     ///
-    /// Default: the cores that the kernel was told to isolate, one shard each; without such cores one
-    /// shard fewer than there are cores, at least 1 and at most 4, and none is pinned.
+    /// Default: the cores that the kernel was told to isolate, one shard each; without such cores
+    /// one shard fewer than there are cores, at least 1 and at most 4, and none is pinned.
     #[arg(long)]
     pub cores: Option<Cores>,
     /// How many shards share the address space [default: one for each of --cores]
@@ -89,7 +89,8 @@ pub struct Server {
     /// Emit the value of a playing timeline every so many milliseconds [default: 16]
     #[arg(long = "timeline-interval", value_name = "MS")]
     pub timeline_interval_ms: Option<u32>,
-    /// Address and port that answer `GET /metrics` for Prometheus, and /metrics.json [default: none]
+    /// Address and port that answer `GET /metrics` for Prometheus, and /metrics.json [default:
+    /// none]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
     /// Forget a param so many seconds after its last write; 0 keeps it [default: 0]
@@ -631,7 +632,8 @@ mod tests {
     #[test]
     fn the_command_line_outranks_the_file_and_adds_its_tokens() {
         let (file, _) = Config::parse(
-            "[server]\nport = 1\nname = \"file\"\n[auth]\ntokens = [\"a\"]\n[log]\nlevel = \"warn\"",
+            "[server]\nport = 1\nname = \"file\"\n[auth]\ntokens = [\"a\"]\n\
+             [log]\nlevel = \"warn\"",
         );
         let typed = Server { port: Some(2), ..Server::default() };
         let auth = Auth { tokens: vec!["b".to_owned()], ..Auth::default() };

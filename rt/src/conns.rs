@@ -16,8 +16,8 @@ use clasp_rt_ring::Socket;
 /// window of a link is 16 KiB; the rest is for headers.
 const OUT_BYTES: usize = 18 << 10;
 
-/// Bytes of a message that was cut between two receives: one receive brings the beginning of a short
-/// message, and the next as much as a receive buffer holds.
+/// Bytes of a message that was cut between two receives: one receive brings the beginning of a
+/// short message, and the next as much as a receive buffer holds.
 const CARRY_BYTES: usize = 4 << 10;
 
 /// A link that may not be stepped is not read either, once this much of it waits here.
@@ -223,7 +223,8 @@ impl Conns {
         }
         if conn.form == Form::Text {
             text.clear();
-            // The router made this frame, so it has a JSON form; without one, silence is all there is.
+            // The router made this frame, so it has a JSON form; without one, silence is all there
+            // is.
             if json::from_frame(frame, text).is_ok() {
                 conn.transport.wrap_text(text, &mut conn.pending);
             }
@@ -509,7 +510,8 @@ impl Conn {
     }
 }
 
-/// What a peer is told: the close code and the words of RFC 6455 §7.4, where the transport has them.
+/// What a peer is told: the close code and the words of RFC 6455 §7.4, where the transport has
+/// them.
 pub const fn close_code(reason: CloseReason) -> (u16, &'static str) {
     match reason {
         CloseReason::Protocol => (close::PROTOCOL, "HELLO comes first"),

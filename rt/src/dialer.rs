@@ -33,8 +33,8 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// Starts a thread that connects when asked and rings `alarm` when it has. It ends with the value
-    /// that is returned here.
+    /// Starts a thread that connects when asked and rings `alarm` when it has. It ends with the
+    /// value that is returned here.
     pub fn start(remote: Remote, alarm: Alarm) -> io::Result<Self> {
         let (wants, wanted) = channel();
         let (connect, connected) = channel();

@@ -1,7 +1,7 @@
 //! The kernel's edge of one shard: ring, links and exchanges joined into turns.
 //!
-//! A turn takes what arrived, steps it at one instant, and lets what was decided leave with at most one
-//! system call. Whatever may hand records to peers waits until their rings have room.
+//! A turn takes what arrived, steps it at one instant, and lets what was decided leave with at most
+//! one system call. Whatever may hand records to peers waits until their rings have room.
 
 mod feed;
 
@@ -212,8 +212,8 @@ impl Edge {
         self.out.conns.open_links()
     }
 
-    /// Takes turns until told to stop, then says good-bye to every link. `at_tick` is called about once
-    /// a second.
+    /// Takes turns until told to stop, then says good-bye to every link. `at_tick` is called about
+    /// once a second.
     pub fn run(
         &mut self,
         shard: &mut Shard,
@@ -276,8 +276,9 @@ impl Edge {
         }
     }
 
-    /// Whether another thread said something that could be taken. What the shard holds back is no reason
-    /// to look again and again: it waits for a decision of a peer, who will wake this thread.
+    /// Whether another thread said something that could be taken. What the shard holds back is no
+    /// reason to look again and again: it waits for a decision of a peer, who will wake this
+    /// thread.
     fn is_spoken_to(&mut self) -> bool {
         let Inbounds { forward, publish } = &self.inbounds;
         let conns = &mut self.out.conns;

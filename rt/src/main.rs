@@ -31,7 +31,8 @@ use clap::Parser;
 use clasp_rt_ring::alloc::SteadyAlloc;
 use mimalloc::MiMalloc;
 
-// For start-up, bridges and the calm thread; the way of a message through a shard does not allocate.
+// For start-up, bridges and the calm thread; the way of a message through a shard does not
+// allocate.
 #[global_allocator]
 static ALLOCATOR: SteadyAlloc<MiMalloc> = SteadyAlloc(MiMalloc);
 

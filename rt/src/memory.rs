@@ -86,9 +86,9 @@ const ENTRY_BYTES_MIN: u64 = 16;
 
 /// What mimalloc keeps beside what a shard takes from it: about one of its 32 MiB segments.
 ///
-/// Resident beyond the other terms, measured after start with 1, 2 and 4 shards of default limits and
-/// 1 shard of 1,000,000 params: 31, 61, 139 and 32 MiB. With the system's allocator it is nothing, yet
-/// only large tables show the difference: the way of a message does not allocate.
+/// Resident beyond the other terms, measured after start with 1, 2 and 4 shards of default limits
+/// and 1 shard of 1,000,000 params: 31, 61, 139 and 32 MiB. With the system's allocator it is
+/// nothing, yet only large tables show the difference: the way of a message does not allocate.
 const ALLOCATOR_BYTES: u64 = 32 << 20;
 
 /// Code, stacks and what the allocator keeps.

@@ -28,7 +28,8 @@ struct Page {
     counters: Reader,
 }
 
-/// Answers at `addr` for as long as the process runs. Gives the address with the port that was chosen.
+/// Answers at `addr` for as long as the process runs. Gives the address with the port that was
+/// chosen.
 pub fn serve(addr: SocketAddr, running: &Running) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(addr)?;
     let bound = listener.local_addr()?;

@@ -26,8 +26,9 @@ struct Peer {
     touched: bool,
 }
 
-/// One ring, and what did not fit into it. The edge sees to room before a step, so this stays empty;
-/// were a step ever to need more, nothing is lost and the shard pauses until the peer caught up.
+/// One ring, and what did not fit into it. The edge sees to room before a step, so this stays
+/// empty; were a step ever to need more, nothing is lost and the shard pauses until the peer caught
+/// up.
 #[derive(Debug)]
 struct Way {
     ring: Sender,

@@ -23,8 +23,8 @@ use crate::waiting::{self, HostFacts};
 /// The port that published clients try first.
 pub const PORT: u16 = 7330;
 
-/// One ring between two threads and direction. Twice what one step may hand over, so that a peer can
-/// be a full step behind before anybody has to wait.
+/// One ring between two threads and direction. Twice what one step may hand over, so that a peer
+/// can be a full step behind before anybody has to wait.
 pub const EXCHANGE_BYTES: usize = 2 * clasp_rt_core::limits::PEER_ROOM_BYTES;
 
 /// More shards than this are run only when asked for: rings between shards grow with their square,
@@ -547,7 +547,8 @@ mod tests {
 
     #[test]
     fn all_errors_are_told_at_once() {
-        let text = "[server]\ncores = \"9\"\n[auth]\nmode = \"authenticated\"\n[[rule]]\npattern = \"a\"\nrule = \"max\"";
+        let text = "[server]\ncores = \"9\"\n[auth]\nmode = \"authenticated\"\n\
+                    [[rule]]\npattern = \"a\"\nrule = \"max\"";
         assert_eq!(refused(text, &host(0..2)).len(), 3);
     }
 
@@ -578,7 +579,8 @@ mod tests {
 
     #[test]
     fn rules_keep_their_order() {
-        let text = "[[rule]]\npattern = \"/a\"\nrule = \"max\"\n[[rule]]\npattern = \"/**\"\nrule = \"lock\"";
+        let text = "[[rule]]\npattern = \"/a\"\nrule = \"max\"\n\
+                    [[rule]]\npattern = \"/**\"\nrule = \"lock\"";
         let plan = planned(text, &host(0..2));
         let rules = &plan.threads.shards[0].settings.rules;
         let kept: Vec<_> = rules.iter().map(|rule| (rule.pattern.as_str(), rule.rule)).collect();

@@ -28,8 +28,8 @@ pub struct Port {
     pub touched: bool,
 }
 
-// A ring's records carry a stamp, which orders records of several rings. Here there is one ring, and
-// the stamp says what the record is.
+// A ring's records carry a stamp, which orders records of several rings. Here there is one ring,
+// and the stamp says what the record is.
 const OPEN: u64 = 0;
 const BYTES: u64 = 1;
 const CLOSE: u64 = 2;

@@ -242,7 +242,8 @@ pub type Listening = (ListenerTransport, SocketAddr);
 /// Sockets of one shard.
 type Listeners = Vec<(OwnedFd, ListenerTransport)>;
 
-/// Opens what every shard listens on. Shards that plan the same address get sockets of the same port.
+/// Opens what every shard listens on. Shards that plan the same address get sockets of the same
+/// port.
 fn listen(shards: &[ShardPlan]) -> Result<(Vec<Listeners>, Vec<Listening>), Fault> {
     let mut chosen: HashMap<(ListenerTransport, SocketAddr), SocketAddr> = HashMap::new();
     let mut listening = Vec::new();

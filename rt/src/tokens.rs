@@ -1,7 +1,7 @@
 //! Token files: who may join an authenticated router, and what they may do there.
 //!
-//! One token a line: `TOKEN scope,scope exp=UNIX_SECONDS`. Scopes and expiry may be left out; a token
-//! without scopes may do everything (`admin:/**`). `#` begins a comment.
+//! One token a line: `TOKEN scope,scope exp=UNIX_SECONDS`. Scopes and expiry may be left out; a
+//! token without scopes may do everything (`admin:/**`). `#` begins a comment.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
 //! How a thread waits when nothing happens: what that costs the next message, and everybody else.
 //!
-//! A halted core needs an interrupt and, in a virtual machine, an entry into the guest before it can
-//! run again. Measured on a 2-vCPU virtual machine, one hop from idle: 13 µs when the shard spins,
-//! 20 µs when it sleeps but its core may not halt, 50 to 70 µs when the core halts.
+//! A halted core needs an interrupt and, in a virtual machine, an entry into the guest before it
+//! can run again. Measured on a 2-vCPU virtual machine, one hop from idle: 13 µs when the shard
+//! spins, 20 µs when it sleeps but its core may not halt, 50 to 70 µs when the core halts.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};

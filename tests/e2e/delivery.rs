@@ -1,4 +1,5 @@
-//! Who gets what: patterns, classes, pacing, gestures, bundles. One shard, so that answers have one order.
+//! Who gets what: patterns, classes, pacing, gestures, bundles. One shard, so that answers have one
+//! order.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

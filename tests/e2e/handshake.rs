@@ -10,8 +10,8 @@ use serde_json::json;
 use tungstenite::Message;
 use tungstenite::protocol::frame::coding::CloseCode;
 
-/// The router reads the wall clock once a second and counts on from there: 3 µs off were seen. What is
-/// promised on a wired network is a thousand times that.
+/// The router reads the wall clock once a second and counts on from there: 3 µs off were seen. What
+/// is promised on a wired network is a thousand times that.
 const CLOCK_ERROR_US_MAX: u64 = 1_000;
 
 #[test]

@@ -1,4 +1,5 @@
-//! Peers that send rubbish, too much, or nothing, and peers that do not read: the others do not notice.
+//! Peers that send rubbish, too much, or nothing, and peers that do not read: the others do not
+//! notice.
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
@@ -187,8 +188,8 @@ fn a_receiver_that_never_reads_is_let_go() {
 const ADDRESSES: usize = 20;
 const ROUNDS: u64 = 200;
 
-/// A client that subscribed and reads nothing, one that has sent it 32 MB, which no kernel keeps, and
-/// how many descriptors the router had open before the first came.
+/// A client that subscribed and reads nothing, one that has sent it 32 MB, which no kernel keeps,
+/// and how many descriptors the router had open before the first came.
 fn stalled(more: &[&str]) -> (Router, Raw, Raw, usize) {
     let router = Router::start(&[&["--shards", "1", "--rate-limit", "0"], more].concat());
     let mut desk = router.join("desk");

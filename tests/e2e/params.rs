@@ -1,4 +1,5 @@
-//! State: SET, GET, snapshots, revisions, locks, lifetimes. One shard, so that answers have one order.
+//! State: SET, GET, snapshots, revisions, locks, lifetimes. One shard, so that answers have one
+//! order.
 
 use clasp_rt_tests::raw::Raw;
 use clasp_rt_tests::router::Router;

@@ -1,8 +1,9 @@
-//! The published JavaScript, Python and Rust clients, unmodified, each with each, across two shards.
+//! The published JavaScript, Python and Rust clients, unmodified, each with each, across two
+//! shards.
 //!
-//! Nothing here waits for a time to pass. A subscription is known to be in force when its owner hears
-//! a param that it set itself afterwards, below the same two segments and hence at the same home; a
-//! publisher has been heard out when its last param arrives.
+//! Nothing here waits for a time to pass. A subscription is known to be in force when its owner
+//! hears a param that it set itself afterwards, below the same two segments and hence at the same
+//! home; a publisher has been heard out when its last param arrives.
 
 use clasp_rt_tests::peer::{Client, Peer};
 use clasp_rt_tests::router::Router;

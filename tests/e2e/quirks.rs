@@ -13,7 +13,7 @@
 //! | a subscriber that only listens stays subscribed | here |
 //! | a stalled receiver gets the newest of every param | `hostile` |
 //! | Python's bundles and queries, in MessagePack, work | `published`, here |
-//! | `admin:/**` may subscribe, `read:/a/*` not to `/a/**`; forged `cap_` tokens are refused | `access` |
+//! | `admin:/**` may subscribe, `read:/a/*` not to `/a/**`; forged `cap_` refused | `access` |
 //! | unlock by a stranger is refused | `params` |
 //! | a bundle for later runs on time | `delivery`, `published` |
 //! | a gesture at 240 Hz yields about 60 moves a second | here |

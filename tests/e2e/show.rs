@@ -1,7 +1,8 @@
 //! A show: a tablet's fader, a lamp, a desk and two browsers, none of them ours, around one router.
 //!
-//! liblo (`oscsend`, `oscdump`) is the tablet, stupidArtnet the lamp and the desk, and the published
-//! clients are the pages that watch. All of it is on loopback, on ports that the kernel chose.
+//! liblo (`oscsend`, `oscdump`) is the tablet, stupidArtnet the lamp and the desk, and the
+//! published clients are the pages that watch. All of it is on loopback, on ports that the kernel
+//! chose.
 
 use std::net::UdpSocket;
 use std::process::Command;

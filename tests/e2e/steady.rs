@@ -1,7 +1,8 @@
 //! The steady state, counted by the router itself: no allocation, one system call a turn, no turn
 //! without a reason.
 //!
-//! Connecting takes a little memory, and so does reading what a person types as JSON; neither is part.
+//! Connecting takes a little memory, and so does reading what a person types as JSON; neither is
+//! part.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -176,7 +177,10 @@ fn kinds(desk: u64, round: u64) -> Vec<Json> {
         set(format!("/show/{this}/level"), json!(level)),
         set(format!("/show/{other}/name"), json!(format!("scene {}", round % 1_000))),
         set(format!("/show/{this}/data"), json!({"$bytes": "00ff".repeat(40)})),
-        json!({"type": "SET", "address": format!("/brief/{desk}/{this}"), "value": round, "ttl": 50}),
+        json!({
+            "type": "SET", "address": format!("/brief/{desk}/{this}"),
+            "value": round, "ttl": 50,
+        }),
         json!({"type": "SET", "address": "/show/master", "value": level, "lock": true}),
         json!({"type": "SET", "address": "/show/master", "value": level, "unlock": true}),
         json!({"type": "SET", "address": "/show/last", "value": level, "revision": 1}),

@@ -2,8 +2,9 @@
 //!
 //! A second reading of the protocol beside the router's own: if the two disagree, a test fails. The
 //! golden vectors check this one too (below). Messages are JSON objects with the protocol's field
-//! names; integers and floats stay apart as `1` and `1.0`; bytes are `{"$bytes": "00ff"}` and floats
-//! that JSON lacks `{"$bits": "7ff0000000000000"}`. `qos` is a number, by default 1. Broken input panics: here it comes from the program under test.
+//! names; integers and floats stay apart as `1` and `1.0`; bytes are `{"$bytes": "00ff"}` and
+//! floats that JSON lacks `{"$bits": "7ff0000000000000"}`. `qos` is a number, by default 1. Broken
+//! input panics: here it comes from the program under test.
 
 use serde_json::{Map, Value as Json, json};
 

@@ -1,4 +1,5 @@
-//! The program as a whole, seen from outside: a router on free ports and small peers, in three lines.
+//! The program as a whole, seen from outside: a router on free ports and small peers, in three
+//! lines.
 //!
 //! ```no_run
 //! use clasp_rt_tests::router::Router;
@@ -9,8 +10,8 @@
 //! desk.send(json!({"type": "SET", "address": "/fader/1", "value": 0.5}));
 //! ```
 //!
-//! Nothing here uses the router's own crates: [`frame`] reads and writes the protocol by itself, and
-//! WebSocket is tungstenite's, so that the router is not its own judge.
+//! Nothing here uses the router's own crates: [`frame`] reads and writes the protocol by itself,
+//! and WebSocket is tungstenite's, so that the router is not its own judge.
 
 pub mod frame;
 pub mod metrics;

@@ -13,8 +13,8 @@
 //! | query | pattern | the signals; Python only |
 //! | close | | null |
 //!
-//! Every command gives one line, `{"done", "answer"}` or `{"failed", "why"}`. In between come `heard`,
-//! `connected` and `disconnected`. Bytes are `{"$bytes": "00ff"}`.
+//! Every command gives one line, `{"done", "answer"}` or `{"failed", "why"}`. In between come
+//! `heard`, `connected` and `disconnected`. Bytes are `{"$bytes": "00ff"}`.
 
 use std::collections::VecDeque;
 use std::fmt;

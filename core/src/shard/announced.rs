@@ -61,7 +61,8 @@ impl AnnouncedSignals {
             + self.by_age.memory_bytes()
     }
 
-    /// Keeps what `info` says, instead of what its address said before. False where it never finds room.
+    /// Keeps what `info` says, instead of what its address said before. False where it never finds
+    /// room.
     pub(crate) fn put(&mut self, info: &SignalInfo<'_>) -> bool {
         let hash = index::hash(self.seed, info.address.as_bytes());
         if let Some(slot) = self.index.find(hash, |slot| self.address(slot) == info.address) {
@@ -111,7 +112,8 @@ impl AnnouncedSignals {
         self.free.push(slot);
     }
 
-    /// The signals whose address matches, in an order that does not change while nothing is announced.
+    /// The signals whose address matches, in an order that does not change while nothing is
+    /// announced.
     pub(crate) fn matching<'a>(&'a self, pattern: &'a str) -> impl Iterator<Item = SignalInfo<'a>> {
         (0..self.slots.len() as u32)
             .filter(|&slot| self.slots[slot as usize].live)

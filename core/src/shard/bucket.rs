@@ -2,8 +2,8 @@
 
 use crate::time::Time;
 
-/// One message, in units of the bucket. A rate of 1/s adds one unit each nanosecond, so whole numbers
-/// are exact.
+/// One message, in units of the bucket. A rate of 1/s adds one unit each nanosecond, so whole
+/// numbers are exact.
 const UNITS_PER_MESSAGE: i64 = 1_000_000_000;
 
 const _: () = assert!((u32::MAX as i64).checked_mul(2 * UNITS_PER_MESSAGE).is_some());

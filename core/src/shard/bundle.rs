@@ -1,11 +1,11 @@
 //! Bundles: all or nothing, at once or at their time, in one home or across several.
 //!
-//! A bundle whose addresses share a home is checked and applied there in one step. One that spans homes
-//! goes to the coordinator, shard 0, which runs one at a time: every home checks its part, takes the
-//! memory and stands still (`Prepare`, `Vote`); then all apply, in the order of the bundle, or none
-//! (`Decide`, `Done`). Homes stand still for a crossing or two for each run of messages with one home,
-//! and only such bundles pay. Every reader sees the messages in their order; between two homes' runs it
-//! may see messages of a home that has no part in the bundle.
+//! A bundle whose addresses share a home is checked and applied there in one step. One that spans
+//! homes goes to the coordinator, shard 0, which runs one at a time: every home checks its part,
+//! takes the memory and stands still (`Prepare`, `Vote`); then all apply, in the order of the
+//! bundle, or none (`Decide`, `Done`). Homes stand still for a crossing or two for each run of
+//! messages with one home, and only such bundles pay. Every reader sees the messages in their
+//! order; between two homes' runs it may see messages of a home that has no part in the bundle.
 
 mod spanning;
 
@@ -34,8 +34,8 @@ use crate::{LinkId, ShardId};
 
 /// The shard that runs bundles across homes.
 const COORDINATOR: ShardId = ShardId(0);
-/// What a message of a bundle takes in a ring to a peer, beside what it takes in the bundle: a record
-/// header with its origin, a frame header, a revision.
+/// What a message of a bundle takes in a ring to a peer, beside what it takes in the bundle: a
+/// record header with its origin, a frame header, a revision.
 const MESSAGE_ROOM_BYTES: usize = 96;
 
 const _: () =
@@ -486,7 +486,8 @@ impl Shard {
             self.store.check(slot, &set, origin.writer, ahead).map_err(refused)?;
             let staged = self.store.stage(slot, &set, earlier).map_err(refused)?;
             self.bundles.staged.push(staged);
-            // Merged maps may be longer than what was sent; the rings to the peers hold a frame's worth.
+            // Merged maps may be longer than what was sent; the rings to the peers hold a frame's
+            // worth.
             bytes += staged.value_len();
             if bytes > PAYLOAD_BYTES_MAX {
                 return Err(refused(Refused::TooLong { got: bytes }));

@@ -21,8 +21,8 @@ use crate::wire::header::FRAME_HEADER_LEN;
 use crate::{LinkId, ShardId};
 
 const NONE: u32 = u32::MAX;
-/// Parts of snapshots that are made in one go, for all links together: half a millisecond of looking
-/// at most, however many clients connect at once. The rest follows in the next turn.
+/// Parts of snapshots that are made in one go, for all links together: half a millisecond of
+/// looking at most, however many clients connect at once. The rest follows in the next turn.
 const PARTS_A_TURN: usize = 4;
 
 /// Room for the targets of one frame.
@@ -98,8 +98,8 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// What may happen to the frame where it has to wait. A PUBLISH of a param is kept: the router does
-    /// not know its address's value, so a newer one is not known to stand for it.
+    /// What may happen to the frame where it has to wait. A PUBLISH of a param is kept: the router
+    /// does not know its address's value, so a newer one is not known to stand for it.
     fn class(&self, origin: &Origin, key: u64, frame: &[u8]) -> Class {
         match (self.signal, self.phase) {
             (Signal::Param, _) if self.is_set => Class::Param { key },
@@ -379,7 +379,8 @@ impl Shard {
         true
     }
 
-    /// Makes the next snapshot of the link's queue the current one, if none is. False: there is none.
+    /// Makes the next snapshot of the link's queue the current one, if none is. False: there is
+    /// none.
     fn next_pull(&mut self, link: LinkId) -> bool {
         let pull = &self.pulls.of[link.0 as usize];
         if pull.active {

@@ -8,8 +8,8 @@ use crate::time::{Span, Time};
 const HEADER: usize = 4 + 8 + 8;
 /// Addresses whose samples are counted exactly when `history` is asked for.
 const COUNTED_MAX: usize = 256;
-/// Bytes that one question is answered with at most: the newest samples, each with what it costs on its
-/// way to another shard.
+/// Bytes that one question is answered with at most: the newest samples, each with what it costs on
+/// its way to another shard.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 const SAMPLE_OVERHEAD_BYTES: usize = 64;
 

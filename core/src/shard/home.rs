@@ -1,4 +1,5 @@
-//! The home of an address: it orders all changes, keeps the param, and tells every shard that listens.
+//! The home of an address: it orders all changes, keeps the param, and tells every shard that
+//! listens.
 
 use alloc::vec::Vec;
 
@@ -34,8 +35,8 @@ pub(super) const END: u32 = u32::MAX;
 /// Which other shards want which addresses of this home.
 pub(super) struct Interests {
     trie: Option<Trie>,
-    /// Shards that are told of everything, because their patterns found no room. Too much does no harm:
-    /// the shard that listens matches again.
+    /// Shards that are told of everything, because their patterns found no room. Too much does no
+    /// harm: the shard that listens matches again.
     all: u64,
     /// Raised by every change, so that a param knows whether what it remembers still holds.
     generation: u32,

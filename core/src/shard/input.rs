@@ -11,27 +11,28 @@ pub enum Input<'a> {
     Frame { link: LinkId, frame: &'a [u8] },
     /// A record that another shard handed over, oldest stamp first.
     Peer { from: ShardId, lane: Lane, record: &'a [u8] },
-    /// The kernel took `bytes` of what [`Effects::send`] queued for `link` (frame bytes, whole frames).
+    /// The kernel took `bytes` of what [`Effects::send`] queued for `link` (frame bytes, whole
+    /// frames).
     Sent { link: LinkId, bytes: u32 },
     /// Any byte arrived that was no frame (a WebSocket pong, a ping): the link is alive.
     Alive { link: LinkId },
     /// The link is gone; its id may be used again after this step.
     ///
-    /// What it sent before that counts: the edge offers frames that were held until they are taken, and
-    /// only then says this.
+    /// What it sent before that counts: the edge offers frames that were held until they are taken,
+    /// and only then says this.
     Closed { link: LinkId },
     /// What the wall clock shows now: microseconds since the Unix epoch.
     Clock { unix_us: u64 },
-    /// The deadline passed, or may have. `forward_room`: whether every `Forward` ring has room; what
-    /// needs it waits for the next time if not.
+    /// The deadline passed, or may have. `forward_room`: whether every `Forward` ring has room;
+    /// what needs it waits for the next time if not.
     Deadline { forward_room: bool },
 }
 
 impl Input<'_> {
     /// What stepping it may hand to peers, so that the edge sees to room first.
     ///
-    /// What needs no room is always stepped, and what needs only `Publish` waits for nothing but that;
-    /// so shards never wait for each other in a circle.
+    /// What needs no room is always stepped, and what needs only `Publish` waits for nothing but
+    /// that; so shards never wait for each other in a circle.
     pub const fn room(&self) -> Room {
         match self {
             Self::Frame { .. } | Self::Closed { .. } => Room::Both,
@@ -76,7 +77,8 @@ pub enum Outcome {
 
 /// The two directions in which shards hand records to each other.
 ///
-/// What `Forward` causes goes to `Publish`; what `Publish` causes goes to neither ([`Input::room`]).
+/// What `Forward` causes goes to `Publish`; what `Publish` causes goes to neither
+/// ([`Input::room`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// Ingress to home.
@@ -106,11 +108,11 @@ pub enum CloseReason {
 
 /// Takes what the shard decides, in the order in which it decides.
 ///
-/// The shard hands out each effect as it is decided instead of filling a list, because the most that
-/// one step can cause (a bundle of thousands of SETs to a thousand links) has no useful bound.
+/// The shard hands out each effect as it is decided instead of filling a list, because the most
+/// that one step can cause (a bundle of thousands of SETs to a thousand links) has no useful bound.
 pub trait Effects {
-    /// Queues one whole frame on `link`. The shard never has more than `Limits::window_bytes` (or one
-    /// frame) queued that no `Input::Sent` has answered.
+    /// Queues one whole frame on `link`. The shard never has more than `Limits::window_bytes` (or
+    /// one frame) queued that no `Input::Sent` has answered.
     fn send(&mut self, link: LinkId, frame: &[u8]);
 
     /// Closes `link` after what is queued has left. `Input::Closed` follows when it is done; until

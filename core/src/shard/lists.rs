@@ -65,7 +65,8 @@ impl Line {
     }
 }
 
-/// Items of `0..items_max`, each in the list of one owner of `0..owners_max` or in none; newest first.
+/// Items of `0..items_max`, each in the list of one owner of `0..owners_max` or in none; newest
+/// first.
 #[derive(Debug)]
 pub(crate) struct Owned {
     links: Box<[Link]>,

@@ -1,8 +1,8 @@
 //! The shard: one slice of the address space and one set of links, as a machine.
 //!
-//! Read [`Shard::step`] first: it is the only door. What a link says enters by `session`, is decided at
-//! its address's home by `home`, and leaves by `egress`; with more than one shard the three may be three
-//! shards, and `record` is what they hand to each other.
+//! Read [`Shard::step`] first: it is the only door. What a link says enters by `session`, is
+//! decided at its address's home by `home`, and leaves by `egress`; with more than one shard the
+//! three may be three shards, and `record` is what they hand to each other.
 
 mod announced;
 pub mod bucket;
@@ -224,8 +224,8 @@ impl Shard {
 
     /// When [`Input::Deadline`] is due, if nothing happens first.
     ///
-    /// What waits for room in a ring keeps the time at which it began to wait, so that an edge can tell
-    /// that nothing but the peer can help.
+    /// What waits for room in a ring keeps the time at which it began to wait, so that an edge can
+    /// tell that nothing but the peer can help.
     pub fn deadline(&self) -> Option<Time> {
         let at_once = self.without_room.unwrap_or(self.now);
         if self.bundles.wants_turn() || !self.doomed.is_empty() {
@@ -447,7 +447,8 @@ impl Shard {
         }
     }
 
-    /// Marks a link for closing at the next deadline, which is now: never in the middle of a fan-out.
+    /// Marks a link for closing at the next deadline, which is now: never in the middle of a
+    /// fan-out.
     fn doom(&mut self, link: LinkId, reason: CloseReason) {
         if self.ports.is_open(link) {
             self.ports.shut(link);
@@ -473,8 +474,8 @@ impl Shard {
         }
     }
 
-    /// The wall clock may step, for one at start on a machine that kept no time: then tokens expire at
-    /// another instant than was thought.
+    /// The wall clock may step, for one at start on a machine that kept no time: then tokens expire
+    /// at another instant than was thought.
     fn set_clock(&mut self, unix_us: u64) -> Outcome {
         let off_us = self.unix_us().abs_diff(unix_us);
         self.clock = (self.now, unix_us);

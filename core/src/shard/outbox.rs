@@ -1,9 +1,9 @@
 //! What a link that reads too slowly keeps, replaces and drops, or is closed for.
 //!
-//! Source: `router.md` §10, slow consumers. A param that waits is replaced by a newer value, so that its
-//! receiver ends with the truth however slow it is; stream samples and moves may be lost, oldest first,
-//! each counted; all else arrives in order, or the link is closed. Links that wait for the same frame
-//! share it.
+//! Source: `router.md` §10, slow consumers. A param that waits is replaced by a newer value, so
+//! that its receiver ends with the truth however slow it is; stream samples and moves may be lost,
+//! oldest first, each counted; all else arrives in order, or the link is closed. Links that wait
+//! for the same frame share it.
 
 use alloc::boxed::Box;
 

@@ -74,7 +74,8 @@ impl Ports {
         self.ports.get(link.0 as usize).is_some_and(|port| port.open)
     }
 
-    /// Whether another part of a snapshot may be asked for: nothing waits and half a window is free.
+    /// Whether another part of a snapshot may be asked for: nothing waits and half a window is
+    /// free.
     pub(crate) fn is_clear(&self, link: LinkId) -> bool {
         let port = &self.ports[link.0 as usize];
         port.open && port.unsent <= self.window / 2 && self.outbox.is_empty(link)

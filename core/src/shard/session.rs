@@ -20,8 +20,9 @@ use crate::{LinkId, ShardId};
 /// What WELCOME offers: all five signals.
 const FEATURES: u8 =
     Features::PARAM | Features::EVENT | Features::STREAM | Features::GESTURE | Features::TIMELINE;
-/// A session that asked for nothing and says nothing is closed after so many session time-outs, although
-/// its pings are answered: the published Rust client leaves its socket behind when it is closed.
+/// A session that asked for nothing and says nothing is closed after so many session time-outs,
+/// although its pings are answered: the published Rust client leaves its socket behind when it is
+/// closed.
 const FORGOTTEN_AFTER_TIMEOUTS: u64 = 12;
 /// Malformed frames that a session may send in [`OFFENCE_WINDOW`] before its link is closed.
 const OFFENCES_MAX: u32 = 100;
@@ -406,7 +407,8 @@ impl Shard {
         Outcome::Taken
     }
 
-    /// Takes `messages` from the session's bucket. If it is empty they are dropped, and told once a second.
+    /// Takes `messages` from the session's bucket. If it is empty they are dropped, and told once a
+    /// second.
     fn within_rate(&mut self, link: LinkId, messages: u32, fx: &mut impl Effects) -> bool {
         let now = self.now;
         let session = &mut self.sessions[link.0 as usize];

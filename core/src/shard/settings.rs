@@ -7,7 +7,8 @@ use crate::ShardId;
 use crate::limits::Limits;
 use crate::time::Span;
 
-/// Everything that makes two shards behave differently. Equal settings and equal inputs: equal effects.
+/// Everything that makes two shards behave differently. Equal settings and equal inputs: equal
+/// effects.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub id: ShardId,

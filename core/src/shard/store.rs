@@ -89,7 +89,8 @@ pub(crate) struct Ahead {
     pub lock: Option<SessionId>,
     /// Locks taken, of any address.
     pub locks: usize,
-    /// Locks that the writer has before that: [`Store::locks_of`], counted only where a lock is asked for.
+    /// Locks that the writer has before that: [`Store::locks_of`], counted only where a lock is
+    /// asked for.
     pub locks_held: usize,
 }
 
@@ -320,8 +321,8 @@ impl Store {
         Ok(slot)
     }
 
-    /// Takes the memory that a write of a bundle needs. `earlier`: the last write of the same bundle to
-    /// the same address.
+    /// Takes the memory that a write of a bundle needs. `earlier`: the last write of the same
+    /// bundle to the same address.
     pub(crate) fn stage(
         &mut self,
         slot: Option<u32>,

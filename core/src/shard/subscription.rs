@@ -17,8 +17,8 @@ const NONE: u32 = u32::MAX;
 const ORPHAN: LinkId = LinkId(u32::MAX);
 /// Bytes of pattern text kept for each subscription, on average.
 const PATTERN_BYTES: u64 = 48;
-/// Segments and bytes of all patterns of one session: so many for each subscription that it may have,
-/// and room for a long one. Else a few sessions could use up what the patterns of all share.
+/// Segments and bytes of all patterns of one session: so many for each subscription that it may
+/// have, and room for a long one. Else a few sessions could use up what the patterns of all share.
 const SEGMENTS_PER_PATTERN: u32 = 8;
 const SEGMENTS_EXTRA: u32 = 512;
 const BYTES_PER_PATTERN: u32 = 64;

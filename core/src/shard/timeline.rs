@@ -1,10 +1,10 @@
 //! Timelines that play: keyframes held by the home of their address, emitted as a param.
 //!
-//! A timeline is a map: `keyframes` (array of maps with `time` in microseconds from the start, `value`,
-//! `easing`, `bezier`), `loop` or `loop_`, `start_time` (microseconds since the Unix epoch; absent:
-//! now) and `duration` (microseconds; absent: the last keyframe's time). A keyframe's easing shapes the
-//! way to the next one. Numbers, and arrays of numbers element by element, are interpolated; anything
-//! else steps.
+//! A timeline is a map: `keyframes` (array of maps with `time` in microseconds from the start,
+//! `value`, `easing`, `bezier`), `loop` or `loop_`, `start_time` (microseconds since the Unix
+//! epoch; absent: now) and `duration` (microseconds; absent: the last keyframe's time). A
+//! keyframe's easing shapes the way to the next one. Numbers, and arrays of numbers element by
+//! element, are interpolated; anything else steps.
 
 use alloc::vec::Vec;
 
@@ -346,7 +346,8 @@ impl Easing {
             Self::Linear => progress,
             Self::Step => 0.0,
             Self::Bezier([x1, y1, x2, y2]) => {
-                // x rises with the curve's parameter, so halving finds it to the last bit that counts.
+                // x rises with the curve's parameter, so halving finds it to the last bit that
+                // counts.
                 let (mut low, mut high) = (0.0, 1.0);
                 for _ in 0..50 {
                     let middle = (low + high) / 2.0;

@@ -1,7 +1,7 @@
 //! The legacy encoding, read only: MessagePack maps with named keys, put into the canonical form.
 //!
-//! Source: `wire.md` §6. The Python client still sends QUERY and BUNDLE this way. Answers are always
-//! binary, so nothing writes it.
+//! Source: `wire.md` §6. The Python client still sends QUERY and BUNDLE this way. Answers are
+//! always binary, so nothing writes it.
 
 mod token;
 
@@ -233,7 +233,8 @@ impl Canonical<'_> {
 }
 
 /// Bundles inside each other at most, in this encoding. Each level is gone over three times to find
-/// its fields: four around 48 kB take 2 ms, each more adds 0.3 ms, and no published client nests any.
+/// its fields: four around 48 kB take 2 ms, each more adds 0.3 ms, and no published client nests
+/// any.
 const BUNDLES_MAX: usize = 4;
 
 /// `depth`: how many bundles this message lies in.

@@ -1,7 +1,7 @@
 //! Packets on a byte stream: a length of four bytes, big-endian, before each.
 //!
-//! Source: `clasp-transport`'s TCP and the Arduino library. They stop at 65,536 bytes, which a frame
-//! can exceed by its header; here a packet may be as long as the longest frame.
+//! Source: `clasp-transport`'s TCP and the Arduino library. They stop at 65,536 bytes, which a
+//! frame can exceed by its header; here a packet may be as long as the longest frame.
 
 use crate::{End, Event, MESSAGE_BYTES_MAX, Transport, close};
 

@@ -9,7 +9,8 @@ use std::cell::Cell;
 const PAGE_BYTES: usize = 4096;
 
 thread_local! {
-    // Constant and without destructor: reading them allocates nothing, and works while a thread ends.
+    // Constant and without destructor: reading them allocates nothing, and works while a thread
+    // ends.
     static TAKEN: Cell<u64> = const { Cell::new(0) };
     static TOUCHES: Cell<bool> = const { Cell::new(false) };
 }
@@ -33,9 +34,9 @@ pub fn touched<T>(make: impl FnOnce() -> T) -> T {
 #[derive(Debug)]
 pub struct SteadyAlloc<A>(pub A);
 
-// SAFETY: every call goes to the inner allocator with the caller's own arguments, and what it returns
-// is returned; so its promises are ours. In between only bytes of the new block are written, which
-// nobody else knows yet. Nothing here allocates or unwinds.
+// SAFETY: every call goes to the inner allocator with the caller's own arguments, and what it
+// returns is returned; so its promises are ours. In between only bytes of the new block are
+// written, which nobody else knows yet. Nothing here allocates or unwinds.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for SteadyAlloc<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise.
@@ -78,7 +79,8 @@ unsafe fn note(block: *mut u8, used: usize, size: usize) {
     if TOUCHES.get() && !block.is_null() && used < size {
         // The last byte too: it may lie on a page that no step falls on.
         for at in (used..size).step_by(PAGE_BYTES).chain([size - 1]) {
-            // SAFETY: `used <= at < size`: the caller's promise. Zero is also what a zeroed block holds.
+            // SAFETY: `used <= at < size`: the caller's promise. Zero is also what a zeroed block
+            // holds.
             unsafe { block.add(at).write_volatile(0) };
         }
     }

@@ -203,7 +203,8 @@ mod tests {
             let address: SocketAddr = address.parse().unwrap();
             let mut datagrams = Datagrams::new(1);
             let (_, header) = datagrams.fill(address, b"levels").unwrap();
-            // SAFETY: `fill` points the header at a name and a piece that live as long as `datagrams`.
+            // SAFETY: `fill` points the header at a name and a piece that live as long as
+            // `datagrams`.
             let (name, payload) = unsafe {
                 let header = &*header;
                 let name = slice::from_raw_parts(

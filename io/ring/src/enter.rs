@@ -1,7 +1,7 @@
 //! The system call itself, through a registered descriptor.
 //!
-//! The io-uring crate remembers a registration in a value that borrows the ring, so that a ring which
-//! is stored beside it could never use one. These few calls do.
+//! The io-uring crate remembers a registration in a value that borrows the ring, so that a ring
+//! which is stored beside it could never use one. These few calls do.
 
 use std::io;
 use std::mem::size_of;

@@ -1,9 +1,9 @@
 //! Byte rings between threads: one writer, one reader, records with stamps, and who is asleep.
 //!
-//! A record is `u32 length, u64 stamp, bytes`, published as a whole. Stamps are Lamport clocks: what
-//! a thread pushes after it popped a record has a higher stamp than that record. A reader that takes
-//! the records of several rings from one picture of all of them ([`Inbound::look`]), lowest stamp
-//! first, therefore never handles an effect before its cause.
+//! A record is `u32 length, u64 stamp, bytes`, published as a whole. Stamps are Lamport clocks:
+//! what a thread pushes after it popped a record has a higher stamp than that record. A reader that
+//! takes the records of several rings from one picture of all of them ([`Inbound::look`]), lowest
+//! stamp first, therefore never handles an effect before its cause.
 
 use std::os::fd::RawFd;
 
@@ -17,8 +17,8 @@ pub const RECORD_HEADER_BYTES: usize = 12;
 /// Room for a copy of one record: the longest frame and what goes with it. Longer ones grow it.
 const RECORD_BYTES: usize = 72 << 10;
 
-/// Pictures taken before giving up for this turn. Writers that never pause fill their rings and then
-/// must; so one is taken in the end.
+/// Pictures taken before giving up for this turn. Writers that never pause fill their rings and
+/// then must; so one is taken in the end.
 const LOOKS_MAX: usize = 64;
 
 /// A ring of `bytes`, from one thread to another.
@@ -30,7 +30,8 @@ pub fn pair(bytes: usize) -> (Sender, Receiver) {
     (Sender { ring: writer }, receiver)
 }
 
-/// A ring from every thread to every other: for each thread what it sends by and what it receives by.
+/// A ring from every thread to every other: for each thread what it sends by and what it receives
+/// by.
 pub fn mesh(threads: usize, bytes: usize) -> Vec<(Vec<Option<Sender>>, Inbound)> {
     let mut senders: Vec<Vec<Option<Sender>>> = (0..threads).map(|_| Vec::new()).collect();
     let mut inbounds = Vec::with_capacity(threads);
@@ -201,8 +202,8 @@ impl Inbound {
 
     /// Takes a picture of all rings at one instant; [`Inbound::peek`] stays inside it.
     ///
-    /// Ring for ring, what is seen may be an effect whose cause was pushed into a ring that was looked
-    /// at before. When writers are too busy for a picture, the one before remains.
+    /// Ring for ring, what is seen may be an effect whose cause was pushed into a ring that was
+    /// looked at before. When writers are too busy for a picture, the one before remains.
     pub fn look(&mut self) {
         let Self { receivers, ends, round, .. } = self;
         let seen = |ring: usize| receivers[ring].as_ref().map_or(0, Receiver::seen);
@@ -259,8 +260,8 @@ fn picture(round: &mut [u64], mut seen: impl FnMut(usize) -> u64) -> bool {
 
 /// Whether a thread sleeps in the kernel, and how to wake it. Shared by the thread and its peers.
 ///
-/// The owner says that it will sleep and then looks at its rings once more; a writer pushes and then
-/// looks whether the owner sleeps. A fence on both sides makes one of them see the other.
+/// The owner says that it will sleep and then looks at its rings once more; a writer pushes and
+/// then looks whether the owner sleeps. A fence on both sides makes one of them see the other.
 #[derive(Debug)]
 pub struct Sleeper {
     asleep: AtomicBool,

@@ -76,8 +76,8 @@ pub(crate) fn receive_from(tag: Tag, header: *const libc::msghdr, group: u16) ->
     opcode::RecvMsgMulti::new(Fixed(tag.slot), header, group).build().user_data(tag.pack())
 }
 
-/// One piece of a stream. Waits for room in the socket until all of it is taken, or the stream ends;
-/// may still come back short. `bytes` must outlive the operation.
+/// One piece of a stream. Waits for room in the socket until all of it is taken, or the stream
+/// ends; may still come back short. `bytes` must outlive the operation.
 pub(crate) fn send(tag: Tag, bytes: *const u8, len: u32) -> Entry {
     opcode::Send::new(Fixed(tag.slot), bytes, len)
         .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)

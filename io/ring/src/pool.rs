@@ -119,8 +119,8 @@ impl Pool {
     /// The same bytes, to be unmasked in place.
     pub(crate) fn bytes_mut<'a>(&'a mut self, lease: &'a mut Lease) -> &'a mut [u8] {
         let start = self.start(lease);
-        // SAFETY: as in `bytes`; both the pool and the lease are borrowed mutably, so no other slice
-        // of this buffer exists.
+        // SAFETY: as in `bytes`; both the pool and the lease are borrowed mutably, so no other
+        // slice of this buffer exists.
         unsafe { slice::from_raw_parts_mut(self.buffers.base.as_ptr().add(start), lease.len()) }
     }
 
@@ -144,10 +144,10 @@ impl Pool {
         // SAFETY: `index < count`, and the block holds `count * size` bytes.
         let buffer = unsafe { self.buffers.base.as_ptr().add(index as usize * self.size as usize) };
         let ring = self.free.base.cast::<BufRingEntry>();
-        // SAFETY: `place < count` entries of the block, which is aligned to a page. The kernel reads
-        // an entry only below the published tail and never writes one, and at most `count` buffers
-        // are offered, so this entry is ours. The setters leave the tail, in the first entry's
-        // reserved field, alone.
+        // SAFETY: `place < count` entries of the block, which is aligned to a page. The kernel
+        // reads an entry only below the published tail and never writes one, and at most `count`
+        // buffers are offered, so this entry is ours. The setters leave the tail, in the first
+        // entry's reserved field, alone.
         let entry = unsafe { &mut *ring.as_ptr().add(place) };
         entry.set_addr(buffer as u64);
         entry.set_len(self.size);
@@ -157,8 +157,8 @@ impl Pool {
 
     fn publish(&self) {
         let ring = self.free.base.cast::<BufRingEntry>();
-        // SAFETY: the block starts with a zeroed or written entry, and its reserved field, aligned to
-        // two bytes, is the tail that the kernel reads atomically.
+        // SAFETY: the block starts with a zeroed or written entry, and its reserved field, aligned
+        // to two bytes, is the tail that the kernel reads atomically.
         let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(ring.as_ptr()).cast_mut()) };
         tail.store(self.tail, Ordering::Release);
     }

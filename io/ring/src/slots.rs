@@ -1,11 +1,13 @@
 //! What is open and what is in flight: one slot for each registered file.
 //!
 //! The kernel reuses a file's number as soon as it is free, while answers to its former owner may
-//! still be on their way. Each slot therefore counts its owners, and an answer names the one it is for.
+//! still be on their way. Each slot therefore counts its owners, and an answer names the one it is
+//! for.
 
 use crate::op::{GENERATION_MASK, Op, Tag};
 
-/// One open file of one ring. Stays valid as a value after the file is closed, and then names nothing.
+/// One open file of one ring. Stays valid as a value after the file is closed, and then names
+/// nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Socket {
     pub(crate) slot: u32,

@@ -10,7 +10,8 @@ use rustix::net::{
     sockopt,
 };
 
-/// Connections that may wait to be accepted: more than a hall full of phones that reconnect at once.
+/// Connections that may wait to be accepted: more than a hall full of phones that reconnect at
+/// once.
 const BACKLOG: i32 = 4096;
 
 /// A peer that went away without a word is noticed after about this, beside what protocols do.
@@ -32,8 +33,8 @@ pub struct Datagrams {
     pub multicast: Vec<IpAddr>,
 }
 
-/// A listening TCP socket. Several threads may listen on one address; the kernel spreads connections
-/// over them.
+/// A listening TCP socket. Several threads may listen on one address; the kernel spreads
+/// connections over them.
 pub fn listener(addr: SocketAddr) -> io::Result<OwnedFd> {
     let socket = open(addr, SocketType::STREAM)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -45,8 +46,8 @@ pub fn listener(addr: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Whether nobody listens on `addr`. Because [`listener`] shares ports, a second program would not be
-/// told, and the two would split the connections between them.
+/// Whether nobody listens on `addr`. Because [`listener`] shares ports, a second program would not
+/// be told, and the two would split the connections between them.
 pub fn check_free(addr: SocketAddr) -> io::Result<()> {
     let socket = open(addr, SocketType::STREAM)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -97,7 +98,8 @@ fn open(addr: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     Ok(socket_with(family, kind, SocketFlags::CLOEXEC, Some(protocol))?)
 }
 
-/// Lets a burst wait in the socket. By the usual limits of a system, 212 KB hold 90 Art-Net universes.
+/// Lets a burst wait in the socket. By the usual limits of a system, 212 KB hold 90 Art-Net
+/// universes.
 fn queue_bursts(socket: &OwnedFd) -> io::Result<()> {
     // Beyond the limits where this process may, else as far as they allow: then without an error.
     if sockopt::set_socket_recv_buffer_size_force(socket, DATAGRAM_QUEUE_BYTES).is_err() {

@@ -6,8 +6,8 @@ use std::num::NonZeroU64;
 use rustix::mm::MlockAllFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// How late the kernel may let a sleeping thread wake up, in nanoseconds. The default of 50 µs, which
-/// saves wake-ups on desktops, would be added to every deadline.
+/// How late the kernel may let a sleeping thread wake up, in nanoseconds. The default of 50 µs,
+/// which saves wake-ups on desktops, would be added to every deadline.
 const TIMER_SLACK_NS: NonZeroU64 = NonZeroU64::new(1_000).unwrap();
 
 /// Bytes of stack that are touched at start, so that no first call deep down faults.
@@ -49,8 +49,8 @@ pub fn prefault_stack() {
 
 /// Keeps all memory that the process uses, and will use, from being paged out.
 ///
-/// Pages are locked as they are touched, which start does for all that it takes: without `ONFAULT` the
-/// kernel would also fill what allocators only reserve (mimalloc: 1 GiB).
+/// Pages are locked as they are touched, which start does for all that it takes: without `ONFAULT`
+/// the kernel would also fill what allocators only reserve (mimalloc: 1 GiB).
 pub fn lock_memory() -> io::Result<()> {
     let used = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     Ok(rustix::mm::mlockall(used)?)

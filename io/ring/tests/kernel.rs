@@ -440,8 +440,8 @@ fn a_port_is_free_as_soon_as_its_ring_is_dropped() {
     }
 }
 
-/// A shutdown is run by a worker of the kernel, which looks its file up by number only then. It once
-/// struck the connection that had been given the number of a closed one.
+/// A shutdown is run by a worker of the kernel, which looks its file up by number only then. It
+/// once struck the connection that had been given the number of a closed one.
 #[test]
 fn a_late_goodbye_does_not_reach_the_next_owner_of_a_file() {
     const CROWD: usize = 64;

@@ -1,4 +1,5 @@
-//! `clasp-rt osc` and `clasp-rt artnet`: the bridges of the router, as clients of a router elsewhere.
+//! `clasp-rt osc` and `clasp-rt artnet`: the bridges of the router, as clients of a router
+//! elsewhere.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

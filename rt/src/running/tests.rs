@@ -173,8 +173,8 @@ fn every_shard_reaches_the_links_of_every_other() {
     assert!(running.stop().is_empty());
 }
 
-/// Waits until the home of `address` knows everybody who listens: a home is told of a subscription a
-/// moment after its link is.
+/// Waits until the home of `address` knows everybody who listens: a home is told of a subscription
+/// a moment after its link is.
 fn settle(desk: &Client, address: &str, heard: &[Receiver<(String, Val)>]) {
     let mut knows = vec![false; heard.len()];
     let mut probes = 0_i64;
@@ -454,7 +454,8 @@ fn rings_through(desk: &Client, doorbell: SocketAddr) {
     assert_eq!(address, "/door/bell");
 }
 
-/// A bridge as small as one can be: a datagram sets a param, and the router's echo of it is sent back.
+/// A bridge as small as one can be: a datagram sets a param, and the router's echo of it is sent
+/// back.
 struct Doorbell {
     addr: SocketAddr,
     rung_by: Option<SocketAddr>,

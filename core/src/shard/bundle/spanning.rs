@@ -106,7 +106,8 @@ impl Shard {
         self.give_back(error);
     }
 
-    /// Takes part, or writes why not to `error`; either way it stands still until it hears the decision.
+    /// Takes part, or writes why not to `error`; either way it stands still until it hears the
+    /// decision.
     fn vote_on(&mut self, origin: &Origin, payload: &[u8], error: &mut Vec<u8>) {
         let part = match self.stage_bundle(origin, payload) {
             Ok(()) => self.bundles.bytes.put(&[payload]).ok_or_else(|| {
@@ -210,7 +211,8 @@ impl Shard {
         self.release_link(&run.origin, fx);
     }
 
-    /// Tells every home that nothing is applied. None answers: what is handed to it later waits behind.
+    /// Tells every home that nothing is applied. None answers: what is handed to it later waits
+    /// behind.
     fn abort(&mut self, homes: u64, fx: &mut impl Effects) {
         for shard in homes_in(homes) {
             if shard == self.settings.id {
@@ -222,7 +224,8 @@ impl Shard {
         }
     }
 
-    /// The sender's next message may follow, if it waits for this bundle: for a timed one it does not.
+    /// The sender's next message may follow, if it waits for this bundle: for a timed one it does
+    /// not.
     fn release_link(&mut self, origin: &Origin, fx: &mut impl Effects) {
         if !origin.awaited {
             return;

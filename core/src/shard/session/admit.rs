@@ -291,8 +291,8 @@ impl Shard {
         self.give_back(payload);
     }
 
-    /// Takes note of the gestures that a bundle begins, moves and ends: a move that was held back is
-    /// older than what the bundle says, and would follow it.
+    /// Takes note of the gestures that a bundle begins, moves and ends: a move that was held back
+    /// is older than what the bundle says, and would follow it.
     pub(in crate::shard) fn note_gestures(&mut self, link: LinkId, payload: &[u8]) {
         for publish in messages_of(payload).iter().filter_map(|message| gesture_in(&message)) {
             let (address, id) = (publish.address, publish.id.unwrap_or(0));
@@ -305,7 +305,8 @@ impl Shard {
         }
     }
 
-    /// A session that leaves in the middle of gestures cancels them, so that nobody waits for an end.
+    /// A session that leaves in the middle of gestures cancels them, so that nobody waits for an
+    /// end.
     pub(super) fn cancel_gestures(&mut self, origin: &Origin, fx: &mut impl Effects) {
         let mut address = self.lend();
         while let Some(id) = self.gestures.abandoned(origin.link, &mut address) {
@@ -429,7 +430,8 @@ impl Shard {
         true
     }
 
-    /// The same for a bundle. One that spans homes is a fence of its own: what follows waits for it.
+    /// The same for a bundle. One that spans homes is a fence of its own: what follows waits for
+    /// it.
     fn bundle_in_order(&mut self, link: LinkId, homes: u64, fx: &mut impl Effects) -> bool {
         match homes.count_ones() {
             0 => !self.sessions[link.0 as usize].order.waiting,

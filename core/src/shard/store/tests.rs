@@ -1,3 +1,5 @@
+//! Params one by one: revisions, locks, rules, lives, and who is evicted.
+
 use super::*;
 
 const A: SessionId = SessionId([1; 16]);
