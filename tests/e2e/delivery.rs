@@ -261,7 +261,11 @@ fn a_bundle_keeps_its_order_and_is_acknowledged_once() {
             [set("/a", json!(1)), event.clone(), set("/b", json!(2)), set("/a", json!(3))];
         json!({"type": "BUNDLE", "messages": messages, "qos": qos})
     };
-    let echo = |address: &str, value: u8, revision: u64| json!({"type": "SET", "address": address, "value": value, "revision": revision});
+    let echo = |address: &str, value: u8, revision: u64| {
+        let mut echo = json!({"type": "SET", "address": address, "value": value});
+        echo["revision"] = json!(revision);
+        echo
+    };
     let answers = desk.ask(bundle(2));
     let ack = json!({"type": "ACK", "revision": 2});
     assert_eq!(answers, [echo("/a", 1, 1), echo("/b", 2, 1), echo("/a", 3, 2), ack]);
