@@ -6,10 +6,9 @@ use super::home::{END, UNLIMITED};
 use super::input::Lane;
 use super::outbox::Class;
 use super::pace::{Unsubscribed, Verdict, Wish};
-use super::port::Sent;
 use super::record::{Origin, Record};
 use super::subscription::{Reach, Subscription};
-use super::{CloseReason, Effects, Outcome, RECORD_BYTES_MAX, Shard, TURN_MAX};
+use super::{Effects, Outcome, RECORD_BYTES_MAX, Shard, TURN_MAX};
 use crate::index;
 use crate::limits::Limits;
 use crate::message::{Message, Subscribe};
@@ -175,11 +174,7 @@ impl Shard {
         let targets = core::mem::take(&mut self.egress.targets);
         let mut shared = None;
         for &link in &targets {
-            let counts = &mut self.counts;
-            match self.ports.send(link, class, frame, &mut shared, counts, fx) {
-                Sent::Ok => {}
-                Sent::TooSlow => self.doom(link, CloseReason::TooSlow),
-            }
+            self.send_shared(link, class, frame, &mut shared, fx);
         }
         self.egress.targets = targets;
     }

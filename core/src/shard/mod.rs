@@ -43,7 +43,7 @@ use egress::{Egress, Pulls};
 use gesture::Gestures;
 use history::History;
 use home::Interests;
-use outbox::Class;
+use outbox::{Class, SharedFrame};
 use pace::{Pace, Unsubscribed};
 use port::{Ports, Sent};
 use record::{Origin, Record};
@@ -437,13 +437,24 @@ impl Shard {
         binary::encode(&Message::Error(error), Qos::Fire, frame).is_ok()
     }
 
-    /// Sends `frame` to a link of this shard, or dooms the link.
+    /// Sends `frame` to a link of this shard. Where it finds no room the slowest link is doomed.
     fn send(&mut self, link: LinkId, class: Class, frame: &[u8], fx: &mut impl Effects) {
-        let mut shared = None;
-        let counts = &mut self.counts;
-        match self.ports.send(link, class, frame, &mut shared, counts, fx) {
-            Sent::Ok => {}
-            Sent::TooSlow => self.doom(link, CloseReason::TooSlow),
+        self.send_shared(link, class, frame, &mut None, fx);
+    }
+
+    /// The same for one of many links that get the frame, which then waits for all of them once.
+    fn send_shared(
+        &mut self,
+        link: LinkId,
+        class: Class,
+        frame: &[u8],
+        shared: &mut Option<SharedFrame>,
+        fx: &mut impl Effects,
+    ) {
+        while let Sent::TooSlow(slow) =
+            self.ports.send(link, class, frame, shared, &mut self.counts, fx)
+        {
+            self.doom(slow, CloseReason::TooSlow);
         }
     }
 

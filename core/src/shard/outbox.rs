@@ -170,6 +170,20 @@ impl Outbox {
         self.links[link.0 as usize].first == NONE
     }
 
+    /// The link whose waiting frames take the most room, if `link` could not keep `len` bytes only
+    /// because others took the room that all share, and one of them has more waiting than it.
+    ///
+    /// A look at every link, paid only where the room is used up and one of them must go.
+    pub fn greediest_but(&self, link: LinkId, len: usize) -> Option<LinkId> {
+        let own = self.links[link.0 as usize].bytes;
+        if own as usize + len > self.link_bytes_max as usize {
+            return None;
+        }
+        let (most, bytes) = (self.links.iter().map(|queue| queue.bytes).enumerate())
+            .reduce(|most, next| if next.1 > most.1 { next } else { most })?;
+        (bytes > own).then_some(LinkId(most as u32))
+    }
+
     /// The frame that waited longest.
     pub fn front(&self, link: LinkId) -> Option<&[u8]> {
         let entry = self.entries.get(self.links[link.0 as usize].first as usize)?;

@@ -16,8 +16,9 @@ use crate::timers::Timers;
 pub(crate) enum Sent {
     /// It left, waits, was replaced, or was a sample that may be dropped.
     Ok,
-    /// It may not be lost and cannot be kept: the link must be closed.
-    TooSlow,
+    /// It may not be lost and cannot be kept: this link must be closed. If it is another one, which
+    /// takes more of the room that all share, the frame is to be sent again then.
+    TooSlow(LinkId),
 }
 
 #[derive(Clone, Copy, Default)]
@@ -115,7 +116,9 @@ impl Ports {
                 counts.streams_dropped += u64::from(dropped);
                 Sent::Ok
             }
-            Push::MustClose => Sent::TooSlow,
+            Push::MustClose => {
+                Sent::TooSlow(self.outbox.greediest_but(link, frame.len()).unwrap_or(link))
+            }
         }
     }
 

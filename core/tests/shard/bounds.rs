@@ -158,3 +158,33 @@ fn what_waits_for_room_in_a_ring_stays_due_since_it_began_to_wait() {
     let _ = shard.step(Time(due.0 + 30), Input::Deadline { forward_room: true }, &mut Nothing);
     assert_eq!(shard.deadline(), None);
 }
+
+#[test]
+fn where_the_shared_room_is_used_up_the_link_that_takes_most_of_it_goes() {
+    let mut limits = limits();
+    limits.window_bytes = 256;
+    limits.outbox_pool_bytes = 8 << 10;
+    limits.outbox_bytes_max = 64 << 10;
+    let mut net = Net::new(Settings { limits, ..settings(1) });
+    let writer = (0, 2);
+    for client in [A, B, writer] {
+        net.join(client);
+    }
+    net.subscribe(A, 1, "/greedy/**");
+    net.subscribe(B, 1, "/modest/**");
+    for client in [A, B] {
+        net.peers.get_mut(&client).unwrap().stalled = true;
+    }
+    for i in 0..20 {
+        net.emit(writer, &format!("/greedy/{i}{}", "x".repeat(300)));
+    }
+    assert_eq!((net.peers[&A].closed, net.peers[&B].closed), (None, None), "room for all so far");
+    for i in 0..100 {
+        net.emit(writer, &format!("/modest/{i}"));
+    }
+    assert_eq!(net.peers[&A].closed, Some(CloseReason::TooSlow));
+    assert_eq!(net.peers[&B].closed, None);
+    net.unstall(B);
+    let want: Vec<String> = (0..100).map(|i| format!("event /modest/{i}")).collect();
+    assert_eq!(net.take(B), want, "the modest one lost nothing");
+}
