@@ -37,16 +37,6 @@ pub struct Measured {
     pub send_lag: Latency,
 }
 
-impl Measured {
-    pub fn merge(&mut self, other: &Self) {
-        self.latency.merge(&other.latency);
-        self.send_lag.merge(&other.send_lag);
-        self.sent += other.sent;
-        self.arrived += other.arrived;
-        self.reordered += other.reordered;
-    }
-}
-
 impl Path {
     pub fn through_router(url: &str, kind: Kind) -> io::Result<Self> {
         let mut subscriber = Peer::connect(url)?;

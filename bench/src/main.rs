@@ -192,16 +192,13 @@ fn run(cli: &Cli) -> io::Result<()> {
             let schedule = Schedule::jittered(*rate, length(*seconds)?, 1);
             let measured =
                 machine::on_core(places.client, || suite::floor(places, Kind::Set, &schedule))?;
-            let row = Row {
-                name: format!("floor tcp {rate:.0}/s"),
-                sent: measured.sent,
-                expected: measured.sent,
-                arrived: measured.arrived,
-                reordered: measured.reordered,
-                latency: measured.latency,
-                floor: None,
-                note: String::new(),
-            };
+            let mut row =
+                Row::new(format!("peer/floor/hop/{rate:.0}"), format!("floor tcp {rate:.0}/s"));
+            row.round(&measured.latency, None);
+            row.sent = measured.sent;
+            row.expected = measured.sent;
+            row.arrived = measured.arrived;
+            row.reordered = measured.reordered;
             show(cli, &report(places, "Floor", "none", vec![row], Vec::new()));
             Ok(())
         }
@@ -213,6 +210,7 @@ fn run(cli: &Cli) -> io::Result<()> {
                 rate_hz: *rate,
                 length: length(*seconds)?,
                 rounds: (*rounds).max(1),
+                idle: idle(router),
             };
             let row = machine::on_core(places.client, || suite::hop(&running, places, hop))?;
             show(cli, &report(places, "One hop", &name, vec![row], Vec::new()));
@@ -225,6 +223,7 @@ fn run(cli: &Cli) -> io::Result<()> {
                 subscribers: *subscribers,
                 rate_hz: *rate,
                 length: length(*seconds)?,
+                rounds: 1,
             };
             let rows = machine::on_core(places.client, || suite::fan_out(&running, places, crowd))?;
             show(cli, &report(places, "Fan-out", &name, rows.into(), Vec::new()));
@@ -234,7 +233,7 @@ fn run(cli: &Cli) -> io::Result<()> {
             let (running, name) = open(router, places)?;
             let (scheme, length) = (scheme(router, transport), length(*seconds)?);
             let rate = machine::on_core(places.client, || {
-                suite::throughput(&running, places, scheme, *kind, length)
+                suite::throughput(&running, places, scheme, *kind, length, 1)
             })?;
             show(cli, &report(places, "Throughput", &name, Vec::new(), vec![rate]));
             Ok(())
@@ -245,22 +244,22 @@ fn run(cli: &Cli) -> io::Result<()> {
                 Some(_) => vec![scheme(router, "ws")],
                 None => vec!["ws", "tcp"],
             };
-            let (mut rows, rates) =
-                machine::on_core(places.client, || suite::all(&running, places, &schemes, *size))?;
+            let (mut rows, rates) = machine::on_core(places.client, || {
+                suite::all(&running, places, &schemes, idle(router), *size)
+            })?;
             drop(running);
             if let (Some(program), []) = (&router.spawn, router.arguments.as_slice()) {
                 // The same hop where the core is shared with others, as on a desk's own computer.
-                let running = Router::open_idling(program, places, Idle::Auto)?;
-                let hops = || suite::hops(&running, places, "ws", *size);
-                for mut row in machine::on_core(places.client, hops)? {
-                    row.name = format!("{}, idle {}", row.name, Idle::Auto.name());
-                    rows.push(row);
+                for idle in [Idle::NoHalt, Idle::Adaptive, Idle::Park] {
+                    let running = Router::open_idling(program, places, idle)?;
+                    let hop = || suite::easy_hop(&running, places, idle.name(), *size);
+                    rows.push(machine::on_core(places.client, hop)?);
                 }
             }
             let report = report(places, "clasp-rt, measured from outside", &name, rows, rates);
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
             let folder = report::folder(results, &report.machine, now.as_secs());
-            report.write(&folder)?;
+            report.write(&folder, "suite")?;
             show(cli, &report);
             eprintln!("written to {}", folder.display());
             Ok(())
@@ -289,13 +288,20 @@ fn scheme<'a>(arguments: &'a RouterArgs, transport: &'a str) -> &'a str {
     url.and_then(|url| url.split_once("://")).map_or(transport, |(scheme, _)| scheme)
 }
 
+/// What the router does while nothing arrives, where we know: see [`Router::open`].
+fn idle(arguments: &RouterArgs) -> &'static str {
+    let ours = arguments.spawn.is_some() && arguments.arguments.is_empty();
+    if ours { Idle::Spin.name() } else { "unknown" }
+}
+
 fn length(seconds: f64) -> io::Result<Duration> {
     Duration::try_from_secs_f64(seconds).map_err(io::Error::other)
 }
 
 fn report(places: Places, title: &str, router: &str, rows: Vec<Row>, rates: Vec<Rate>) -> Report {
     let (title, router) = (title.to_owned(), router.to_owned());
-    Report { title, machine: Machine::look(), places, router, rows, rates }
+    let (machine, figures) = (Machine::look(), Vec::new());
+    Report { title, machine, places, router, rows, rates, figures }
 }
 
 fn show(cli: &Cli, report: &Report) {

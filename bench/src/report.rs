@@ -1,4 +1,43 @@
 //! Results as people and programs read them: a table, a file per curve, a picture, one JSON object.
+//!
+//! Every measurement has a **key**, which names it for `clasp-bench table`: words joined by `/`, no
+//! spaces. A command writes `<command>.json` into a folder of results; the table reads all of them.
+//! A key stands in one file of a folder only.
+//!
+//! ```text
+//! hop/{ws,tcp}/{set,event}/RATE/{spin,nohalt,adaptive,park}   row with floor
+//! fanout/SUBSCRIBERS/{each,last}[/SHARDS-shards]              row with floor
+//! throughput/{ws,tcp}/{set,event}                             rate with floor
+//! peer/PEER/hop/RATE                                          row
+//! peer/PEER/ack                                               row
+//! peer/PEER/throughput                                        rate
+//! peer/PEER/fanout/SUBSCRIBERS/{each,last}                    row
+//! peer/PEER/stream-fanout/SUBSCRIBERS                         rate: deliveries a second
+//! peer/PEER/sweep/RATE                                        row
+//!     PEER: floor, clasp-rt-spin, clasp-rt-nohalt, clasp-rt-adaptive, clasp-rt-park,
+//!           reference, mosquitto, nats, zenoh
+//! lanes/go/{unloaded,overload,slow-reader}                    row: a GO event
+//! lanes/streams/{delivered,dropped}                           figure: messages
+//! histograms/{on,off}                                         rate
+//! artnet/{in,out}/UNIVERSES/SLOTS                             rate: packets a second
+//! artnet/{in,out}/UNIVERSES/SLOTS/{floor,slots}               rate: floor's packets, slots a second
+//! artnet/out/UNIVERSES/SLOTS/jitter                           row: error of each interval
+//! codec/{decode,encode}/{set,publish,mix}/{ours,clasp-core,rumqttc}   figure: ns a message
+//! codec/{decode,encode}/{set,publish,mix}/WHOSE/allocations   figure: allocations a message
+//! crossing/{same,across}                                      row: one hop in one process
+//! flat/params/COUNT/{instructions,ns}                         figure: a message
+//! flat/subscriptions/COUNT/{instructions,ns}                  figure: a message
+//! snapshot/PARAMS/complete                                    row
+//! snapshot/PARAMS/others/{undisturbed,meanwhile}              row
+//! memory/{param,idle-connection}                              figure: bytes
+//! idle/CONNECTIONS/{adaptive,park}                            figure: % of one core
+//! ```
+//!
+//! JSON of a file: `title`, `commit`, `router`, `machine`, and three lists. `rows` hold `key`,
+//! `name`, counts, `latency` and `floor` over all samples, and `rounds`, each with its own
+//! `latency` and `floor`; `rates` hold `key`, `per_second` and `floor_per_second` (medians of the
+//! rounds) and `rounds`; `figures` hold `key`, `unit`, `value` (the median) and `rounds`. Round n of
+//! two keys of one file was measured side by side, so their ratio is taken round by round.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -14,10 +53,15 @@ use crate::picture::{self, Curve};
 /// One measured curve, and the floor of the same run to hold it against.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// `hop ws set 1000/s`: unique in a report.
+    /// `hop/ws/set/1000/spin`: see the list above.
+    pub key: String,
+    /// `hop ws set 1000/s`, for people.
     pub name: String,
+    /// All rounds together.
     pub latency: Latency,
     pub floor: Option<Latency>,
+    /// In the order in which they were measured.
+    pub rounds: Vec<Round>,
     pub sent: u64,
     pub expected: u64,
     pub arrived: u64,
@@ -26,15 +70,40 @@ pub struct Row {
     pub note: String,
 }
 
+/// One turn of a row: what was measured between two changes of whose turn it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Round {
+    pub latency: Summary,
+    pub floor: Option<Summary>,
+}
+
 /// One measured rate.
 #[derive(Clone, Debug)]
 pub struct Rate {
+    pub key: String,
     pub name: String,
+    pub rounds: Vec<RateRound>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct RateRound {
     pub per_second: f64,
     /// Of the floor, where it was measured.
     pub floor_per_second: Option<f64>,
     pub messages: u64,
+    /// Lost or out of order.
     pub breaks: u64,
+}
+
+/// One measured number that is neither a latency nor a rate: bytes, instructions, a share.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    pub key: String,
+    pub name: String,
+    /// `ns`, `instructions`, `bytes`, `% of one core`: what one of them is.
+    pub unit: &'static str,
+    pub rounds: Vec<f64>,
+    pub note: String,
 }
 
 /// Everything one command measured.
@@ -47,9 +116,36 @@ pub struct Report {
     pub router: String,
     pub rows: Vec<Row>,
     pub rates: Vec<Rate>,
+    pub figures: Vec<Figure>,
 }
 
 impl Row {
+    /// A row without a round yet.
+    pub fn new(key: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            name: name.into(),
+            latency: Latency::new(),
+            floor: None,
+            rounds: Vec::new(),
+            sent: 0,
+            expected: 0,
+            arrived: 0,
+            reordered: 0,
+            note: String::new(),
+        }
+    }
+
+    /// Adds one round's samples; the counts beside them are the caller's to add.
+    pub fn round(&mut self, latency: &Latency, floor: Option<&Latency>) {
+        self.latency.merge(latency);
+        if let Some(floor) = floor {
+            self.floor.get_or_insert_with(Latency::new).merge(floor);
+        }
+        let floor = floor.map(Latency::summary);
+        self.rounds.push(Round { latency: latency.summary(), floor });
+    }
+
     pub fn lost(&self) -> u64 {
         self.expected.saturating_sub(self.arrived)
     }
@@ -59,6 +155,44 @@ impl Row {
         let floor = figure(&self.floor.as_ref()?.summary());
         (floor > 0).then(|| figure(&self.latency.summary()) as f64 / floor as f64)
     }
+}
+
+impl Rate {
+    /// A rate without a round yet.
+    pub fn new(key: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { key: key.into(), name: name.into(), rounds: Vec::new() }
+    }
+
+    /// The median of the rounds.
+    pub fn per_second(&self) -> f64 {
+        median(self.rounds.iter().map(|round| round.per_second)).unwrap_or(0.0)
+    }
+
+    /// The median of the floor's rounds.
+    pub fn floor_per_second(&self) -> Option<f64> {
+        median(self.rounds.iter().filter_map(|round| round.floor_per_second))
+    }
+
+    fn messages(&self) -> u64 {
+        self.rounds.iter().map(|round| round.messages).sum()
+    }
+
+    fn breaks(&self) -> u64 {
+        self.rounds.iter().map(|round| round.breaks).sum()
+    }
+}
+
+impl Figure {
+    pub fn value(&self) -> f64 {
+        median(self.rounds.iter().copied()).unwrap_or(0.0)
+    }
+}
+
+/// The middle value, of two the lower: always one that was measured. `None` of nothing.
+pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len().saturating_sub(1) / 2).copied()
 }
 
 impl Report {
@@ -101,12 +235,29 @@ impl Report {
             );
         }
         for rate in &self.rates {
-            let Rate { name, per_second, floor_per_second, messages, breaks } = rate;
-            let ratio =
-                floor_per_second.map_or(String::new(), |f| format!("{:.2}", per_second / f));
+            let (name, per_second) = (&rate.name, rate.per_second());
+            let (messages, breaks) = (rate.messages(), rate.breaks());
+            let ratio = rate
+                .floor_per_second()
+                .map_or(String::new(), |floor| format!("{:.2}", per_second / floor));
             line(
                 &mut out,
                 format_args!("| {name} | {per_second:.0} | {ratio} | {messages} | {breaks} |"),
+            );
+        }
+        if !self.figures.is_empty() {
+            out.push_str(
+                "\n| figure | median | least | most | unit | note |\n|---|---|---|---|---|---|\n",
+            );
+        }
+        for figure in &self.figures {
+            let Figure { name, unit, note, rounds, .. } = figure;
+            let least = rounds.iter().copied().fold(f64::INFINITY, f64::min);
+            let most = rounds.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let [value, least, most] = [figure.value(), least, most].map(short);
+            line(
+                &mut out,
+                format_args!("| {name} | {value} | {least} | {most} | {unit} | {note} |"),
             );
         }
         out
@@ -125,33 +276,33 @@ impl Report {
             },
             "rows": self.rows.iter().map(row_json).collect::<Vec<_>>(),
             "rates": self.rates.iter().map(rate_json).collect::<Vec<_>>(),
+            "figures": self.figures.iter().map(figure_json).collect::<Vec<_>>(),
         })
     }
 
-    /// Writes `summary.md`, `summary.json`, a `.hgrm` file for each curve and a picture
-    /// of each subject.
-    pub fn write(&self, folder: &Path) -> io::Result<()> {
+    /// Writes `<command>.md`, `<command>.json`, a `.hgrm` file for each curve and a picture of each
+    /// subject.
+    pub fn write(&self, folder: &Path, command: &str) -> io::Result<()> {
         fs::create_dir_all(folder)?;
-        fs::write(folder.join("summary.md"), self.markdown())?;
-        fs::write(folder.join("summary.json"), format!("{:#}\n", self.json()))?;
+        fs::write(folder.join(format!("{command}.md")), self.markdown())?;
+        fs::write(folder.join(format!("{command}.json")), format!("{:#}\n", self.json()))?;
         for row in &self.rows {
-            write_hgrm(&folder.join(file_name(&row.name, "hgrm")), &row.latency)?;
+            write_hgrm(&folder.join(file_name(&row.key, "hgrm")), &row.latency)?;
             if let Some(floor) = &row.floor {
-                let name = format!("{} floor", row.name);
-                write_hgrm(&folder.join(file_name(&name, "hgrm")), floor)?;
+                write_hgrm(&folder.join(file_name(&format!("{}/floor", row.key), "hgrm")), floor)?;
             }
         }
-        for subject in ["hop", "fan-out"] {
+        for subject in ["hop", "fanout"] {
             let picture = self.picture(subject);
             picture.map_or(Ok(()), |svg| fs::write(folder.join(format!("{subject}.svg")), svg))?;
         }
         Ok(())
     }
 
-    /// The curves whose names begin with `subject`, if there are any; the floor of the first stands
+    /// The curves whose keys begin with `subject`, if there are any; the floor of the first stands
     /// for all.
     fn picture(&self, subject: &str) -> Option<String> {
-        let rows = || self.rows.iter().filter(|row| row.name.starts_with(subject));
+        let rows = || self.rows.iter().filter(|row| row.key.starts_with(subject));
         let floor = rows().find_map(|row| row.floor.as_ref());
         let mut curves: Vec<Curve<'_>> = rows()
             .map(|row| Curve { name: &row.name, latency: &row.latency, reference: false })
@@ -210,27 +361,45 @@ fn figures(s: &Summary) -> String {
 }
 
 fn row_json(row: &Row) -> Value {
+    let rounds = row.rounds.iter().map(|round| {
+        json!({
+            "latency": summary_json(&round.latency),
+            "floor": round.floor.as_ref().map(summary_json),
+        })
+    });
     json!({
-        "name": row.name,
+        "key": row.key, "name": row.name,
         "sent": row.sent, "expected": row.expected, "arrived": row.arrived,
         "lost": row.lost(), "reordered": row.reordered, "note": row.note,
-        "latency": summary_json(&row.latency),
-        "floor": row.floor.as_ref().map(summary_json),
-        "p50_to_floor": row.ratio(|s| s.p50_ns),
-        "p99_to_floor": row.ratio(|s| s.p99_ns),
+        "latency": summary_json(&row.latency.summary()),
+        "floor": row.floor.as_ref().map(|floor| summary_json(&floor.summary())),
+        "rounds": rounds.collect::<Vec<_>>(),
     })
 }
 
 fn rate_json(rate: &Rate) -> Value {
+    let rounds = rate.rounds.iter().map(|round| {
+        json!({
+            "per_second": round.per_second, "floor_per_second": round.floor_per_second,
+            "messages": round.messages, "lost_or_out_of_order": round.breaks,
+        })
+    });
     json!({
-        "name": rate.name, "per_second": rate.per_second,
-        "floor_per_second": rate.floor_per_second,
-        "messages": rate.messages, "lost_or_out_of_order": rate.breaks,
+        "key": rate.key, "name": rate.name,
+        "per_second": rate.per_second(), "floor_per_second": rate.floor_per_second(),
+        "messages": rate.messages(), "lost_or_out_of_order": rate.breaks(),
+        "rounds": rounds.collect::<Vec<_>>(),
     })
 }
 
-fn summary_json(latency: &Latency) -> Value {
-    let s = latency.summary();
+fn figure_json(figure: &Figure) -> Value {
+    json!({
+        "key": figure.key, "name": figure.name, "unit": figure.unit,
+        "value": figure.value(), "rounds": figure.rounds, "note": figure.note,
+    })
+}
+
+fn summary_json(s: &Summary) -> Value {
     json!({
         "count": s.count, "min_ns": s.min_ns, "mean_ns": s.mean_ns, "p50_ns": s.p50_ns,
         "p90_ns": s.p90_ns, "p99_ns": s.p99_ns, "p99_9_ns": s.p99_9_ns,
@@ -248,6 +417,15 @@ fn file_name(name: &str, extension: &str) -> String {
     format!("{slug}.{extension}")
 }
 
+/// A number with as many places as it has use for.
+fn short(value: f64) -> String {
+    match value.abs() {
+        ..10.0 => format!("{value:.3}"),
+        ..1_000.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}
+
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("writing to a String cannot fail");
     out.push('\n');
@@ -262,22 +440,27 @@ mod tests {
         let mut floor = Latency::new();
         (1..=1_000).for_each(|n| latency.record(n * 2_000));
         (1..=1_000).for_each(|n| floor.record(n * 1_000));
+        let mut row = Row::new("hop/ws/set/1000/spin", "hop ws set 1000/s");
+        row.round(&latency, Some(&floor));
         let row = Row {
-            name: "hop ws set 1000/s".to_owned(),
-            latency,
-            floor: Some(floor),
             sent: 1_000,
             expected: 1_001,
             arrived: 1_000,
             reordered: 2,
             note: "small".to_owned(),
+            ..row
         };
-        let rate = Rate {
-            name: "tcp event".to_owned(),
-            per_second: 50_000.0,
-            floor_per_second: Some(100_000.0),
-            messages: 5,
-            breaks: 0,
+        let mut rate = Rate::new("throughput/tcp/event", "tcp event");
+        for per_second in [80_000.0, 50_000.0, 40_000.0] {
+            let (floor_per_second, messages, breaks) = (Some(100_000.0), 5, 0);
+            rate.rounds.push(RateRound { per_second, floor_per_second, messages, breaks });
+        }
+        let figure = Figure {
+            key: "memory/param".to_owned(),
+            name: "a held param".to_owned(),
+            unit: "bytes",
+            rounds: vec![150.0, 152.25],
+            note: String::new(),
         };
         Report {
             title: "A run".to_owned(),
@@ -286,6 +469,7 @@ mod tests {
             router: "clasp-rt server".to_owned(),
             rows: vec![row],
             rates: vec![rate],
+            figures: vec![figure],
         }
     }
 
@@ -294,31 +478,35 @@ mod tests {
         let text = report().markdown();
         let row = text.lines().find(|line| line.starts_with("| hop ws set")).unwrap();
         assert!(row.ends_with("| 2.00 | 2.00 | 1 | small, 2 out of order |"), "{row}");
-        assert!(text.contains("| tcp event | 50000 | 0.50 | 5 | 0 |"), "{text}");
+        assert!(text.contains("| tcp event | 50000 | 0.50 | 15 | 0 |"), "{text}");
+        assert!(text.contains("| a held param | 150.0 | 150.0 | 152.2 | bytes |  |"), "{text}");
     }
 
     #[test]
     fn a_report_leaves_one_file_for_each_reader() {
         let folder = std::env::temp_dir().join(format!("clasp-bench-{}", std::process::id()));
-        report().write(&folder).unwrap();
+        report().write(&folder, "suite").unwrap();
         let mut names: Vec<String> = fs::read_dir(&folder)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
         let json: Value =
-            serde_json::from_slice(&fs::read(folder.join("summary.json")).unwrap()).unwrap();
+            serde_json::from_slice(&fs::read(folder.join("suite.json")).unwrap()).unwrap();
         fs::remove_dir_all(&folder).unwrap();
         let expected = [
-            "hop-ws-set-1000-s-floor.hgrm",
-            "hop-ws-set-1000-s.hgrm",
+            "hop-ws-set-1000-spin-floor.hgrm",
+            "hop-ws-set-1000-spin.hgrm",
             "hop.svg",
-            "summary.json",
-            "summary.md",
+            "suite.json",
+            "suite.md",
         ];
         assert_eq!(names, expected);
         assert_eq!(json["rows"][0]["lost"], 1);
         assert_eq!(json["rows"][0]["latency"]["count"], 1_000);
+        assert_eq!(json["rows"][0]["rounds"][0]["latency"]["count"], 1_000);
+        assert_eq!(json["rates"][0]["per_second"], 50_000.0);
+        assert_eq!(json["figures"][0]["rounds"][1], 152.25);
     }
 
     #[test]

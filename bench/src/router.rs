@@ -30,15 +30,21 @@ pub enum Source {
 pub enum Idle {
     /// Asks again and again: for a core that nobody else uses.
     Spin,
-    /// What the router itself chooses for this machine.
-    Auto,
+    /// Sleeps, and `/dev/cpu_dma_latency` keeps the core from halting.
+    NoHalt,
+    /// Spins for a moment, then sleeps.
+    Adaptive,
+    /// Sleeps at once.
+    Park,
 }
 
 impl Idle {
     pub fn name(self) -> &'static str {
         match self {
             Self::Spin => "spin",
-            Self::Auto => "auto",
+            Self::NoHalt => "nohalt",
+            Self::Adaptive => "adaptive",
+            Self::Park => "park",
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::frames::Kind;
 use crate::hop::{self, Path};
 use crate::machine::Places;
 use crate::pace::Schedule;
-use crate::report::{Rate, Row};
+use crate::report::{Rate, RateRound, Row};
 use crate::router::Router;
 use crate::throughput::Pipe;
 
@@ -38,31 +38,33 @@ pub struct Hop<'a> {
     pub length: Duration,
     /// Floor and router take turns this often, so that a change of the machine hits both.
     pub rounds: u32,
+    /// What the router does while nothing arrives: `spin`, `nohalt`; `unknown` if not started here.
+    pub idle: &'a str,
 }
 
 pub fn hop(router: &Router, places: Places, hop: Hop<'_>) -> io::Result<Row> {
-    let Hop { scheme, kind, rate_hz, length, rounds } = hop;
+    let Hop { scheme, kind, rate_hz, length, rounds, idle } = hop;
     let mut path = Path::through_router(router.url(scheme)?, kind)?;
     path.run(&Schedule::jittered(rate_hz, WARM_UP, SEED))?;
-    let mut measured = hop::Measured::default();
-    let mut floor = Latency::new();
+    let name = format!("hop {scheme} {} {rate_hz:.0}/s, {idle}", kind.name());
+    let key = format!("hop/{scheme}/{}/{rate_hz:.0}/{idle}", kind.name());
+    let mut row = Row::new(key, name);
+    let mut send_lag = Latency::new();
     for round in 0..rounds {
         let schedule = Schedule::jittered(rate_hz, length / rounds, SEED + u64::from(round));
-        floor.merge(&floor_beside(router, places, kind, &schedule)?.latency);
-        measured.merge(&path.run(&schedule)?);
+        let floor = floor_beside(router, places, kind, &schedule)?;
+        let measured = path.run(&schedule)?;
+        row.round(&measured.latency, Some(&floor.latency));
+        row.sent += measured.sent;
+        row.expected += measured.sent;
+        row.arrived += measured.arrived;
+        row.reordered += measured.reordered;
+        send_lag.merge(&measured.send_lag);
     }
-    let lag_us = measured.send_lag.quantile_ns(0.99) as f64 / 1_000.0;
+    let lag_us = send_lag.quantile_ns(0.99) as f64 / 1_000.0;
     let beside = if router.is_ours() { "" } else { ", router running beside its floor" };
-    Ok(Row {
-        name: format!("hop {scheme} {} {rate_hz:.0}/s", kind.name()),
-        sent: measured.sent,
-        expected: measured.sent,
-        arrived: measured.arrived,
-        reordered: measured.reordered,
-        latency: measured.latency,
-        floor: Some(floor),
-        note: format!("sent late by {lag_us:.1} us at p99{beside}"),
-    })
+    row.note = format!("sent late by {lag_us:.1} us at p99{beside}");
+    Ok(row)
 }
 
 /// The floor on the router's core while the router stands still.
@@ -91,35 +93,38 @@ pub struct Crowd<'a> {
     pub scheme: &'a str,
     pub subscribers: usize,
     pub rate_hz: f64,
+    /// Of all rounds together.
     pub length: Duration,
+    pub rounds: u32,
 }
 
 /// Two rows: the latency of each copy, and of the last one.
 pub fn fan_out(router: &Router, places: Places, crowd: Crowd<'_>) -> io::Result<[Row; 2]> {
-    let Crowd { scheme, subscribers, rate_hz, length } = crowd;
-    let schedule = Schedule::jittered(rate_hz, length, SEED);
-    router.pause();
-    let floor = floor_fan_out(places, subscribers, &schedule);
-    router.resume();
-    let floor = floor?;
+    let Crowd { scheme, subscribers, rate_hz, length, rounds } = crowd;
+    let row = |what: &str| {
+        let name = format!("fan-out {scheme} to {subscribers} at {rate_hz:.0}/s, {what}");
+        Row::new(format!("fanout/{subscribers}/{what}"), name)
+    };
+    let (mut each, mut last) = (row("each"), row("last"));
     let mut fan = FanOut::through_router(router.url(scheme)?, subscribers, Kind::Set)?;
     fan.run(&Schedule::jittered(rate_hz, WARM_UP, SEED))?;
-    let measured = fan.run(&schedule)?;
-    let row = |what: &str, latency: Latency, floor: Latency, expected: u64, arrived: u64| Row {
-        name: format!("fan-out {scheme} to {subscribers} at {rate_hz:.0}/s, {what}"),
-        sent: measured.sent,
-        expected,
-        arrived,
-        reordered: 0,
-        latency,
-        floor: Some(floor),
-        note: String::new(),
-    };
-    let (sent, complete, arrived) = (measured.sent, measured.last.count(), measured.arrived);
-    Ok([
-        row("each", measured.each, floor.each, measured.expected, arrived),
-        row("last", measured.last, floor.last, sent, complete),
-    ])
+    for round in 0..rounds {
+        let schedule = Schedule::jittered(rate_hz, length / rounds, SEED + u64::from(round));
+        router.pause();
+        let floor = floor_fan_out(places, subscribers, &schedule);
+        router.resume();
+        let floor = floor?;
+        let measured = fan.run(&schedule)?;
+        each.round(&measured.each, Some(&floor.each));
+        last.round(&measured.last, Some(&floor.last));
+        each.sent += measured.sent;
+        each.expected += measured.expected;
+        each.arrived += measured.arrived;
+        last.sent += measured.sent;
+        last.expected += measured.sent;
+        last.arrived += measured.last.count();
+    }
+    Ok([each, last])
 }
 
 fn floor_fan_out(
@@ -131,25 +136,32 @@ fn floor_fan_out(
     FanOut::through_floor(&floor, subscribers, Kind::Set)?.run(schedule)
 }
 
+/// Rounds of `length` each, floor and router in turns.
 pub fn throughput(
     router: &Router,
     places: Places,
     scheme: &str,
     kind: Kind,
     length: Duration,
+    rounds: u32,
 ) -> io::Result<Rate> {
-    router.pause();
-    let floor = floor_throughput(places, kind, length);
-    router.resume();
+    let key = format!("throughput/{scheme}/{}", kind.name());
+    let mut rate = Rate::new(key, format!("throughput {scheme} {}", kind.name()));
     let mut pipe = Pipe::through_router(router.url(scheme)?, kind)?;
-    let measured = pipe.run(length)?;
-    Ok(Rate {
-        name: format!("throughput {scheme} {}", kind.name()),
-        per_second: measured.per_second(),
-        floor_per_second: Some(floor?),
-        messages: measured.messages,
-        breaks: measured.breaks,
-    })
+    for _ in 0..rounds {
+        router.pause();
+        let floor = floor_throughput(places, kind, length);
+        router.resume();
+        let floor = floor?;
+        let measured = pipe.run(length)?;
+        rate.rounds.push(RateRound {
+            per_second: measured.per_second(),
+            floor_per_second: Some(floor),
+            messages: measured.messages,
+            breaks: measured.breaks,
+        });
+    }
+    Ok(rate)
 }
 
 fn floor_throughput(places: Places, kind: Kind, length: Duration) -> io::Result<f64> {
@@ -158,17 +170,18 @@ fn floor_throughput(places: Places, kind: Kind, length: Duration) -> io::Result<
 }
 
 impl Size {
+    /// Of one row, all rounds together.
     fn length(self) -> Duration {
         match self {
             Self::Small => Duration::from_millis(500),
-            Self::Canonical => Duration::from_secs(6),
+            Self::Canonical => Duration::from_secs(7),
         }
     }
 
     fn rounds(self) -> u32 {
         match self {
             Self::Small => 1,
-            Self::Canonical => 4,
+            Self::Canonical => 5,
         }
     }
 
@@ -186,27 +199,41 @@ pub fn all(
     router: &Router,
     places: Places,
     schemes: &[&str],
+    idle: &str,
     size: Size,
 ) -> io::Result<(Vec<Row>, Vec<Rate>)> {
     let (mut rows, mut rates) = (Vec::new(), Vec::new());
+    let (length, rounds) = (size.length(), size.rounds());
     for scheme in schemes {
-        rows.extend(hops(router, places, scheme, size)?);
-        rates.push(throughput(router, places, scheme, Kind::Event, size.length() / 4)?);
+        rows.extend(hops(router, places, scheme, idle, size)?);
+        rates.push(throughput(router, places, scheme, Kind::Event, length / 14, rounds)?);
     }
     for (subscribers, rate_hz) in size.crowds() {
         let (subscribers, rate_hz) = (*subscribers, *rate_hz);
-        let length = size.length() / 2;
-        let crowd = Crowd { scheme: schemes[0], subscribers, rate_hz, length };
+        let crowd = Crowd { scheme: schemes[0], subscribers, rate_hz, length, rounds };
         rows.extend(fan_out(router, places, crowd)?);
     }
     Ok((rows, rates))
 }
 
 /// One hop, of params and events, at an easy and at a brisk rate.
-pub fn hops(router: &Router, places: Places, scheme: &str, size: Size) -> io::Result<Vec<Row>> {
+fn hops(
+    router: &Router,
+    places: Places,
+    scheme: &str,
+    idle: &str,
+    size: Size,
+) -> io::Result<Vec<Row>> {
     let (length, rounds) = (size.length(), size.rounds());
     let runs = [(Kind::Set, 1_000.0), (Kind::Event, 1_000.0), (Kind::Set, 10_000.0)];
     let hops =
-        runs.into_iter().map(|(kind, rate_hz)| Hop { scheme, kind, rate_hz, length, rounds });
+        runs.into_iter().map(|(kind, rate_hz)| Hop { scheme, kind, rate_hz, length, rounds, idle });
     hops.map(|run| hop(router, places, run)).collect()
+}
+
+/// The hop that shows what waiting costs: params at an easy rate, WebSocket.
+pub fn easy_hop(router: &Router, places: Places, idle: &str, size: Size) -> io::Result<Row> {
+    let (length, rounds) = (size.length(), size.rounds());
+    let run = Hop { scheme: "ws", kind: Kind::Set, rate_hz: 1_000.0, length, rounds, idle };
+    hop(router, places, run)
 }
