@@ -138,7 +138,7 @@ pub(crate) fn accept_into(ring: &IoUring, offset: u32, len: u32) -> io::Result<(
 /// # Safety
 ///
 /// `argument` points to what `code` and `count` promise, for reading and writing.
-unsafe fn register(
+pub(crate) unsafe fn register(
     ring: RawFd,
     code: u32,
     argument: *mut libc::c_void,

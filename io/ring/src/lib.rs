@@ -9,6 +9,8 @@
 
 pub mod alloc;
 pub mod exchange;
+pub mod napi;
+pub mod probe;
 pub mod socket;
 pub mod thread;
 
