@@ -66,6 +66,14 @@ impl Latency {
         self.record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
     }
 
+    /// Counts `count` samples of the same latency.
+    pub fn record_many(&mut self, latency_ns: u64, count: u64) {
+        if latency_ns > LATENCY_NS_MAX {
+            self.clipped += count;
+        }
+        self.histogram.saturating_record_n(latency_ns.clamp(1, LATENCY_NS_MAX), count);
+    }
+
     /// Adds the samples of `other`, as if all had been recorded here.
     pub fn merge(&mut self, other: &Self) {
         self.histogram.add(&other.histogram).expect("both have the same bounds");
@@ -169,6 +177,17 @@ mod tests {
         let mut latency = Latency::new();
         values.into_iter().for_each(|value| latency.record(value));
         latency
+    }
+
+    #[test]
+    fn many_samples_count_as_if_recorded_one_by_one() {
+        let (mut each, mut many) = (Latency::new(), Latency::new());
+        for (latency_ns, count) in [(70, 3), (0, 2), (LATENCY_NS_MAX + 1, 4)] {
+            (0..count).for_each(|_| each.record(latency_ns));
+            many.record_many(latency_ns, count);
+        }
+        assert_eq!(many.summary(), each.summary());
+        assert_eq!((many.clipped(), many.count()), (4, 9));
     }
 
     #[test]
