@@ -24,8 +24,10 @@ use clasp_rt_core::value::{Value, code};
 use clasp_rt_core::wire::list::{Features, Messages};
 use clasp_rt_core::wire::{Scratch, binary, decode, header};
 
-/// Name, what one message is, and the run.
-const CASES: &[(&str, fn(u64) -> Run)] = &[
+/// Its name, and how it runs so many messages.
+type Case = (&'static str, fn(u64) -> Run);
+
+const CASES: &[Case] = &[
     ("set_1_to_1", |n| writes(n, Write::Set, 1, 1, 0)),
     ("set_confirmed_1_to_1", |n| writes(n, Write::Confirmed, 1, 1, 0)),
     ("publish_event_1_to_1", |n| writes(n, Write::Event, 1, 1, 0)),
@@ -203,8 +205,7 @@ impl Router {
             subscriptions_per_session_max: subscriptions + 16,
             ..Limits::default()
         };
-        let settings =
-            Settings { id: ShardId(0), limits, rate_limit: None, ..Settings::default() };
+        let settings = Settings { id: ShardId(0), limits, rate_limit: None, ..Settings::default() };
         let out = Out {
             unsent: vec![0; links as usize],
             busy: Vec::with_capacity(links as usize),
