@@ -18,6 +18,7 @@ use clasp_rt_core::{LinkId, ShardId};
 use clasp_rt_link::stream::Stream;
 use clasp_rt_link::ws::Ws;
 use clasp_rt_link::{AnyTransport, close};
+use clasp_rt_ring::exchange::NO_NOTE;
 use clasp_rt_ring::{Event as RingEvent, Lease, Ring, Sizes, Sleeper, Socket, Wait};
 use tracing::error;
 
@@ -152,7 +153,7 @@ impl Effects for Out {
     }
 
     fn to_peer(&mut self, shard: ShardId, lane: Lane, record: &[u8]) {
-        self.peers.push(shard, lane, record);
+        self.peers.push(shard, lane, NO_NOTE, record);
     }
 
     fn resume(&mut self, link: LinkId) {

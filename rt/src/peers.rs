@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clasp_rt_core::ShardId;
 use clasp_rt_core::limits::PEER_ROOM_BYTES;
 use clasp_rt_core::shard::{Lane, Room};
-use clasp_rt_ring::exchange::{self, Inbound, Sender, Stamps};
+use clasp_rt_ring::exchange::{self, Inbound, Note, Sender, Stamps};
 use clasp_rt_ring::{Ring, Sleeper};
 
 /// What a shard hands to others.
@@ -32,7 +32,7 @@ struct Peer {
 #[derive(Debug)]
 struct Way {
     ring: Sender,
-    spill: VecDeque<(u64, Box<[u8]>)>,
+    spill: VecDeque<(u64, Note, Box<[u8]>)>,
 }
 
 /// What a shard is handed, by lane.
@@ -77,15 +77,15 @@ impl Outbound {
     }
 
     /// Hands a record over; the peer is woken at the end of the turn.
-    pub fn push(&mut self, to: ShardId, lane: Lane, record: &[u8]) {
+    pub fn push(&mut self, to: ShardId, lane: Lane, note: Note, record: &[u8]) {
         let peer = &mut self.peers[usize::from(to.0)];
         let lanes = peer.lanes.as_mut().expect("a shard keeps what is its own");
         let lane = &mut lanes[lane as usize];
         let stamp = self.stamps.tick();
         peer.touched = true;
-        if !lane.spill.is_empty() || !lane.ring.push(stamp, record) {
+        if !lane.spill.is_empty() || !lane.ring.push_noted(stamp, note, record) {
             self.spilled += 1;
-            lane.spill.push_back((stamp, record.into()));
+            lane.spill.push_back((stamp, note, record.into()));
         }
     }
 
@@ -101,8 +101,8 @@ impl Outbound {
 
 impl Way {
     fn has_room(&mut self) -> bool {
-        while let Some((stamp, record)) = self.spill.front() {
-            if !self.ring.push(*stamp, record) {
+        while let Some((stamp, note, record)) = self.spill.front() {
+            if !self.ring.push_noted(*stamp, *note, record) {
                 return false;
             }
             self.spill.pop_front();
@@ -113,6 +113,8 @@ impl Way {
 
 #[cfg(test)]
 mod tests {
+    use clasp_rt_ring::exchange::NO_NOTE;
+
     use super::*;
 
     fn two(bytes: usize) -> [(Outbound, Inbounds); 2] {
@@ -133,8 +135,8 @@ mod tests {
     #[test]
     fn each_lane_has_a_ring_of_its_own() {
         let [(mut near, _), (_, mut far)] = two(2 * PEER_ROOM_BYTES);
-        near.push(ShardId(1), Lane::Forward, b"set");
-        near.push(ShardId(1), Lane::Publish, b"value");
+        near.push(ShardId(1), Lane::Forward, NO_NOTE, b"set");
+        near.push(ShardId(1), Lane::Publish, NO_NOTE, b"value");
         assert_eq!(taken(&mut far.publish), [(2, b"value".to_vec())]);
         assert_eq!(taken(&mut far.forward), [(1, b"set".to_vec())]);
         assert!(far.forward.is_empty() && far.publish.is_empty());
@@ -150,7 +152,7 @@ mod tests {
         for (full, expected) in cases {
             let [(mut near, _), _far] = two(2 * PEER_ROOM_BYTES);
             if let Some(lane) = full {
-                near.push(ShardId(1), lane, &vec![0; PEER_ROOM_BYTES + 1]);
+                near.push(ShardId(1), lane, NO_NOTE, &vec![0; PEER_ROOM_BYTES + 1]);
             }
             let rooms = [Room::None, Room::Publish, Room::Both];
             assert_eq!(rooms.map(|room| near.has(room)), expected, "{full:?} is full");
@@ -161,9 +163,9 @@ mod tests {
     fn a_record_without_room_waits_in_order_and_is_not_lost() {
         let [(mut near, _), (_, mut far)] = two(PEER_ROOM_BYTES);
         let big = vec![7; PEER_ROOM_BYTES - 100];
-        near.push(ShardId(1), Lane::Forward, &big);
-        near.push(ShardId(1), Lane::Forward, &[8; 200]);
-        near.push(ShardId(1), Lane::Forward, b"x");
+        near.push(ShardId(1), Lane::Forward, NO_NOTE, &big);
+        near.push(ShardId(1), Lane::Forward, NO_NOTE, &[8; 200]);
+        near.push(ShardId(1), Lane::Forward, NO_NOTE, b"x");
         assert_eq!(near.spilled, 2);
         assert!(!near.has(Room::Both));
         assert_eq!(taken(&mut far.forward), [(1, big)]);

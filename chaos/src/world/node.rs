@@ -14,8 +14,8 @@ use crate::peers::{HIGHEST, ROOT, Saying};
 /// Links of a shard; some faults make links linger after their peers have gone.
 pub(super) const LINKS_MAX: u32 = 64;
 
-/// Length prefix and stamp of a record in a ring.
-pub(super) const RECORD_HEADER_BYTES: usize = 12;
+/// Length prefix, stamp and note of a record in a ring.
+pub(super) const RECORD_HEADER_BYTES: usize = 24;
 
 /// One shard and what its edge keeps for it.
 pub(super) struct Node {

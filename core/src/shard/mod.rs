@@ -73,7 +73,7 @@ const RECORD_BYTES_MAX: usize = FRAME_BYTES_MAX + 128;
 /// The text of an ERROR, which may quote an address.
 const TEXT_BYTES_MAX: usize = 2 * ADDRESS_BYTES_MAX;
 /// What a ring to a peer needs for a record, beside its bytes, at most.
-const RECORD_OVERHEAD_BYTES: usize = 16;
+const RECORD_OVERHEAD_BYTES: usize = 24;
 /// What the end of one session hands to one peer at most: its gestures' ends, each with an address.
 const FAREWELL_BYTES_MAX: usize = 96 * 1024;
 

@@ -71,7 +71,7 @@ pub struct Net {
 }
 
 /// What a ring between shards may need for a record beside its bytes.
-const RECORD_OVERHEAD_BYTES: usize = 12;
+const RECORD_OVERHEAD_BYTES: usize = 24;
 
 pub const START_UNIX_US: u64 = 1_700_000_000_000_000;
 

@@ -1,9 +1,10 @@
 //! Byte rings between threads: one writer, one reader, records with stamps, and who is asleep.
 //!
-//! A record is `u32 length, u64 stamp, bytes`, published as a whole. Stamps are Lamport clocks:
-//! what a thread pushes after it popped a record has a higher stamp than that record. A reader that
-//! takes the records of several rings from one picture of all of them ([`Inbound::look`]), lowest
-//! stamp first, therefore never handles an effect before its cause.
+//! A record is `u32 length, u64 stamp, note, bytes`, published as a whole. Stamps are Lamport
+//! clocks: what a thread pushes after it popped a record has a higher stamp than that record. A
+//! reader that takes the records of several rings from one picture of all of them
+//! ([`Inbound::look`]), lowest stamp first, therefore never handles an effect before its cause.
+//! Notes are the writer's own, carried as they are.
 
 use std::os::fd::RawFd;
 
@@ -12,7 +13,15 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use crate::sync::{AtomicBool, AtomicI32, Ordering, fence};
 
 /// What a record costs beside its bytes.
-pub const RECORD_HEADER_BYTES: usize = 12;
+pub const RECORD_HEADER_BYTES: usize = 12 + NOTE_BYTES;
+
+/// What a writer wants to go along with a record, such as when it began.
+pub type Note = [u8; NOTE_BYTES];
+
+const NOTE_BYTES: usize = 12;
+
+/// Nothing goes along.
+pub const NO_NOTE: Note = [0; NOTE_BYTES];
 
 /// Room for a copy of one record: the longest frame and what goes with it. Longer ones grow it.
 const RECORD_BYTES: usize = 72 << 10;
@@ -26,7 +35,7 @@ pub fn pair(bytes: usize) -> (Sender, Receiver) {
     assert!(bytes > RECORD_HEADER_BYTES, "room for one record at least");
     let (writer, reader) = RingBuffer::new(bytes);
     let record = Vec::with_capacity(RECORD_BYTES.min(bytes));
-    let receiver = Receiver { ring: reader, taken: 0, record, head: None };
+    let receiver = Receiver { ring: reader, taken: 0, record, head: None, note: NO_NOTE };
     (Sender { ring: writer }, receiver)
 }
 
@@ -88,13 +97,20 @@ impl Sender {
     /// Appends a record, or does nothing and says `false` when it does not fit.
     #[must_use]
     pub fn push(&mut self, stamp: u64, record: &[u8]) -> bool {
+        self.push_noted(stamp, NO_NOTE, record)
+    }
+
+    /// The same, with a note that the reader finds beside the record.
+    #[must_use]
+    pub fn push_noted(&mut self, stamp: u64, note: Note, record: &[u8]) -> bool {
         let len = u32::try_from(record.len()).expect("a record is shorter than its ring");
         let Ok(mut chunk) = self.ring.write_chunk(RECORD_HEADER_BYTES + record.len()) else {
             return false;
         };
         let mut header = [0; RECORD_HEADER_BYTES];
         header[..4].copy_from_slice(&len.to_le_bytes());
-        header[4..].copy_from_slice(&stamp.to_le_bytes());
+        header[4..12].copy_from_slice(&stamp.to_le_bytes());
+        header[12..].copy_from_slice(&note);
         let (first, second) = chunk.as_mut_slices();
         fill(first, second, &header, record);
         // One store of the tail: a reader sees the whole record or nothing of it.
@@ -129,6 +145,8 @@ pub struct Receiver {
     /// The oldest record, copied out so that it lies in one piece; valid while `head` is some.
     record: Vec<u8>,
     head: Option<u64>,
+    /// Goes with `head`.
+    note: Note,
 }
 
 impl Receiver {
@@ -159,8 +177,9 @@ impl Receiver {
         }
         let mut header = [0; RECORD_HEADER_BYTES];
         self.ring.pop_entire_slice(&mut header).ok()?;
-        let [a, b, c, d, stamp @ ..] = header;
+        let [a, b, c, d, s0, s1, s2, s3, s4, s5, s6, s7, note @ ..] = header;
         let len = u32::from_le_bytes([a, b, c, d]) as usize;
+        let stamp = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
         let chunk = self.ring.read_chunk(len).expect("records are published as a whole");
         let (first, second) = chunk.as_slices();
         self.record.clear();
@@ -168,7 +187,8 @@ impl Receiver {
         self.record.extend_from_slice(second);
         chunk.commit_all();
         self.taken += (RECORD_HEADER_BYTES + len) as u64;
-        self.head = Some(u64::from_le_bytes(stamp));
+        self.head = Some(stamp);
+        self.note = note;
         self.head
     }
 
@@ -225,6 +245,12 @@ impl Inbound {
         let receiver = self.receivers.get_mut(from)?.as_mut()?;
         let stamp = receiver.head?;
         Some((from, stamp, &receiver.record))
+    }
+
+    /// What went along with the record that `peek` showed.
+    pub fn note(&self, from: usize) -> Note {
+        let receiver = self.receivers.get(from).and_then(Option::as_ref);
+        receiver.map_or(NO_NOTE, |receiver| receiver.note)
     }
 
     /// Drops the record that `peek` showed.
@@ -336,8 +362,8 @@ mod tests {
 
     #[test]
     fn a_record_that_does_not_fit_leaves_no_trace() {
-        let (mut sender, mut receiver) = pair(32);
-        assert_eq!(sender.room(), 32);
+        let (mut sender, mut receiver) = pair(RECORD_HEADER_BYTES + 20);
+        assert_eq!(sender.room(), RECORD_HEADER_BYTES + 20);
         assert!(sender.push(1, &[7; 10]));
         assert_eq!(sender.room(), 10);
         assert!(!sender.push(2, b""));
@@ -346,6 +372,23 @@ mod tests {
         assert_eq!(receiver.peek(), None);
         assert!(sender.push(3, &[8; 20]));
         assert!(!sender.push(3, b""));
+    }
+
+    #[test]
+    fn a_note_stays_with_its_record() {
+        let mut mesh = mesh(2, 256);
+        let (_, mut inbound) = mesh.pop().unwrap();
+        let (mut out, _) = mesh.pop().unwrap();
+        let out = out[1].as_mut().unwrap();
+        assert!(out.push_noted(1, [9; NOTE_BYTES], b"a"));
+        assert!(out.push(2, b"b"));
+        inbound.look();
+        let mut taken = Vec::new();
+        while let Some((from, stamp, _)) = inbound.peek() {
+            taken.push((stamp, inbound.note(from)));
+            inbound.pop(from);
+        }
+        assert_eq!(taken, [(1, [9; NOTE_BYTES]), (2, NO_NOTE)]);
     }
 
     #[test]
