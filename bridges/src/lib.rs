@@ -17,6 +17,7 @@ pub mod map;
 pub mod merge;
 mod namespace;
 pub mod osc;
+pub mod record;
 pub mod routes;
 mod target;
 pub mod transform;
