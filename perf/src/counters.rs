@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters of 128 bytes: two cache lines, because x86 fetches lines in pairs.
-const CELLS_PER_LINE: usize = 16;
+pub(crate) const CELLS_PER_LINE: usize = 16;
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Line([AtomicU64; CELLS_PER_LINE]);
+pub(crate) struct Line(pub(crate) [AtomicU64; CELLS_PER_LINE]);
 
 #[derive(Debug)]
 struct Cells {

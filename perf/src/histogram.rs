@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::buckets::Scale;
+
 /// The longest latency that is told apart from longer ones: one minute.
 pub const LATENCY_NS_MAX: u64 = 60_000_000_000;
 
@@ -52,6 +54,19 @@ impl Latency {
         let histogram = Histogram::new_with_bounds(1, LATENCY_NS_MAX, SIGNIFICANT_DIGITS)
             .expect("1..=one minute with three digits is a valid range");
         Self { histogram, clipped: 0 }
+    }
+
+    /// The samples of one page's histogram, each bucket by its least value.
+    pub(crate) fn of(scale: Scale, buckets: impl Iterator<Item = (u64, u64)>) -> Self {
+        let mut histogram = Histogram::new_with_bounds(1, LATENCY_NS_MAX, scale.digits())
+            .expect("1..=one minute with one to three digits is a valid range");
+        buckets.for_each(|(ns, count)| histogram.saturating_record_n(ns, count));
+        Self { histogram, clipped: 0 }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn histogram(&self) -> &Histogram<u64> {
+        &self.histogram
     }
 
     /// Counts one sample. Zero counts as one nanosecond, because the scale is logarithmic.

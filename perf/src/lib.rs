@@ -7,6 +7,7 @@
 pub mod calendar;
 pub mod capture;
 pub mod buckets;
+pub mod buckets;
 pub mod counters;
 pub mod export;
 pub mod histogram;
