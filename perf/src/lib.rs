@@ -4,10 +4,9 @@
 //! clock and hands over nanoseconds.
 #![forbid(unsafe_code)]
 
+pub mod buckets;
 pub mod calendar;
 pub mod capture;
-pub mod buckets;
-pub mod buckets;
 pub mod counters;
 pub mod export;
 pub mod histogram;
