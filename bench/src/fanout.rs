@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use clasp_rt_perf::histogram::Latency;
 use rustix::event::epoll;
 
+use crate::connection::{self, Clasp, Connection};
 use crate::floor::Floor;
-use crate::frames::{self, Kind, Numbered};
+use crate::frames::{Kind, Message};
 use crate::pace::Schedule;
-use crate::peer::Peer;
 
 const ADDRESS: &str = "/bench/fanout/fader/1/lvl";
+
+const PATTERN: &str = "/bench/fanout/**";
 
 /// How long the last receiver may take before its copy counts as lost.
 const GRACE: Duration = Duration::from_secs(5);
@@ -21,11 +23,10 @@ const EVENTS: usize = 256;
 
 #[derive(Debug)]
 pub struct FanOut {
-    publisher: Peer,
-    subscribers: Vec<Peer>,
+    publisher: Box<dyn Connection>,
+    subscribers: Vec<Box<dyn Connection>>,
     /// One thread cannot ask a thousand sockets in turn: 0.2 µs each would be the latency measured.
     ready: rustix::fd::OwnedFd,
-    message: Numbered,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -41,31 +42,40 @@ pub struct Measured {
 
 impl FanOut {
     pub fn through_router(url: &str, subscribers: usize, kind: Kind) -> io::Result<Self> {
-        let mut peers = Vec::with_capacity(subscribers);
-        for index in 0..subscribers {
-            let mut peer = Peer::connect(url)?;
-            peer.join(&format!("bench subscriber {index}"))?;
-            peer.subscribe(1, "/bench/fanout/**")?;
-            peers.push(peer);
-        }
-        let mut publisher = Peer::connect(url)?;
-        publisher.join("bench publisher")?;
-        Self::new(publisher, peers, kind)
+        let message = Message { pattern: PATTERN, ..Message::new(kind, ADDRESS) };
+        Self::at(url, subscribers, &message)
+    }
+
+    /// Through the router at `url`, in the protocol of its scheme.
+    pub fn at(url: &str, subscribers: usize, message: &Message<'_>) -> io::Result<Self> {
+        let ends = (0..subscribers).map(|_| connection::subscriber(url, message));
+        let ends = ends.collect::<io::Result<_>>()?;
+        Self::new(connection::publisher(url, message)?, ends)
     }
 
     pub fn through_floor(floor: &Floor, subscribers: usize, kind: Kind) -> io::Result<Self> {
-        let publisher = Peer::connect(&floor.url())?;
-        let peers = (0..subscribers).map(|_| Peer::connect(&floor.url()));
-        Self::new(publisher, peers.collect::<io::Result<_>>()?, kind)
+        Self::over(floor, subscribers, &Message::new(kind, ADDRESS))
     }
 
-    fn new(publisher: Peer, subscribers: Vec<Peer>, kind: Kind) -> io::Result<Self> {
+    pub fn over(floor: &Floor, subscribers: usize, message: &Message<'_>) -> io::Result<Self> {
+        let bare = || -> io::Result<Box<dyn Connection>> {
+            Ok(Box::new(Clasp::bare(&floor.url(), message)?))
+        };
+        // The relay hears the first that connects.
+        let publisher = bare()?;
+        Self::new(publisher, (0..subscribers).map(|_| bare()).collect::<io::Result<_>>()?)
+    }
+
+    fn new(
+        publisher: Box<dyn Connection>,
+        subscribers: Vec<Box<dyn Connection>>,
+    ) -> io::Result<Self> {
         let ready = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        for (index, peer) in subscribers.iter().enumerate() {
+        for (index, end) in subscribers.iter().enumerate() {
             let data = epoll::EventData::new_u64(index as u64);
-            epoll::add(&ready, peer, data, epoll::EventFlags::IN)?;
+            epoll::add(&ready, end.fd(), data, epoll::EventFlags::IN)?;
         }
-        Ok(Self { publisher, subscribers, ready, message: Numbered::new(kind, ADDRESS) })
+        Ok(Self { publisher, subscribers, ready })
     }
 
     pub fn run(&mut self, schedule: &Schedule) -> io::Result<Measured> {
@@ -81,7 +91,7 @@ impl FanOut {
             let now = Instant::now();
             let next = schedule.offset_ns(measured.sent as usize).map(Duration::from_nanos);
             if next.is_some_and(|offset| start + offset <= now) {
-                self.publisher.queue(self.message.frame(measured.sent));
+                self.publisher.publish(measured.sent);
                 self.publisher.flush()?;
                 measured.sent += 1;
                 last_progress = now;
@@ -90,12 +100,11 @@ impl FanOut {
             let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
             epoll::wait(&self.ready, rustix::buffer::spare_capacity(&mut events), Some(&at_once))?;
             for event in &events {
-                let Some(peer) = self.subscribers.get_mut(event.data.u64() as usize) else {
+                let Some(end) = self.subscribers.get_mut(event.data.u64() as usize) else {
                     continue;
                 };
-                peer.poll(|frame| {
+                end.poll(&mut |number| {
                     let seen = Instant::now();
-                    let Some(number) = frames::number(frame) else { return };
                     let Some(offset_ns) = schedule.offset_ns(number as usize) else { return };
                     let latency =
                         seen.saturating_duration_since(start + Duration::from_nanos(offset_ns));
@@ -109,7 +118,7 @@ impl FanOut {
                     last_progress = seen;
                 })?;
             }
-            self.publisher.poll(|_| {})?;
+            self.publisher.poll(&mut |_| {})?;
             let all_sent = measured.sent == schedule.len() as u64;
             let gave_up = now.saturating_duration_since(last_progress) > GRACE;
             if all_sent && (measured.arrived >= measured.expected || gave_up) {

@@ -1,8 +1,11 @@
 //! What the bench sends: one small message whose value is its number.
 
-use clasp_rt_core::message::{Hello, Message, Publish, Set, Subscribe, SubscribeOptions};
+use std::fmt::Debug;
+use std::io;
+
+use clasp_rt_core::message::{Hello, Message as Packet, Publish, Set, Subscribe, SubscribeOptions};
 use clasp_rt_core::signal::{Phase, Qos, Signal, SignalMask};
-use clasp_rt_core::value::{Value, code};
+use clasp_rt_core::value::{Value, push_bytes, push_i64};
 use clasp_rt_core::wire::{binary, header, list::Features};
 
 /// What a router does with the message.
@@ -12,6 +15,8 @@ pub enum Kind {
     Set,
     /// PUBLISH of an event: never kept, never dropped.
     Event,
+    /// PUBLISH of a stream sample: not kept, dropped first.
+    Stream,
 }
 
 impl Kind {
@@ -19,12 +24,33 @@ impl Kind {
         match self {
             Self::Set => "set",
             Self::Event => "event",
+            Self::Stream => "stream",
         }
     }
 }
 
+/// What one run sends, in whatever protocol.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Only CLASP tells kinds apart.
+    pub kind: Kind,
+    /// `/bench/hop/fader/1`; other protocols write it in their way.
+    pub address: &'a str,
+    /// What its receivers subscribe to: the address, or one that ends in `/**`.
+    pub pattern: &'a str,
+    /// Of the value: [`NUMBER_LEN`] or more.
+    pub bytes: usize,
+}
+
+impl<'a> Message<'a> {
+    /// An integer for `address`, for those who subscribed to just that.
+    pub fn new(kind: Kind, address: &'a str) -> Self {
+        Self { kind, address, pattern: address, bytes: NUMBER_LEN }
+    }
+}
+
 /// Bytes of the number at the end of every message.
-const NUMBER_LEN: usize = 8;
+pub const NUMBER_LEN: usize = 8;
 
 /// A frame that differs from its siblings in its last eight bytes only, so that making the next one
 /// costs the sender nothing worth measuring.
@@ -34,13 +60,28 @@ pub struct Numbered {
 }
 
 impl Numbered {
-    /// A message of `kind` for `address`, fire and forget.
+    /// A message of `kind` for `address`, fire and forget: an integer.
     pub fn new(kind: Kind, address: &str) -> Self {
-        let mut encoded = vec![code::I64];
-        encoded.extend([0; NUMBER_LEN]);
-        let (value, _) = Value::parse(code::I64, &encoded[1..]).expect("eight bytes are an i64");
-        let message = match kind {
-            Kind::Set => Message::Set(Set {
+        let message = Message::new(kind, address);
+        Self::with(&message, Qos::Fire).expect("a short address and an integer fit")
+    }
+
+    /// The frame of `message`: an integer when it has eight bytes, else that many bytes.
+    pub fn with(message: &Message<'_>, qos: Qos) -> io::Result<Self> {
+        let Message { kind, address, bytes, .. } = *message;
+        let mut encoded = Vec::with_capacity(bytes + 3);
+        if bytes == NUMBER_LEN {
+            push_i64(&mut encoded, 0);
+        } else {
+            push_bytes(&mut encoded, &vec![0; bytes]).map_err(unfit)?;
+        }
+        let value = Value::from_encoded(&encoded).map_err(unfit)?;
+        let publish = |signal, phase| {
+            let (signal, value) = (Some(signal), Some(value));
+            Packet::Publish(Publish { address, signal, value, phase, ..Publish::default() })
+        };
+        let packet = match kind {
+            Kind::Set => Packet::Set(Set {
                 address,
                 value,
                 revision: None,
@@ -48,17 +89,12 @@ impl Numbered {
                 unlock: false,
                 ttl: None,
             }),
-            Kind::Event => Message::Publish(Publish {
-                address,
-                signal: Some(Signal::Event),
-                value: Some(value),
-                phase: Some(Phase::Start),
-                ..Publish::default()
-            }),
+            Kind::Event => publish(Signal::Event, Some(Phase::Start)),
+            Kind::Stream => publish(Signal::Stream, Some(Phase::Start)),
         };
         let mut frame = Vec::new();
-        binary::encode(&message, Qos::Fire, &mut frame).expect("a short address fits");
-        Self { frame }
+        binary::encode(&packet, qos, &mut frame).map_err(unfit)?;
+        Ok(Self { frame })
     }
 
     /// The frame of message `number`.
@@ -73,15 +109,23 @@ impl Numbered {
 pub fn number(frame: &[u8]) -> Option<u64> {
     let payload = header::parse(frame).ok()?.payload;
     let value = match binary::decode(payload).ok()? {
-        Message::Set(set) => set.value,
-        Message::Publish(publish) => publish.value?,
+        Packet::Set(set) => set.value,
+        Packet::Publish(publish) => publish.value?,
         _ => return None,
     };
-    u64::try_from(value.as_i64()?).ok()
+    match value.as_bytes() {
+        Some(bytes) => last_number(bytes),
+        None => u64::try_from(value.as_i64()?).ok(),
+    }
+}
+
+/// The number at the end of a payload, big-endian.
+pub fn last_number(payload: &[u8]) -> Option<u64> {
+    payload.last_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
 pub fn hello(name: &str) -> Vec<u8> {
-    encoded(&Message::Hello(Hello {
+    encoded(&Packet::Hello(Hello {
         version: 1,
         features: Features::from_bits(0xF8),
         name,
@@ -91,11 +135,11 @@ pub fn hello(name: &str) -> Vec<u8> {
 
 pub fn subscribe(id: u32, pattern: &str) -> Vec<u8> {
     let options = SubscribeOptions::default();
-    encoded(&Message::Subscribe(Subscribe { id, pattern, types: SignalMask::ALL, options }))
+    encoded(&Packet::Subscribe(Subscribe { id, pattern, types: SignalMask::ALL, options }))
 }
 
 pub fn ping() -> Vec<u8> {
-    encoded(&Message::Ping)
+    encoded(&Packet::Ping)
 }
 
 /// Whether `frame` holds the message that the first byte of its payload names.
@@ -107,7 +151,12 @@ pub const WELCOME: u8 = 0x02;
 pub const PONG: u8 = 0x42;
 pub const ERROR: u8 = 0x51;
 
-fn encoded(message: &Message<'_>) -> Vec<u8> {
+fn unfit(why: impl Debug) -> io::Error {
+    let message = format!("the message does not fit into a frame: {why:?}");
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
+fn encoded(message: &Packet<'_>) -> Vec<u8> {
     let mut frame = Vec::new();
     binary::encode(message, Qos::Fire, &mut frame).expect("a short message fits");
     frame
@@ -126,6 +175,18 @@ mod tests {
                 assert!((40..=64).contains(&frame.len()), "{} bytes", frame.len());
                 assert_eq!(number(frame), Some(wanted));
             }
+        }
+    }
+
+    #[test]
+    fn a_longer_message_is_as_long_as_asked_for_and_carries_its_number() {
+        for kind in [Kind::Set, Kind::Event, Kind::Stream] {
+            let message = |bytes| Message { bytes, ..Message::new(kind, "/bench/hop/fader/1") };
+            let frame_len = |bytes| Numbered::with(&message(bytes), Qos::Fire).unwrap().frame.len();
+            assert_eq!(frame_len(1_000) - frame_len(100), 900);
+            let mut numbered = Numbered::with(&message(1_000), Qos::Confirm).unwrap();
+            assert_eq!(number(numbered.frame(1 << 40)), Some(1 << 40));
+            assert!(Numbered::with(&message(70_000), Qos::Fire).is_err(), "longer than a frame");
         }
     }
 

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use clasp_rt_perf::histogram::Latency;
 
+use crate::connection::{self, Clasp, Connection};
 use crate::floor::Floor;
-use crate::frames::{self, Kind, Numbered};
+use crate::frames::{Kind, Message};
 use crate::pace::Schedule;
-use crate::peer::Peer;
 
 /// Long enough for a handshake and a pattern, short enough to stay a control message of 40 bytes.
 const ADDRESS: &str = "/bench/hop/fader/1/level";
@@ -19,9 +19,8 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Both ends of a path, driven by one thread so that one clock and one core see all of it.
 #[derive(Debug)]
 pub struct Path {
-    publisher: Peer,
-    subscriber: Peer,
-    message: Numbered,
+    publisher: Box<dyn Connection>,
+    subscriber: Box<dyn Connection>,
 }
 
 /// What one run over a path showed.
@@ -39,20 +38,23 @@ pub struct Measured {
 
 impl Path {
     pub fn through_router(url: &str, kind: Kind) -> io::Result<Self> {
-        let mut subscriber = Peer::connect(url)?;
-        subscriber.join("bench subscriber")?;
-        subscriber.subscribe(1, ADDRESS)?;
-        let mut publisher = Peer::connect(url)?;
-        publisher.join("bench publisher")?;
-        Ok(Self { publisher, subscriber, message: Numbered::new(kind, ADDRESS) })
+        Self::at(url, &Message::new(kind, ADDRESS))
     }
 
-    /// The same frames over the floor's relay. Always over `tcp`, which the relay need not
-    /// understand.
+    /// Through the router at `url`, in the protocol of its scheme.
+    pub fn at(url: &str, message: &Message<'_>) -> io::Result<Self> {
+        let subscriber = connection::subscriber(url, message)?;
+        Ok(Self { publisher: connection::publisher(url, message)?, subscriber })
+    }
+
+    /// CLASP frames over the floor's relay. Always over `tcp`, which the relay need not understand.
     pub fn through_floor(floor: &Floor, kind: Kind) -> io::Result<Self> {
-        let publisher = Peer::connect(&floor.url())?;
-        let subscriber = Peer::connect(&floor.url())?;
-        Ok(Self { publisher, subscriber, message: Numbered::new(kind, ADDRESS) })
+        Self::over(floor, &Message::new(kind, ADDRESS))
+    }
+
+    pub fn over(floor: &Floor, message: &Message<'_>) -> io::Result<Self> {
+        let publisher = Box::new(Clasp::bare(&floor.url(), message)?);
+        Ok(Self { publisher, subscriber: Box::new(Clasp::bare(&floor.url(), message)?) })
     }
 
     /// Sends what `schedule` says. Every sample is kept.
@@ -64,16 +66,16 @@ impl Path {
         let mut last_progress = start;
         loop {
             let now = Instant::now();
-            if let Some(due) = due(start, schedule, measured.sent).filter(|due| *due <= now) {
+            // All that is due goes with one system call: at high rates one each would be the limit.
+            while let Some(due) = due(start, schedule, measured.sent).filter(|due| *due <= now) {
                 measured.send_lag.record_duration(now - due);
-                self.publisher.queue(self.message.frame(measured.sent));
-                self.publisher.flush()?;
+                self.publisher.publish(measured.sent);
                 measured.sent += 1;
                 last_progress = now;
             }
-            self.subscriber.poll(|frame| {
+            self.publisher.flush()?;
+            self.subscriber.poll(&mut |number| {
                 let seen = Instant::now();
-                let Some(number) = frames::number(frame) else { return };
                 let Some(due) = due(start, schedule, number) else { return };
                 measured.latency.record_duration(seen.saturating_duration_since(due));
                 measured.arrived += 1;
@@ -82,7 +84,7 @@ impl Path {
                 last_progress = seen;
             })?;
             // Acknowledgements and pings of the router must not fill the publisher's socket.
-            self.publisher.poll(|_| {})?;
+            self.publisher.poll(&mut |_| {})?;
             let all_sent = measured.sent == total;
             let gave_up = now.saturating_duration_since(last_progress) > GRACE;
             if all_sent && (measured.arrived == total || gave_up) {

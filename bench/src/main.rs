@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
 
+mod connection;
 mod expect;
 mod fanout;
 mod floor;
@@ -18,10 +19,12 @@ mod machine;
 mod pace;
 mod pcap;
 mod peer;
+mod peers;
 mod picture;
 mod replay;
 mod report;
 mod router;
+mod socket;
 mod suite;
 mod throughput;
 
@@ -147,7 +150,8 @@ enum Command {
 
 #[derive(Args)]
 struct RouterArgs {
-    /// A router that already runs: `ws://HOST:PORT` or `tcp://HOST:PORT`.
+    /// A router that already runs: `ws://HOST:PORT` or `tcp://HOST:PORT`; `mqtt://` and `nats://`
+    /// measure other routers.
     #[arg(long, value_name = "URL", required_unless_present = "spawn")]
     router: Option<String>,
     /// A router to start for this run; it must print `listening URL` lines.

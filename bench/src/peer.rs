@@ -3,35 +3,22 @@
 //! Unlike a client it tells apart *queued* from *sent*, so that a full socket is seen instead of
 //! waited for, and it shows its descriptor, so that one thread can wait for a thousand of them.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
 
 use clasp_rt_link::stream::Stream;
 use clasp_rt_link::ws::Ws;
 use clasp_rt_link::{AnyTransport, Event, Transport};
 
 use crate::frames;
-
-/// How long a router may take to answer while nothing is measured.
-pub const ANSWER_MAX: Duration = Duration::from_secs(10);
-
-const BUFFER_BYTES: usize = 256 * 1024;
+use crate::socket::{Socket, wait_until};
 
 const MASK_SEED: u64 = 0x5EED;
 
 #[derive(Debug)]
 pub struct Peer {
-    socket: TcpStream,
+    socket: Socket,
     transport: AnyTransport,
-    /// Received, not yet used: `read[used..filled]`.
-    read: Vec<u8>,
-    used: usize,
-    filled: usize,
-    /// Queued, not yet sent: `out[sent..]`.
-    out: Vec<u8>,
-    sent: usize,
 }
 
 impl Peer {
@@ -39,29 +26,16 @@ impl Peer {
     pub fn connect(url: &str) -> io::Result<Self> {
         let (scheme, rest) = url.split_once("://").ok_or_else(|| unreadable(url))?;
         let (host, path) = rest.split_once('/').map_or((rest, ""), |(host, path)| (host, path));
-        let addr = host.to_socket_addrs()?.next().ok_or_else(|| unreadable(url))?;
-        let socket = TcpStream::connect(addr)
-            .map_err(|error| io::Error::new(error.kind(), format!("{url}: {error}")))?;
-        socket.set_nodelay(true)?;
-        socket.set_nonblocking(true)?;
-        let mut out = Vec::with_capacity(BUFFER_BYTES);
+        let mut socket = Socket::connect(host)?;
         let transport = match scheme {
             // Masking only keeps caches of web proxies from being fooled, and here is none.
-            "ws" => Ws::client(host, &format!("/{path}"), MASK_SEED, &mut out)
+            "ws" => Ws::client(host, &format!("/{path}"), MASK_SEED, socket.out())
                 .map(AnyTransport::Ws)
                 .ok_or_else(|| unreadable(url))?,
             "tcp" => AnyTransport::Stream(Stream::new()),
             _ => return Err(unreadable(url)),
         };
-        let mut peer = Self {
-            socket,
-            transport,
-            read: vec![0; BUFFER_BYTES],
-            used: 0,
-            filled: 0,
-            out,
-            sent: 0,
-        };
+        let mut peer = Self { socket, transport };
         peer.await_open()?;
         Ok(peer)
     }
@@ -98,35 +72,25 @@ impl Peer {
     }
 
     pub fn queue(&mut self, frame: &[u8]) {
-        self.transport.wrap(frame, &mut self.out);
+        self.transport.wrap(frame, self.socket.out());
     }
 
     /// Bytes that are queued and not taken by the kernel.
     pub fn unsent_bytes(&self) -> usize {
-        self.out.len() - self.sent
+        self.socket.unsent_bytes()
     }
 
     /// Gives the kernel what is queued, as much as it takes.
     pub fn flush(&mut self) -> io::Result<()> {
-        while self.sent < self.out.len() {
-            match self.socket.write(&self.out[self.sent..]) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(len) => self.sent += len,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.out.clear();
-        self.sent = 0;
-        Ok(())
+        self.socket.flush()
     }
 
     /// Hands each frame that has arrived to `seen`; returns at once when there is none.
     pub fn poll(&mut self, mut seen: impl FnMut(&[u8])) -> io::Result<()> {
-        self.receive()?;
+        self.socket.receive()?;
         loop {
-            match self.transport.peek(&mut self.read[self.used..self.filled], &mut self.out) {
+            let (received, out) = self.socket.both();
+            match self.transport.peek(received, out) {
                 Event::More => break,
                 Event::Binary(frame) => seen(frame),
                 Event::Opened | Event::Alive | Event::Text(_) => {}
@@ -135,51 +99,27 @@ impl Peer {
                     return Err(io::Error::new(ErrorKind::ConnectionAborted, message));
                 }
             }
-            self.used += self.transport.advance();
+            let used = self.transport.advance();
+            self.socket.consume(used);
         }
         if self.unsent_bytes() > 0 { self.flush() } else { Ok(()) }
     }
 
-    fn receive(&mut self) -> io::Result<()> {
-        if self.used == self.filled {
-            self.used = 0;
-            self.filled = 0;
-        } else if self.filled == self.read.len() {
-            self.read.copy_within(self.used..self.filled, 0);
-            self.filled -= self.used;
-            self.used = 0;
-        }
-        match self.socket.read(&mut self.read[self.filled..]) {
-            Ok(0) => Err(io::Error::new(ErrorKind::UnexpectedEof, "the other side closed")),
-            Ok(len) => {
-                self.filled += len;
-                Ok(())
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
     fn await_open(&mut self) -> io::Result<()> {
-        let until = Instant::now() + ANSWER_MAX;
-        while !self.transport.is_open() {
+        wait_until(|| {
             self.flush()?;
             self.poll(|_| {})?;
-            patience(until)?;
-        }
-        Ok(())
+            Ok(self.transport.is_open())
+        })
     }
 
     fn await_frame(&mut self, mut wanted: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
         let mut found = false;
-        let until = Instant::now() + ANSWER_MAX;
-        while !found {
+        wait_until(|| {
             self.flush()?;
             self.poll(|frame| found |= wanted(frame))?;
-            patience(until)?;
-        }
-        Ok(())
+            Ok(found)
+        })
     }
 }
 
@@ -187,15 +127,6 @@ impl AsFd for Peer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-/// Lets others run between two looks, and gives up at `until`.
-fn patience(until: Instant) -> io::Result<()> {
-    if Instant::now() > until {
-        return Err(io::Error::new(ErrorKind::TimedOut, "the router did not answer"));
-    }
-    std::thread::yield_now();
-    Ok(())
 }
 
 fn unreadable(url: &str) -> io::Error {

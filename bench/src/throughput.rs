@@ -3,9 +3,9 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::connection::{self, Clasp, Connection};
 use crate::floor::Floor;
-use crate::frames::{self, Kind, Numbered};
-use crate::peer::Peer;
+use crate::frames::{Kind, Message};
 
 const ADDRESS: &str = "/bench/throughput/fader/1";
 
@@ -25,7 +25,6 @@ pub struct Measured {
     pub seconds: f64,
     /// Numbers that did not follow the one before: a loss or an overtaking each.
     pub breaks: u64,
-    pub bytes: u64,
 }
 
 impl Measured {
@@ -36,25 +35,28 @@ impl Measured {
 
 #[derive(Debug)]
 pub struct Pipe {
-    publisher: Peer,
-    subscriber: Peer,
-    message: Numbered,
+    publisher: Box<dyn Connection>,
+    subscriber: Box<dyn Connection>,
 }
 
 impl Pipe {
     pub fn through_router(url: &str, kind: Kind) -> io::Result<Self> {
-        let mut subscriber = Peer::connect(url)?;
-        subscriber.join("bench subscriber")?;
-        subscriber.subscribe(1, ADDRESS)?;
-        let mut publisher = Peer::connect(url)?;
-        publisher.join("bench publisher")?;
-        Ok(Self { publisher, subscriber, message: Numbered::new(kind, ADDRESS) })
+        Self::at(url, &Message::new(kind, ADDRESS))
+    }
+
+    /// Through the router at `url`, in the protocol of its scheme.
+    pub fn at(url: &str, message: &Message<'_>) -> io::Result<Self> {
+        let subscriber = connection::subscriber(url, message)?;
+        Ok(Self { publisher: connection::publisher(url, message)?, subscriber })
     }
 
     pub fn through_floor(floor: &Floor, kind: Kind) -> io::Result<Self> {
-        let publisher = Peer::connect(&floor.url())?;
-        let subscriber = Peer::connect(&floor.url())?;
-        Ok(Self { publisher, subscriber, message: Numbered::new(kind, ADDRESS) })
+        Self::over(floor, &Message::new(kind, ADDRESS))
+    }
+
+    pub fn over(floor: &Floor, message: &Message<'_>) -> io::Result<Self> {
+        let publisher = Box::new(Clasp::bare(&floor.url(), message)?);
+        Ok(Self { publisher, subscriber: Box::new(Clasp::bare(&floor.url(), message)?) })
     }
 
     /// Sends as fast as the window allows for `length`, then waits for what is still on its way.
@@ -69,21 +71,21 @@ impl Pipe {
             let room = WINDOW - (sent - next).min(WINDOW);
             if sending && room >= BURST && self.publisher.unsent_bytes() == 0 {
                 for _ in 0..BURST {
-                    let frame = self.message.frame(sent);
-                    measured.bytes += frame.len() as u64;
-                    self.publisher.queue(frame);
+                    self.publisher.publish(sent);
                     sent += 1;
                 }
             }
             self.publisher.flush()?;
-            self.subscriber.poll(|frame| {
-                let Some(number) = frames::number(frame) else { return };
+            let before = measured.messages;
+            self.subscriber.poll(&mut |number| {
                 measured.breaks += u64::from(number != next);
                 measured.messages += 1;
                 next = number + 1;
-                last_progress = Instant::now();
             })?;
-            self.publisher.poll(|_| {})?;
+            if measured.messages > before {
+                last_progress = Instant::now();
+            }
+            self.publisher.poll(&mut |_| {})?;
             let gave_up = now.saturating_duration_since(last_progress) > GRACE;
             if gave_up || (!sending && next >= sent) {
                 measured.breaks += u64::from(next != sent);
