@@ -93,6 +93,9 @@ pub struct Server {
     /// none]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
+    /// Count how long messages take, for `clasp-rt top`, `clasp-rt hist` and /metrics [default: on]
+    #[arg(long, value_name = "SWITCH")]
+    pub histograms: Option<Switch>,
     /// Forget a param so many seconds after its last write; 0 keeps it [default: 0]
     #[arg(long = "param-ttl", value_name = "SECONDS")]
     pub param_ttl_s: Option<u32>,
@@ -188,6 +191,13 @@ pub enum Idle {
     Adaptive,
     /// Sleep at once: takes the least from other programs
     Park,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
@@ -298,6 +308,7 @@ impl Server {
             gesture_interval_ms: typed.gesture_interval_ms.or(file.gesture_interval_ms),
             timeline_interval_ms: typed.timeline_interval_ms.or(file.timeline_interval_ms),
             metrics: typed.metrics.or(file.metrics),
+            histograms: typed.histograms.or(file.histograms),
             param_ttl_s: typed.param_ttl_s.or(file.param_ttl_s),
         }
     }

@@ -132,6 +132,8 @@ pub struct Conn {
     pinged: Time,
     /// When the message began whose rest is awaited.
     partial_since: Option<Time>,
+    /// When the oldest of `carry` arrived, or a little earlier where some of it was used.
+    kept_since: Time,
     /// Received and not used yet.
     pub carry: Vec<u8>,
     /// Ready to leave.
@@ -318,6 +320,9 @@ impl Conns {
         let now = self.now;
         let conn = self.get(link);
         if conn.phase == Phase::Open && !rest.is_empty() {
+            if conn.carry.is_empty() {
+                conn.kept_since = now;
+            }
             conn.carry.extend_from_slice(rest);
             conn.carry_peak = conn.carry_peak.max(conn.carry.len());
             conn.partial_since.get_or_insert(now);
@@ -341,6 +346,10 @@ impl Conns {
             conn.partial_since = None;
         } else if used > 0 {
             conn.partial_since = Some(now);
+            if conn.blocked == Blocked::No {
+                // What is left is the beginning of a message that came now.
+                conn.kept_since = now;
+            }
         }
         conn.carry = carry;
     }
@@ -458,6 +467,7 @@ impl Conn {
             heard: Time(0),
             pinged: Time(0),
             partial_since: None,
+            kept_since: Time(0),
             carry: Vec::with_capacity(CARRY_BYTES),
             pending: Vec::with_capacity(OUT_BYTES),
             spare: Vec::with_capacity(OUT_BYTES),
@@ -468,6 +478,11 @@ impl Conn {
             sending_frames: 0,
             dirty: false,
         }
+    }
+
+    /// When the oldest message that waits here arrived.
+    pub fn kept_since(&self) -> Time {
+        self.kept_since
     }
 
     /// Takes note of the form of a message; the first one decides.

@@ -18,7 +18,6 @@ use clasp_rt_core::{LinkId, ShardId};
 use clasp_rt_link::stream::Stream;
 use clasp_rt_link::ws::Ws;
 use clasp_rt_link::{AnyTransport, close};
-use clasp_rt_ring::exchange::NO_NOTE;
 use clasp_rt_ring::{Event as RingEvent, Lease, Ring, Sizes, Sleeper, Socket, Wait};
 use tracing::error;
 
@@ -28,6 +27,7 @@ use crate::conns::{Blocked, Carrier, Conns, End, Farewell, Leaving, Phase, close
 use crate::peers::{Inbounds, Outbound};
 use crate::plan_types::ListenerTransport;
 use crate::port::{Port, Said};
+use crate::stages::Stages;
 
 /// Records taken from one lane in one turn, so that links are not starved by a busy peer.
 const RECORDS_PER_TURN: usize = 1_024;
@@ -92,6 +92,7 @@ pub struct Parts {
     pub sleeper: Arc<Sleeper>,
     pub seats: Arc<Seats>,
     pub clock: Clock,
+    pub stages: Stages,
     /// How long to poll before sleeping; `None`: for ever.
     pub spin: Option<Duration>,
     pub stop: Arc<AtomicBool>,
@@ -101,6 +102,8 @@ pub struct Parts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EdgeCounts {
     pub turns: u64,
+    /// Time in turns that found something to do, the kernel's share of sending included.
+    pub busy_ns: u64,
     pub links_opened: u64,
     pub links_closed: u64,
     pub bytes_in: u64,
@@ -140,10 +143,12 @@ pub struct Edge {
 struct Out {
     conns: Conns,
     peers: Outbound,
+    stages: Stages,
 }
 
 impl Effects for Out {
     fn send(&mut self, link: LinkId, frame: &[u8]) {
+        self.stages.queued();
         self.conns.queue(link, frame);
     }
 
@@ -153,7 +158,8 @@ impl Effects for Out {
     }
 
     fn to_peer(&mut self, shard: ShardId, lane: Lane, record: &[u8]) {
-        self.peers.push(shard, lane, NO_NOTE, record);
+        let note = self.stages.note(lane);
+        self.peers.push(shard, lane, note, record);
     }
 
     fn resume(&mut self, link: LinkId) {
@@ -170,6 +176,7 @@ impl Edge {
             out: Out {
                 conns: Conns::new(parts.links, parts.session_timeout),
                 peers: parts.outbound,
+                stages: parts.stages,
             },
             inbounds: parts.inbounds,
             ports: parts.ports,
@@ -199,6 +206,11 @@ impl Edge {
 
     pub fn counts(&self) -> &EdgeCounts {
         &self.counts
+    }
+
+    /// The instant of the turn.
+    pub fn now(&self) -> Time {
+        self.out.conns.now
     }
 
     pub fn ring_counts(&self) -> &clasp_rt_ring::Counts {
@@ -305,7 +317,9 @@ impl Edge {
         let now = self.clock.now();
         if self.worked {
             self.last_work = now;
+            self.counts.busy_ns += now.since(self.out.conns.now).0;
         }
+        self.out.stages.turn(now);
         self.worked = false;
         self.counts.turns += 1;
         self.out.conns.now = now;
@@ -360,26 +374,27 @@ impl Edge {
         } else if conn.carry.is_empty() && conn.blocked == Blocked::No {
             // The common case: whole messages, used where the kernel put them.
             let bytes = self.ring.bytes_mut(&mut lease);
-            let mut feed = Feed { out: &mut self.out, frame: &mut self.frame };
+            let arrival = self.out.conns.now;
+            let mut feed = Feed { out: &mut self.out, frame: &mut self.frame, arrival };
             let used = feed.all(shard, link, bytes);
             self.out.conns.keep(link, &bytes[used..]);
             self.ring.give_back(lease);
         } else {
             self.out.conns.keep(link, self.ring.bytes(&lease));
             self.ring.give_back(lease);
-            self.feed_carry(shard, link);
+            self.feed_carry(shard, link, self.out.conns.now);
         }
         self.pause_or_resume(link);
     }
 
-    /// Offers what is kept of a link, from its beginning.
-    fn feed_carry(&mut self, shard: &mut Shard, link: LinkId) {
+    /// Offers what is kept of a link, from its beginning, as messages of `arrival`.
+    fn feed_carry(&mut self, shard: &mut Shard, link: LinkId, arrival: Time) {
         let conn = self.out.conns.get(link);
         if conn.phase != Phase::Open || conn.blocked != Blocked::No {
             return;
         }
         let mut carry = self.out.conns.take_carry(link);
-        let mut feed = Feed { out: &mut self.out, frame: &mut self.frame };
+        let mut feed = Feed { out: &mut self.out, frame: &mut self.frame, arrival };
         let used = feed.all(shard, link, &mut carry);
         self.out.conns.return_carry(link, carry, used);
     }
@@ -434,7 +449,7 @@ impl Edge {
         for (lane, inbound) in [(Lane::Publish, publish), (Lane::Forward, forward)] {
             inbound.look();
             for _ in 0..RECORDS_PER_TURN {
-                let Some((from, stamp, record)) = inbound.peek() else { break };
+                let Some((from, stamp, note, record)) = inbound.peek_noted() else { break };
                 let input = Input::Peer { from: ShardId(from as u16), lane, record };
                 // Only forwards need room, and only they are held.
                 if !self.out.peers.has(input.room()) {
@@ -443,7 +458,10 @@ impl Edge {
                     break;
                 }
                 self.out.peers.stamps.heard(stamp);
-                if shard.step(now, input, &mut self.out) == Outcome::Held {
+                self.out.stages.record(lane, note);
+                let outcome = shard.step(now, input, &mut self.out);
+                self.out.stages.stepped(outcome);
+                if outcome == Outcome::Held {
                     self.forwards = Blocked::Held;
                     break;
                 }
@@ -468,7 +486,7 @@ impl Edge {
                     Said::Open => self.port_opened(shard, link),
                     Said::Bytes(bytes) => {
                         self.out.conns.keep(link, bytes);
-                        self.feed_carry(shard, link);
+                        self.feed_carry(shard, link, self.out.conns.now);
                     }
                     Said::Close => self.out.conns.leave(link, Leaving::cut),
                 }
@@ -502,7 +520,8 @@ impl Edge {
         let conn = self.out.conns.get(link);
         if conn.phase == Phase::Open && conn.blocked != Blocked::No {
             conn.blocked = Blocked::No;
-            self.feed_carry(shard, link);
+            let arrival = conn.kept_since();
+            self.feed_carry(shard, link, arrival);
             self.pause_or_resume(link);
             let conn = self.out.conns.get(link);
             self.worked |= conn.blocked == Blocked::No;

@@ -21,6 +21,7 @@ mod plan_types;
 mod port;
 mod running;
 mod shard_thread;
+mod stages;
 mod tokens;
 mod uplink;
 mod waiting;

@@ -9,6 +9,7 @@ use crate::bridge_thread;
 use crate::conns::LINK_BYTES;
 use crate::edge;
 use crate::plan_types::Threads;
+use crate::stages;
 
 /// One place, how often it exists, and how much each takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,11 @@ pub fn terms(threads: &Threads) -> Vec<Term> {
             "ring between threads",
             shards * shards.saturating_sub(1) * 2 + bridges * 2,
             threads.exchange_bytes as u64,
+        ),
+        (
+            "histograms of a shard",
+            if threads.histograms { shards } else { 0 },
+            stages::bytes(threads.shards.len()),
         ),
         ("packets of a shard's kernel ring", shards, edge::sizes(links_each).memory_bytes()),
         (

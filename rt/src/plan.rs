@@ -10,7 +10,7 @@ use clasp_rt_core::pattern;
 use clasp_rt_core::shard::{Grant, RuleFor, SHARDS_MAX, Settings};
 use clasp_rt_core::time::Span;
 
-use crate::config::{AuthMode, Config, Cores, Idle, LogLevel, Transport};
+use crate::config::{AuthMode, Config, Cores, Idle, LogLevel, Switch, Transport};
 use crate::host::Host;
 use crate::memory::{self, Size, Term};
 use crate::open_bridge::{named_bridges, open_bridge};
@@ -80,6 +80,7 @@ impl Plan {
             bridges,
             sessions_max: sessions_max(config),
             idle,
+            histograms: config.server.histograms != Some(Switch::Off),
             lock_memory: config.server.lock_memory.unwrap_or(false),
             exchange_bytes: EXCHANGE_BYTES,
         };
@@ -100,6 +101,7 @@ impl Plan {
             bridges,
             sessions_max: 0,
             idle: waiting::Idle::Park,
+            histograms: false,
             lock_memory: false,
             exchange_bytes: EXCHANGE_BYTES,
         };

@@ -16,6 +16,8 @@ pub struct Threads {
     pub sessions_max: u32,
     /// Resolved: never `Idle::Auto`.
     pub idle: Idle,
+    /// Count how long messages take.
+    pub histograms: bool,
     /// Keep every page in memory (`mlockall`); failing to is reported, not fatal.
     pub lock_memory: bool,
     /// Bytes of each ring between two threads and direction; a power of two is not needed.

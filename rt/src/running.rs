@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 
+use clasp_rt_perf::buckets;
 use clasp_rt_perf::counters::{self, Reader};
 use clasp_rt_ring::{Alarm, Sleeper, alloc, socket, thread};
 
@@ -22,6 +23,7 @@ use crate::plan_types::{
 };
 use crate::port::Port;
 use crate::shard_thread::{self, ShardSeed};
+use crate::stages::{self, Stages};
 use crate::waiting::{Awake, Idle};
 
 /// Our host did not give what the plan needs. Says which thread or socket, and why.
@@ -63,6 +65,8 @@ pub struct Worker {
     /// What it counted, about a second ago at most; by name ([`shard_thread::names`],
     /// [`bridge_thread::names`]).
     pub counters: Reader,
+    /// How long messages took there ([`stages::kinds`]), up to the last turn; `None`: not counted.
+    pub histograms: Option<buckets::Reader>,
     stop: Arc<AtomicBool>,
     alarm: Alarm,
     thread: Option<JoinHandle<io::Result<()>>>,
@@ -91,11 +95,14 @@ pub fn start(threads: Threads) -> Result<Running, Fault> {
         _awake: awake,
     };
 
+    let shard_count = threads.shards.len();
     let exchanges = alloc::touched(|| peers::join(&sleepers, threads.exchange_bytes));
     let shards = threads.shards.into_iter().zip(sockets).zip(exchanges).zip(ports).zip(sleepers);
     for ((((plan, listeners), (outbound, inbounds)), ports), sleeper) in shards {
         let name = format!("shard {}", plan.settings.id.0);
         let (counters, reader) = counters::page(shard_thread::names());
+        let histograms = threads.histograms.then(|| alloc::touched(|| stages::page(shard_count)));
+        let (page, histograms) = histograms.unzip();
         let stop = Arc::new(AtomicBool::new(false));
         let parts = Parts {
             links: plan.settings.limits.links_max,
@@ -106,13 +113,16 @@ pub fn start(threads: Threads) -> Result<Running, Fault> {
             sleeper,
             seats: Arc::clone(&running.seats),
             clock,
+            stages: Stages::new(page, clock),
             spin: threads.idle.spin(),
             stop: Arc::clone(&stop),
         };
         let seed =
             ShardSeed { core: plan.core, settings: plan.settings, listeners, parts, counters };
         let run = move |ready: Ready| shard_thread::run(seed, ready);
-        running.shards.push(Worker::start(name, reader, stop, run)?);
+        let mut worker = Worker::start(name, reader, stop, run)?;
+        worker.histograms = histograms;
+        running.shards.push(worker);
     }
     for (number, seed) in bridges.into_iter().enumerate() {
         let (counters, reader) = counters::page(bridge_thread::names());
@@ -181,7 +191,7 @@ impl Worker {
             Builder::new().name(name.clone()).spawn(move || run(ready)).map_err(fault(&*name))?;
         let ended = || Err(io::Error::other("ended before it began"));
         let alarm = told.recv().unwrap_or_else(|_| ended()).map_err(fault(&*name))?;
-        Ok(Self { name, counters, stop, alarm, thread: Some(thread) })
+        Ok(Self { name, counters, histograms: None, stop, alarm, thread: Some(thread) })
     }
 
     fn ask_to_stop(&self) {

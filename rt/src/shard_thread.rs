@@ -74,6 +74,8 @@ pub fn names() -> &'static [&'static str] {
 }
 
 const EDGE_NAMES: &[&str] = &[
+    "uptime_ns",
+    "busy_ns",
     "turns",
     "kernel_enters",
     "kernel_sleeps",
@@ -98,6 +100,8 @@ const EDGE_NAMES: &[&str] = &[
 fn collect(edge: &Edge, shard: &Shard, each: &mut dyn FnMut(&'static str, u64)) {
     let (ring, counts) = (edge.ring_counts(), edge.counts());
     let totals = [
+        edge.now().0,
+        counts.busy_ns,
         counts.turns,
         ring.enters,
         ring.sleeps,

@@ -234,6 +234,11 @@ impl Inbound {
 
     /// The record with the lowest stamp inside the picture, and which thread it is from.
     pub fn peek(&mut self) -> Option<(usize, u64, &[u8])> {
+        self.peek_noted().map(|(from, stamp, _, record)| (from, stamp, record))
+    }
+
+    /// The same, with the note between stamp and record.
+    pub fn peek_noted(&mut self) -> Option<(usize, u64, Note, &[u8])> {
         let rings = self.receivers.iter_mut().zip(&self.ends);
         for ((receiver, end), head) in rings.zip(&mut self.heads) {
             *head = receiver.as_mut().and_then(|receiver| {
@@ -244,13 +249,7 @@ impl Inbound {
         let from = oldest(&self.heads)?;
         let receiver = self.receivers.get_mut(from)?.as_mut()?;
         let stamp = receiver.head?;
-        Some((from, stamp, &receiver.record))
-    }
-
-    /// What went along with the record that `peek` showed.
-    pub fn note(&self, from: usize) -> Note {
-        let receiver = self.receivers.get(from).and_then(Option::as_ref);
-        receiver.map_or(NO_NOTE, |receiver| receiver.note)
+        Some((from, stamp, receiver.note, &receiver.record))
     }
 
     /// Drops the record that `peek` showed.
@@ -384,8 +383,8 @@ mod tests {
         assert!(out.push(2, b"b"));
         inbound.look();
         let mut taken = Vec::new();
-        while let Some((from, stamp, _)) = inbound.peek() {
-            taken.push((stamp, inbound.note(from)));
+        while let Some((from, stamp, note, _)) = inbound.peek_noted() {
+            taken.push((stamp, note));
             inbound.pop(from);
         }
         assert_eq!(taken, [(1, [9; NOTE_BYTES]), (2, NO_NOTE)]);

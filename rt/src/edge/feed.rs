@@ -4,6 +4,7 @@ use clasp_rt_bridges::json;
 use clasp_rt_core::LinkId;
 use clasp_rt_core::error::code;
 use clasp_rt_core::shard::{Input, Outcome, Shard};
+use clasp_rt_core::time::Time;
 use clasp_rt_link::{Event, Transport};
 
 use super::{Out, take};
@@ -14,6 +15,8 @@ pub(super) struct Feed<'a> {
     pub(super) out: &'a mut Out,
     /// A text message as a frame.
     pub(super) frame: &'a mut Vec<u8>,
+    /// Since when the messages have been here.
+    pub(super) arrival: Time,
 }
 
 impl Feed<'_> {
@@ -68,7 +71,10 @@ impl Feed<'_> {
         if !self.out.peers.has(input.room()) {
             return Blocked::NoRoom;
         }
-        match shard.step(self.out.conns.now, input, self.out) {
+        self.out.stages.frame(self.arrival, frame);
+        let outcome = shard.step(self.out.conns.now, input, self.out);
+        self.out.stages.stepped(outcome);
+        match outcome {
             Outcome::Taken => Blocked::No,
             Outcome::Held => Blocked::Held,
         }

@@ -61,6 +61,7 @@ fn plan(shards: u16) -> Threads {
         bridges: Vec::new(),
         sessions_max: 50,
         idle: Idle::Park,
+        histograms: true,
         lock_memory: false,
         exchange_bytes: 1 << 20,
     }
