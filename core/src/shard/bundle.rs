@@ -549,6 +549,8 @@ impl Shard {
         until: u32,
         fx: &mut impl Effects,
     ) -> Option<u64> {
+        // A bridge's bundle is a frame of levels and no cue; and a bridge asks for no echo.
+        let origin = &Origin { critical: !origin.quiet, ..*origin };
         let mut revision = None;
         while progress.offset < payload.len() && progress.message < until {
             let (message, next) = message_at(payload, progress.offset);

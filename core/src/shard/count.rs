@@ -45,8 +45,10 @@ counts! {
     moves_coalesced,
     /// Params replaced by a newer value while their link was congested.
     params_coalesced,
-    /// Stream samples dropped because their link was congested.
+    /// Stream samples, and moves of gestures, dropped because their link was congested.
     streams_dropped,
+    /// Critical frames that came to a link for which others waited, and were put in front of them.
+    overtakes,
     /// Deliveries held back, or left out, by `max_rate` and `epsilon`.
     paced,
     /// Deliveries not paced because the table of paced addresses was full.

@@ -2,9 +2,10 @@
 
 use alloc::vec::Vec;
 
+use super::critical::Critical;
 use super::home::{END, UNLIMITED};
 use super::input::Lane;
-use super::outbox::Class;
+use super::outbox::{Class, Kind, Writer};
 use super::pace::{Unsubscribed, Verdict, Wish};
 use super::record::{Origin, Record};
 use super::subscription::{Reach, Subscription};
@@ -88,25 +89,32 @@ impl<'a> Outgoing<'a> {
         Self { address: address_of(frame), signal, phase, is_set }
     }
 
-    /// The same for what was held back by its subscription: params and streams only.
-    fn paced_class(&self, key: u64) -> Class {
-        match self.signal {
-            Signal::Param if self.is_set => Class::Param { key },
-            Signal::Stream => Class::Stream,
-            _ => Class::Keep,
-        }
+    /// The same for what was held back by its subscription: params and streams only. By whom it was
+    /// written is not known any more.
+    fn paced_class(&self, critical: &mut Critical, key: u64, frame: &[u8]) -> Class {
+        let kind = match self.signal {
+            Signal::Param if self.is_set => Kind::Param { key },
+            Signal::Stream => Kind::Stream { key },
+            _ => Kind::Event { key },
+        };
+        Class::new(kind, critical.matches(key, address_of(frame)), None)
     }
 
     /// What may happen to the frame where it has to wait. A PUBLISH of a param is kept: the router
     /// does not know its address's value, so a newer one is not known to stand for it.
-    fn class(&self, origin: &Origin, key: u64, frame: &[u8]) -> Class {
-        match (self.signal, self.phase) {
-            (Signal::Param, _) if self.is_set => Class::Param { key },
-            (Signal::Stream, _) => Class::Stream,
-            (Signal::Gesture, Phase::Move) => Class::Move { key: gesture_key(origin, key, frame) },
-            (Signal::Gesture, _) => Class::Turn { key: gesture_key(origin, key, frame) },
-            _ => Class::Keep,
-        }
+    ///
+    /// A bundle is critical, but not the samples in it: those of one address stay in order.
+    fn class(&self, critical: &mut Critical, origin: &Origin, key: u64, frame: &[u8]) -> Class {
+        let kind = match (self.signal, self.phase) {
+            (Signal::Param, _) if self.is_set => Kind::Param { key },
+            (Signal::Stream, _) => Kind::Stream { key },
+            (Signal::Gesture, Phase::Move) => Kind::Move { key: gesture_key(origin, key, frame) },
+            (Signal::Gesture, _) => Kind::Turn { key: gesture_key(origin, key, frame) },
+            _ => Kind::Event { key },
+        };
+        let in_bundle = origin.critical && self.signal != Signal::Stream;
+        let critical = in_bundle || critical.matches(key, address_of(frame));
+        Class::new(kind, critical, Some(Writer::of(origin.writer)))
     }
 }
 
@@ -167,7 +175,8 @@ impl Shard {
         if !self.egress.paced.is_empty() {
             self.weigh_paced(key, frame);
         }
-        self.send_to_targets(outgoing.class(origin, key, frame), frame, fx);
+        let class = outgoing.class(&mut self.critical, origin, key, frame);
+        self.send_to_targets(class, frame, fx);
     }
 
     fn send_to_targets(&mut self, class: Class, frame: &[u8], fx: &mut impl Effects) {
@@ -231,7 +240,7 @@ impl Shard {
                     self.pace.delivered(self.now, other, key, wish_of(subscription), value);
                 }
             }
-            let class = Outgoing::of(&frame).paced_class(key);
+            let class = Outgoing::of(&frame).paced_class(&mut self.critical, key, &frame);
             self.send(link, class, &frame, fx);
         }
         self.give_back(frame);
@@ -415,9 +424,7 @@ impl Shard {
 
     fn take_part(&mut self, link: LinkId, next: u32, frame: &[u8], fx: &mut impl Effects) {
         if !frame.is_empty() {
-            // Newer values of what the snapshot holds must not take a place in front of it.
-            self.ports.barrier(link);
-            self.send(link, Class::Keep, frame, fx);
+            self.send(link, Class::of_reply(frame), frame, fx);
         }
         let shards = self.settings.shards;
         let pull = &mut self.pulls.of[link.0 as usize];

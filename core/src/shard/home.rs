@@ -453,7 +453,7 @@ impl Shard {
         fx: &mut impl Effects,
     ) {
         match self.link_of(to) {
-            Some(link) => self.send(link, super::Class::Keep, frame, fx),
+            Some(link) => self.send(link, super::Class::told_by(origin.writer), frame, fx),
             None => self.refuse(origin, Refused::NoTarget { session: to }, None, fx),
         }
     }
@@ -467,7 +467,7 @@ impl Shard {
         let mut frame = self.lend();
         let message = Message::Snapshot { params: Params::EMPTY };
         if binary::encode(&message, binary::default_qos(&message), &mut frame).is_ok() {
-            self.send(link, super::Class::Keep, &frame, fx);
+            self.send(link, super::Class::REPLY, &frame, fx);
         }
         self.give_back(frame);
     }

@@ -8,6 +8,7 @@ mod announced;
 pub mod bucket;
 mod bundle;
 mod count;
+mod critical;
 mod egress;
 mod gesture;
 mod history;
@@ -39,6 +40,7 @@ use core::fmt::Write as _;
 
 use announced::AnnouncedSignals;
 use bundle::Bundles;
+use critical::Critical;
 use egress::{Egress, Pulls};
 use gesture::Gestures;
 use history::History;
@@ -111,6 +113,7 @@ pub struct Shard {
 
     // Egress: which links want what, and how they get it.
     subscriptions: Subscriptions,
+    critical: Critical,
     ports: Ports,
     pace: Pace,
     pulls: Pulls,
@@ -148,6 +151,7 @@ impl Shard {
             announced: AnnouncedSignals::new(limits, seed),
             bundles: Bundles::new(limits),
             subscriptions: Subscriptions::new(limits, seed),
+            critical: Critical::new(&settings.critical),
             ports: Ports::new(limits, settings.stall_timeout),
             pace: Pace::new(limits, seed),
             pulls: Pulls::new(limits),
@@ -178,6 +182,7 @@ impl Shard {
             + self.announced.memory_bytes()
             + self.bundles.memory_bytes()
             + self.subscriptions.memory_bytes()
+            + self.critical.memory_bytes()
             + self.ports.memory_bytes()
             + self.pace.memory_bytes()
             + self.pulls.memory_bytes()
@@ -389,7 +394,7 @@ impl Shard {
         }
         if to.shard == self.settings.id {
             if self.is_current(to) {
-                self.send(to.link, Class::Keep, frame, fx);
+                self.send(to.link, Class::of_reply(frame), frame, fx);
             }
         } else {
             self.hand(to.shard, Record::Reply { origin: *to, frame }, fx);

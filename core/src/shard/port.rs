@@ -1,10 +1,13 @@
 //! The way out to each link: a window that the edge may hold, and behind it the outbox.
+//!
+//! Samples and moves fill half of the window at most, so that whatever else comes finds room in it
+//! and leaves behind no more than that.
 
 use alloc::vec::Vec;
 
 use super::count::Counts;
 use super::input::Effects;
-use super::outbox::{Class, Outbox, Push, SharedFrame};
+use super::outbox::{Class, Kind, Outbox, Push, Rank, SharedFrame};
 use crate::LinkId;
 use crate::limits::Limits;
 use crate::time::{Span, Time};
@@ -75,11 +78,11 @@ impl Ports {
         self.ports.get(link.0 as usize).is_some_and(|port| port.open)
     }
 
-    /// Whether another part of a snapshot may be asked for: nothing waits and half a window is
-    /// free.
+    /// Whether another part of a snapshot may be asked for: half a window is free, and nothing waits
+    /// but samples and moves, which would leave after it.
     pub(crate) fn is_clear(&self, link: LinkId) -> bool {
         let port = &self.ports[link.0 as usize];
-        port.open && port.unsent <= self.window / 2 && self.outbox.is_empty(link)
+        port.open && port.unsent <= self.window / 2 && self.outbox.has_samples_only(link)
     }
 
     pub(crate) fn send(
@@ -91,14 +94,11 @@ impl Ports {
         counts: &mut Counts,
         fx: &mut impl Effects,
     ) -> Sent {
-        let port = &mut self.ports[link.0 as usize];
-        if !port.open {
+        if !self.ports[link.0 as usize].open {
             return Sent::Ok;
         }
-        let len = frame.len() as u32;
-        let fits = port.unsent == 0 || port.unsent + len <= self.window;
-        if fits && self.outbox.is_empty(link) {
-            port.unsent += len;
+        if self.outbox.is_free_for(link, class) && self.fits(link, class.rank, frame.len()) {
+            self.ports[link.0 as usize].unsent += frame.len() as u32;
             counts.frames_out += 1;
             fx.send(link, frame);
             return Sent::Ok;
@@ -106,25 +106,48 @@ impl Ports {
         if self.stalled.get(link.0).is_none() {
             self.stalled.set(link.0, self.now + self.stall_timeout);
         }
+        let overtakes = class.rank == Rank::Critical && self.outbox.has_behind(link);
         match self.outbox.push(link, class, frame, shared) {
-            Push::Kept => Sent::Ok,
-            Push::Replaced => {
-                counts.params_coalesced += 1;
-                Sent::Ok
-            }
-            Push::DroppedStream(dropped) => {
-                counts.streams_dropped += u64::from(dropped);
-                Sent::Ok
-            }
+            Push::Kept => {}
+            Push::Replaced => match class.kind {
+                Kind::Move { .. } => counts.moves_coalesced += 1,
+                _ => counts.params_coalesced += 1,
+            },
+            Push::DroppedStream(dropped) => counts.streams_dropped += u64::from(dropped),
             Push::MustClose => {
-                Sent::TooSlow(self.outbox.greediest_but(link, frame.len()).unwrap_or(link))
+                let slow = self.outbox.greediest_but(link, frame.len()).unwrap_or(link);
+                return Sent::TooSlow(slow);
             }
         }
+        counts.overtakes += u64::from(overtakes);
+        // What fits may be in front of what does not.
+        self.pump(link, counts, fx);
+        Sent::Ok
     }
 
-    /// What was queued so far stays in front: later params do not take its place.
-    pub(crate) fn barrier(&mut self, link: LinkId) {
-        self.outbox.barrier(link);
+    /// Whether the window has room for `len` bytes more of this rank; for one frame it always has.
+    fn fits(&self, link: LinkId, rank: Rank, len: usize) -> bool {
+        let window = match rank {
+            Rank::Critical | Rank::Ordinary => self.window,
+            Rank::Sample => self.window / 2,
+        };
+        let unsent = self.ports[link.0 as usize].unsent;
+        unsent == 0 || unsent as usize + len <= window as usize
+    }
+
+    /// Lets go what waits, as far as the window has room.
+    fn pump(&mut self, link: LinkId, counts: &mut Counts, fx: &mut impl Effects) {
+        while let Some((rank, frame)) = self.outbox.front(link) {
+            let len = frame.len();
+            if !self.fits(link, rank, len) {
+                return;
+            }
+            self.ports[link.0 as usize].unsent += len as u32;
+            counts.frames_out += 1;
+            fx.send(link, frame);
+            self.outbox.pop(link);
+        }
+        self.stalled.clear(link.0);
     }
 
     /// The kernel took `bytes`: what waited follows.
@@ -140,20 +163,9 @@ impl Ports {
             return;
         }
         port.unsent = port.unsent.saturating_sub(bytes);
-        while let Some(frame) = self.outbox.front(link) {
-            let len = frame.len() as u32;
-            if port.unsent != 0 && port.unsent + len > self.window {
-                break;
-            }
-            port.unsent += len;
-            counts.frames_out += 1;
-            fx.send(link, frame);
-            self.outbox.pop(link);
-        }
-        if self.outbox.is_empty(link) {
-            self.stalled.clear(link.0);
-        } else {
+        if !self.outbox.is_empty(link) {
             self.stalled.set(link.0, self.now + self.stall_timeout);
+            self.pump(link, counts, fx);
         }
     }
 

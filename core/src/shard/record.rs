@@ -23,6 +23,8 @@ pub(crate) struct Origin {
     pub ended: bool,
     /// Its next message waits until this bundle across homes is done.
     pub awaited: bool,
+    /// Part of a bundle that overtakes what is not critical.
+    pub critical: bool,
 }
 
 impl Origin {
@@ -37,6 +39,7 @@ impl Origin {
             confirm: false,
             ended: true,
             awaited: false,
+            critical: false,
         }
     }
 
@@ -154,6 +157,7 @@ const FLAG_QUIET: u8 = 1;
 const FLAG_CONFIRM: u8 = 2;
 const FLAG_ENDED: u8 = 4;
 const FLAG_AWAITED: u8 = 8;
+const FLAG_CRITICAL: u8 = 16;
 
 struct Writer<'v>(&'v mut Vec<u8>);
 
@@ -182,6 +186,7 @@ impl Writer<'_> {
             (o.confirm, FLAG_CONFIRM),
             (o.ended, FLAG_ENDED),
             (o.awaited, FLAG_AWAITED),
+            (o.critical, FLAG_CRITICAL),
         ];
         self.u8(flags.iter().fold(0, |all, &(set, flag)| if set { all | flag } else { all }))
     }
@@ -228,6 +233,7 @@ impl<'a> Reader<'a> {
             confirm: flags & FLAG_CONFIRM != 0,
             ended: flags & FLAG_ENDED != 0,
             awaited: flags & FLAG_AWAITED != 0,
+            critical: flags & FLAG_CRITICAL != 0,
         })
     }
 
@@ -369,6 +375,7 @@ mod tests {
             confirm: false,
             ended: false,
             awaited: true,
+            critical: true,
         };
         let (payload, frame, pattern, address) = (&b"pay"[..], &b"frame"[..], "/a/**", "/a/b");
         let records = [

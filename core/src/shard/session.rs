@@ -181,6 +181,7 @@ impl Shard {
             confirm: false,
             ended: false,
             awaited: false,
+            critical: false,
         }
     }
 
@@ -367,7 +368,7 @@ impl Shard {
         self.counts.refused += 1;
         let mut frame = self.lend();
         if self.encode_error(code, why, None, &mut frame) {
-            self.send(link, super::Class::Keep, &frame, fx);
+            self.send(link, super::Class::REPLY, &frame, fx);
         }
         self.give_back(frame);
         self.doom(link, reason);

@@ -40,6 +40,9 @@ pub struct Settings {
     pub param_ttl: Option<Span>,
     /// The first pattern that matches an address decides how its writes are settled; none: `Last`.
     pub rules: Vec<RuleFor>,
+    /// Show-critical addresses, by pattern: what is said of them overtakes whatever is not critical,
+    /// and is never dropped. Events and bundles of any address do, too.
+    pub critical: Vec<String>,
 }
 
 impl Default for Settings {
@@ -59,6 +62,7 @@ impl Default for Settings {
             timeline_interval: Span::from_millis(16),
             param_ttl: None,
             rules: Vec::new(),
+            critical: Vec::new(),
         }
     }
 }
