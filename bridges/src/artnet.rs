@@ -5,7 +5,7 @@
 //! | address | value | direction |
 //! |---|---|---|
 //! | `/artnet/{port-address}/{slot 1-512}` | level: int of 0-255, or float of 0.0-1.0 | both ways |
-//! | `/artnet/{port-address}` | levels from slot 1 on: array or bytes | to the network |
+//! | `/artnet/{port-address}` | levels from slot 1 on: array or bytes | to the network; from it, as bytes, with [`Mode::Universe`] |
 //!
 //! Port-addresses are told in decimal (0-32767) and also understood as `net:sub-net:universe`. What
 //! a float means when it is written is [`Floats`].
@@ -16,12 +16,15 @@
 //! slots, zeros included. Late packets (sequence) are dropped. Two senders of one universe, told
 //! apart by IP address, are merged ([`crate::merge`]: HTP or LTP); a third is ignored, a silent one
 //! lost after 10 s. After an ArtSync its sender's frames wait for the next one, until none came for
-//! 4 s; while two senders merge, nothing waits.
+//! 4 s; while two senders merge, nothing waits. A router that takes less than the network brings is
+//! told the newest look of each universe, when it takes more again: looks in between are left out,
+//! the last one never.
 //!
 //! # To the network
 //!
 //! Changes of a universe within [`GATHER`] leave as one ArtDmx, at most `rate_hz_max` a second, and
-//! the last one is repeated every [`REPEAT`]. It goes to the nodes whose poll reply lists the
+//! the last one is repeated every [`REPEAT`]. Universes that are due at once leave one after the
+//! other, spread over at most three quarters of a frame. It goes to the nodes whose poll reply lists the
 //! port-address and to every `target`; to `broadcast` only when `broadcast_levels` says so and
 //! nobody lists it. What came in from the network is not sent out again unless `resend_received`
 //! says so.
@@ -30,25 +33,28 @@ mod input;
 mod nodes;
 mod output;
 pub mod packet;
+mod table;
+mod telling;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use clasp_rt_core::limits::FRAME_BYTES_MAX;
 use clasp_rt_core::time::{Span, Time};
 use serde::Deserialize;
 
 use crate::datum::Datum;
-use crate::level::{Floats, from_level, to_level};
+use crate::level::{Floats, to_level};
 use crate::merge::{Rule, SLOTS};
 use crate::target::resolve;
 use crate::uplink::{Kind, Update, Uplink};
 use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, namespace};
-use input::{Inputs, Released};
+use input::Inputs;
 use nodes::Nodes;
 use output::Outputs;
 use packet::{PORT, Packet, PortAddress};
+use telling::Telling;
 
 /// How long changes of a universe are gathered into one frame: a cue of 512 slots arrives as 512
 /// messages, and shall not leave as 512 packets.
@@ -59,6 +65,9 @@ pub const REPEAT: Span = Span::from_millis(800);
 
 /// How often nodes are asked who they are.
 const POLL_INTERVAL: Span = Span::from_millis(2_500);
+
+/// A router that takes nothing at present is told again so much later.
+const PATIENCE: Span = Span::from_millis(1);
 
 /// How often senders, nodes and syncs are looked at for silence.
 const TICK: Span = Span::from_millis(500);
@@ -84,6 +93,9 @@ pub struct Config {
     pub normalize: bool,
     /// What a float means when it is written: `auto`, `fraction` or `level`. Default `auto`.
     pub floats: Floats,
+    /// How levels from the network are told: `channel` by `channel`, or each `universe` whole.
+    /// Default `channel`.
+    pub mode: Mode,
     /// `htp` or `ltp`. Default `htp`.
     pub merge: Rule,
     /// Nodes that get every universe without being asked: `host` or `host:port`. Default none.
@@ -95,13 +107,13 @@ pub struct Config {
     pub broadcast_levels: bool,
     /// Ask nodes which universes they take. Default true.
     pub poll: bool,
-    /// Send an ArtSync after each round of frames. Default false.
+    /// Let all universes that changed leave together, and an ArtSync behind them. Default false.
     pub sync: bool,
     /// Send what is received out again, to nodes and targets. Default false.
     pub resend_received: bool,
-    /// Frames a second and universe at most, 1-1000; Art-Net allows 44. Default 44.
+    /// Frames a second and universe, 1-1000, in the long run; Art-Net allows 44. Default 44.
     pub rate_hz_max: u16,
-    /// Universes kept in each direction, 1-32768. Default 1024 (about 3 MiB when all are in use).
+    /// Universes kept in each direction, 1-32768. Default 4096 (13 MiB when all are in use).
     pub universes_max: u16,
     /// What nodes are left with when we stop: `hold` the look or `blackout`. Default `hold`.
     pub on_stop: OnStop,
@@ -119,6 +131,7 @@ impl Default for Config {
             inputs: Universes::All,
             outputs: Universes::All,
             normalize: false,
+            mode: Mode::Channel,
             floats: Floats::Auto,
             merge: Rule::Htp,
             targets: Vec::new(),
@@ -128,11 +141,23 @@ impl Default for Config {
             sync: false,
             resend_received: false,
             rate_hz_max: 44,
-            universes_max: 1_024,
+            universes_max: 4_096,
             on_stop: OnStop::Hold,
             node_ip: None,
         }
     }
+}
+
+/// What the router is told of a universe from the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// A param for each slot, and of a frame those that changed.
+    #[default]
+    Channel,
+    /// One param of bytes, slot 1 first, told whole when any slot changed: for more universes than
+    /// a router has params for, and for those who want all slots at once anyway.
+    Universe,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -153,6 +178,13 @@ pub enum Universes {
 }
 
 impl Universes {
+    /// How many port-addresses are chosen.
+    fn count(&self) -> usize {
+        let all = PortAddress::MIN.number()..=PortAddress::MAX.number();
+        let chosen = all.filter_map(PortAddress::new).filter(|one| self.contain(*one));
+        chosen.count()
+    }
+
     pub fn contain(&self, port_address: PortAddress) -> bool {
         match self {
             Self::All => true,
@@ -200,7 +232,11 @@ struct Artnet {
     /// When silence is looked for next; `None` before the first input.
     tick_at: Option<Time>,
     poll_at: Option<Time>,
-    address: String,
+    /// When what the router had no room for is told again.
+    tell_at: Option<Time>,
+    telling: Telling,
+    /// The last words are being said: nothing else is due any more.
+    stops: bool,
 }
 
 impl Artnet {
@@ -225,12 +261,14 @@ impl Artnet {
         Ok(Self {
             uplink: Uplink::new(&config.name, config.token.clone()),
             inputs: Inputs::new(config.merge, universes_max),
-            outputs: Outputs::new(interval, universes_max),
+            outputs: Outputs::new(interval, universes_max, config.sync, config.broadcast_levels),
             nodes: Nodes::new(&config, targets),
             counters: Counters::default(),
             tick_at: None,
             poll_at: None,
-            address: String::new(),
+            tell_at: None,
+            telling: Telling::new(&config.namespace, config.mode, config.normalize),
+            stops: false,
             config,
         })
     }
@@ -247,8 +285,8 @@ impl Artnet {
         match packet {
             Packet::Dmx(dmx) => self.levels(now, from.ip(), &dmx, out),
             Packet::Sync => {
-                let released = self.inputs.sync(now, from.ip());
-                self.tell(now, released, out);
+                self.inputs.sync(now, from.ip());
+                self.tell(now, out);
             }
             Packet::Poll(poll) => {
                 if !self.nodes.asked(now, from, &poll, &self.inputs, &self.outputs) {
@@ -275,29 +313,24 @@ impl Artnet {
             return;
         }
         match self.inputs.receive(now, from, dmx) {
-            Ok(released) => self.tell(now, released, out),
+            Ok(()) => self.tell(now, out),
             Err(input::Ignored::Stale | input::Ignored::ThirdSender) => self.counters.dropped += 1,
             Err(input::Ignored::TooManyUniverses) => self.counters.overflowed += 1,
         }
     }
 
-    /// Tells the router what changed in the universes that may be shown now.
-    fn tell(&mut self, now: Time, released: Released, out: &mut dyn Out) {
-        let Self { config, uplink, inputs, outputs, counters, address, .. } = self;
-        for universe in inputs.released(released) {
-            let port_address = universe.port_address;
-            universe.advance(|slot, level| {
-                address.clear();
-                // Writing to a String does not fail.
-                let _ =
-                    write!(address, "{}/{}/{}", config.namespace, port_address.number(), slot + 1);
-                let value = from_level(level, config.normalize);
-                uplink.set(address, |bytes| value.append(bytes), counters, out);
-                if config.resend_received && !outputs.write(now, port_address, slot, level) {
-                    counters.overflowed += 1;
-                }
-            });
-            uplink.send(None, counters, out);
+    /// Tells the router what changed in the universes that may be shown now, as far as it takes it.
+    fn tell(&mut self, now: Time, out: &mut dyn Out) {
+        let Self { config, uplink, inputs, outputs, counters, telling, .. } = self;
+        self.tell_at = None;
+        while inputs.any_ready() {
+            if out.room() < FRAME_BYTES_MAX {
+                self.tell_at = Some(now + PATIENCE);
+                return;
+            }
+            let Some(universe) = inputs.next_ready() else { return };
+            let resend = config.resend_received.then_some(&mut *outputs);
+            telling.tell(now, universe, uplink, resend, counters, out);
         }
     }
 
@@ -318,15 +351,22 @@ impl Artnet {
         let pattern = format!("{}/**", self.config.namespace);
         self.uplink.join([pattern.as_str()].into_iter(), &mut self.counters, out);
         self.inputs.forget_told();
-        self.tell(now, Released::All, out);
+        self.tell(now, out);
     }
 
     fn elapse(&mut self, now: Time, out: &mut dyn Out) {
+        if self.stops {
+            self.outputs.send_due(now, &self.nodes, &mut self.counters, out);
+            return;
+        }
         if self.tick_at.is_none_or(|tick| tick <= now) {
             self.tick_at = Some(now + TICK);
-            let released = self.inputs.expire(now);
-            self.tell(now, released, out);
+            self.inputs.expire(now);
+            self.tell_at = Some(now);
             self.nodes.expire(now);
+        }
+        if self.tell_at.is_some_and(|tell| tell <= now) {
+            self.tell(now, out);
         }
         if self.config.poll && self.poll_at.is_none_or(|poll| poll <= now) {
             self.poll_at = Some(now + POLL_INTERVAL);
@@ -368,8 +408,8 @@ fn write_levels(
                     write(slot, to_level(&Datum::new(item), config.floats));
                 }
             } else if let Some(bytes) = value.as_bytes() {
-                for (slot, &level) in bytes.iter().take(SLOTS).enumerate() {
-                    write(slot, Some(level));
+                if !outputs.write_all(now, port_address, bytes) {
+                    counters.overflowed += 1;
                 }
             } else {
                 counters.refused += 1;
@@ -415,8 +455,10 @@ impl Bridge for Artnet {
             Input::Clock { .. } => {}
             Input::Deadline => self.elapse(now, out),
             Input::Stop => {
+                self.stops = true;
                 if self.config.on_stop == OnStop::Blackout {
-                    self.outputs.black_out(now, &self.nodes, &mut self.counters, out);
+                    self.outputs.black_out(now);
+                    self.outputs.send_due(now, &self.nodes, &mut self.counters, out);
                 }
             }
         }
@@ -427,10 +469,29 @@ impl Bridge for Artnet {
 
     fn deadline(&self) -> Option<Time> {
         let poll = self.poll_at.filter(|_| self.config.poll);
-        [self.tick_at, poll, self.nodes.deadline(), self.outputs.deadline()]
+        [self.tick_at, poll, self.tell_at, self.nodes.deadline(), self.outputs.deadline()]
             .into_iter()
             .flatten()
             .min()
+    }
+
+    fn has_last_words(&self) -> bool {
+        self.stops && self.outputs.any_changed()
+    }
+
+    fn params_max(&self) -> u64 {
+        let universes = self.config.inputs.count().min(self.config.universes_max.into()) as u64;
+        match self.config.mode {
+            Mode::Channel => universes * SLOTS as u64,
+            Mode::Universe => universes,
+        }
+    }
+
+    fn memory_bytes_max(&self) -> u64 {
+        let Config { inputs, outputs, universes_max, broadcast_levels, .. } = &self.config;
+        let inputs = inputs.count().min((*universes_max).into());
+        let outputs = outputs.count().min((*universes_max).into());
+        Inputs::memory_bytes_for(inputs) + Outputs::memory_bytes_for(outputs, *broadcast_levels)
     }
 
     fn counters(&self) -> Counters {

@@ -48,6 +48,22 @@ pub trait Bridge: Send {
 
     /// What happened so far; only rises.
     fn counters(&self) -> Counters;
+
+    /// Whether, after [`Input::Stop`], there is more to say at [`Bridge::deadline`].
+    fn has_last_words(&self) -> bool {
+        false
+    }
+
+    /// How many params it may write at the router by itself, if the network sends all it can; 0
+    /// where that follows from nothing in its configuration.
+    fn params_max(&self) -> u64 {
+        0
+    }
+
+    /// Bytes that its tables may take beyond what every bridge takes, when all are full.
+    fn memory_bytes_max(&self) -> u64 {
+        0
+    }
 }
 
 /// One UDP socket that the host opens for a bridge.
@@ -85,6 +101,12 @@ pub enum Input<'a> {
 
 /// Takes what a bridge decides. Neither call fails or waits: a host without room drops and counts.
 pub trait Out {
+    /// Bytes that can be said to the router before they wait long for it. Whoever can tell the
+    /// newest state later, instead of every state now, waits while a frame exceeds it.
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+
     fn to_router(&mut self, frame: &[u8]);
     fn to_network(&mut self, socket: u8, to: SocketAddr, bytes: &[u8]);
 }

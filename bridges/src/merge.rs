@@ -72,6 +72,11 @@ impl Levels {
         self.len = self.len.max(levels.len());
     }
 
+    /// The first `len` slots, all at 0.
+    pub fn dark(len: usize) -> Self {
+        Self { len: len.min(SLOTS), slots: [0; SLOTS] }
+    }
+
     /// Sets one slot, counted from 0; whether anything changed. Out of range: nothing.
     pub fn set(&mut self, slot: usize, level: u8) -> bool {
         let Some(held) = self.slots.get_mut(slot) else { return false };
@@ -81,18 +86,58 @@ impl Levels {
         changed
     }
 
+    /// Whether `levels` would change nothing here.
+    pub fn hold(&self, levels: &[u8]) -> bool {
+        let levels = &levels[..levels.len().min(SLOTS)];
+        self.as_slice().get(..levels.len()) == Some(levels)
+    }
+
     /// Slots (from 0) and levels of `next` that differ from here or were never sent, and makes them
-    /// the ones held here.
-    pub fn advance(&mut self, next: &Self, mut changed: impl FnMut(usize, u8)) {
-        for (slot, &level) in next.as_slice().iter().enumerate() {
-            if self.set(slot, level) {
-                changed(slot, level);
+    /// the ones held here. As [`Levels::write`] otherwise.
+    pub fn advance(&mut self, next: &[u8], mut changed: impl FnMut(usize, u8)) {
+        let next = &next[..next.len().min(SLOTS)];
+        let known = self.len.min(next.len());
+        let (next_known, next_new) = next.split_at(known);
+        // Most of a universe stands still from frame to frame, so eight slots are looked at at once.
+        let mut held = self.slots[..known].chunks_exact_mut(WORD);
+        let mut come = next_known.chunks_exact(WORD);
+        let mut slot = 0;
+        for (held, come) in held.by_ref().zip(come.by_ref()) {
+            let mut differs = word(held) ^ word(come);
+            while differs != 0 {
+                // The lowest octet that differs, and then the next.
+                let place = differs.trailing_zeros() as usize / 8;
+                differs &= u64::MAX.checked_shl(8 * (place as u32 + 1)).unwrap_or(0);
+                changed(slot + place, come[place]);
             }
+            held.copy_from_slice(come);
+            slot += WORD;
         }
+        for (held, &come) in held.into_remainder().iter_mut().zip(come.remainder()) {
+            if *held != come {
+                *held = come;
+                changed(slot, come);
+            }
+            slot += 1;
+        }
+        self.slots[known..next.len()].copy_from_slice(next_new);
+        self.len = self.len.max(next.len());
+        (known..).zip(next_new).for_each(|(slot, &level)| changed(slot, level));
     }
 }
 
+/// Slots that are compared at once.
+const WORD: usize = 8;
+
+/// Slots as one number, the first in the lowest octet.
+fn word(slots: &[u8]) -> u64 {
+    slots.first_chunk().map_or(0, |slots| u64::from_le_bytes(*slots))
+}
+
 impl<S: Copy + PartialEq> Merge<S> {
+    /// Bytes that each sender takes.
+    pub const SENDER_BYTES: usize = size_of::<Sender<S>>();
+
     pub fn new(rule: Rule, senders_max: usize, timeout: Span) -> Self {
         let senders = Vec::with_capacity(senders_max);
         Self { rule, senders_max, timeout, senders, look: Levels::default() }
@@ -114,12 +159,11 @@ impl<S: Copy + PartialEq> Merge<S> {
         !self.senders.is_empty()
     }
 
-    /// Takes one frame of the sender `id`.
-    pub fn receive(&mut self, now: Time, id: S, levels: &[u8]) -> Result<(), TooManySenders> {
-        self.expire(now);
-        let known = self.senders.iter().position(|sender| sender.id == id);
-        let is_new = known.is_none();
-        let index = match known {
+    /// Takes one frame of the sender `id`. Whether the look may have changed; a sender that repeats
+    /// itself changes nothing.
+    pub fn receive(&mut self, now: Time, id: S, levels: &[u8]) -> Result<bool, TooManySenders> {
+        let lost = self.expire(now);
+        let index = match self.senders.iter().position(|sender| sender.id == id) {
             Some(index) => index,
             None if self.senders.len() == self.senders_max => return Err(TooManySenders),
             None => {
@@ -127,22 +171,23 @@ impl<S: Copy + PartialEq> Merge<S> {
                 self.senders.len() - 1
             }
         };
-        let sender = &mut self.senders[index];
-        let before = sender.levels.clone();
+        let Self { senders, look, .. } = self;
+        let sender = &mut senders[index];
         sender.heard = now;
-        sender.levels.write(levels);
-        match self.rule {
-            Rule::Htp => self.look_at_all(),
-            Rule::Ltp => {
-                let held = before.as_slice();
-                for (slot, &level) in sender.levels.as_slice().iter().enumerate() {
-                    if is_new || held.get(slot) != Some(&level) {
-                        self.look.set(slot, level);
-                    }
-                }
-            }
+        if sender.levels.hold(levels) {
+            return Ok(lost);
         }
-        Ok(())
+        match self.rule {
+            Rule::Htp => {
+                sender.levels.write(levels);
+                self.look_at_all();
+            }
+            // A new sender's levels are all new.
+            Rule::Ltp => sender.levels.advance(levels, |slot, level| {
+                look.set(slot, level);
+            }),
+        }
+        Ok(true)
     }
 
     /// Forgets senders that were silent for the time-out. Whether one was forgotten.
@@ -164,18 +209,21 @@ impl<S: Copy + PartialEq> Merge<S> {
     /// The highest of all senders, slot by slot. With one sender left this is its look, by either
     /// rule.
     fn look_at_all(&mut self) {
-        self.look.slots.fill(0);
-        for sender in &self.senders {
-            for (slot, &level) in sender.levels.as_slice().iter().enumerate() {
-                let level = level.max(self.look.slots[slot]);
-                self.look.set(slot, level);
-            }
+        let Self { senders, look, .. } = self;
+        look.len = senders.iter().map(|sender| sender.levels.len).fold(look.len, usize::max);
+        // Slots that a sender never sent are 0 there.
+        let mut senders = senders.iter().map(|sender| &sender.levels.slots);
+        look.slots = senders.next().copied().unwrap_or([0; SLOTS]);
+        for slots in senders {
+            look.slots.iter_mut().zip(slots).for_each(|(look, &level)| *look = level.max(*look));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const TIMEOUT: Span = Span::from_secs(10);
@@ -243,12 +291,45 @@ mod tests {
             (&[0, 9], &[(1, 9)]),
             (&[0, 9, 5, 0], &[(3, 0)]),
         ];
-        let mut next = Levels::default();
         for (frame, expected) in frames {
-            next.write(frame);
             let mut changed = Vec::new();
-            held.advance(&next, |slot, level| changed.push((slot, level)));
+            held.advance(frame, |slot, level| changed.push((slot, level)));
             assert_eq!(changed, expected, "{frame:?}");
+            assert!(held.hold(frame));
+        }
+        assert!(!held.hold(&[0, 9, 5, 0, 0]), "a slot that was never sent is not held");
+    }
+
+    proptest! {
+        #[test]
+        fn eight_slots_at_once_find_what_each_by_itself_would(
+            frames in proptest::collection::vec(proptest::collection::vec(0_u8..3, 0..600), 1..6),
+        ) {
+            let (mut held, mut by_slot) = (Levels::default(), Levels::default());
+            for frame in frames {
+                let (mut found, mut expected) = (Vec::new(), Vec::new());
+                held.advance(&frame, |slot, level| found.push((slot, level)));
+                for (slot, &level) in frame.iter().enumerate() {
+                    if by_slot.set(slot, level) {
+                        expected.push((slot, level));
+                    }
+                }
+                prop_assert_eq!(found, expected);
+                prop_assert_eq!(&held, &by_slot);
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_says_whether_the_look_may_have_changed() {
+        for rule in [Rule::Htp, Rule::Ltp] {
+            let mut merge = Merge::new(rule, 2, TIMEOUT);
+            assert_eq!(merge.receive(at(0), 'a', &[1, 0]), Ok(true));
+            assert_eq!(merge.receive(at(1), 'a', &[1, 0]), Ok(false));
+            assert_eq!(merge.receive(at(2), 'a', &[1]), Ok(false), "a shorter frame ends no slot");
+            assert_eq!(merge.receive(at(3), 'b', &[2]), Ok(true));
+            assert_eq!(merge.receive(at(13), 'b', &[2]), Ok(true), "the other sender is lost");
+            assert_eq!(merge.receive(at(14), 'b', &[2]), Ok(false));
         }
     }
 

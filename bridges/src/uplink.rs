@@ -5,6 +5,7 @@ use clasp_rt_core::message::SubscribeOptions;
 use clasp_rt_core::message::{Bundle, Hello, Message, ParamValue, Publish, Set, Subscribe};
 use clasp_rt_core::signal::{Qos, Signal, SignalMask};
 use clasp_rt_core::value::Value;
+use clasp_rt_core::wire::header::FRAME_HEADER_LEN;
 use clasp_rt_core::wire::list::{Features, Messages};
 use clasp_rt_core::wire::{TooLong, binary, header};
 
@@ -17,6 +18,15 @@ const SESSIONS_MAX: usize = 8;
 /// Bytes of a BUNDLE before its messages: code, flags, count and time.
 const BUNDLE_HEAD_LEN: usize = 12;
 
+/// Bytes of a frame before the messages of its BUNDLE.
+const HEAD_LEN: usize = FRAME_HEADER_LEN + BUNDLE_HEAD_LEN;
+
+/// Where the count of a BUNDLE lies in its frame: after code and flags.
+const COUNT_AT: usize = FRAME_HEADER_LEN + 2;
+
+/// Bytes of the length before each message of a BUNDLE.
+const LENGTH_LEN: usize = 2;
+
 pub struct Uplink {
     name: String,
     token: Option<String>,
@@ -24,7 +34,8 @@ pub struct Uplink {
     rate_hz_max: Option<u32>,
     /// Newest last: the router names the writer of a param by its session.
     sessions: Vec<String>,
-    /// Messages that wait for [`Uplink::send`], as a BUNDLE holds them.
+    /// Room for the [`HEAD_LEN`] bytes before the messages of a BUNDLE, then the messages that wait
+    /// for [`Uplink::send`], as a BUNDLE holds them.
     waiting: Vec<u8>,
     waiting_count: usize,
     frame: Vec<u8>,
@@ -61,7 +72,7 @@ impl Uplink {
             joined: false,
             rate_hz_max: None,
             sessions: Vec::new(),
-            waiting: Vec::new(),
+            waiting: vec![0; HEAD_LEN],
             waiting_count: 0,
             frame: Vec::new(),
             value: Vec::new(),
@@ -99,7 +110,7 @@ impl Uplink {
             token: self.token.as_deref(),
         };
         if binary::encode(&Message::Hello(hello), Qos::Fire, &mut self.frame).is_ok() {
-            self.flush(counters, out);
+            self.flush(&self.frame, counters, out);
         }
         for (id, pattern) in (1..).zip(patterns) {
             let types = SignalMask::ALL;
@@ -107,7 +118,7 @@ impl Uplink {
                 SubscribeOptions { max_rate: self.rate_hz_max, ..SubscribeOptions::default() };
             let subscribe = Message::Subscribe(Subscribe { id, pattern, types, options });
             if binary::encode(&subscribe, Qos::Fire, &mut self.frame).is_ok() {
-                self.flush(counters, out);
+                self.flush(&self.frame, counters, out);
             }
         }
     }
@@ -125,7 +136,7 @@ impl Uplink {
         counters: &mut Counters,
         out: &mut dyn Out,
     ) {
-        self.add(address, None, push, counters, out);
+        self.append(address, None, push, counters, out);
     }
 
     /// Adds the PUBLISH of something that is not kept.
@@ -137,23 +148,41 @@ impl Uplink {
         counters: &mut Counters,
         out: &mut dyn Out,
     ) {
-        self.add(address, Some(signal), push, counters, out);
+        self.append(address, Some(signal), push, counters, out);
     }
 
     /// Sends what waits: one message by itself, several or timed ones as a BUNDLE.
     ///
     /// Nothing is asked to be acknowledged: a value that fails is overtaken by the next.
     pub fn send(&mut self, at_us: Option<u64>, counters: &mut Counters, out: &mut dyn Out) {
-        let Ok(messages) = Messages::from_payloads(&self.waiting, self.waiting_count) else {
-            return self.clear();
-        };
-        let single = messages.iter().next().filter(|_| messages.len() == 1 && at_us.is_none());
-        let message = single.unwrap_or(Message::Bundle(Bundle { timestamp_us: at_us, messages }));
-        let encoded = binary::encode(&message, Qos::Fire, &mut self.frame);
-        if encoded.is_ok() && self.waiting_count > 0 {
-            self.flush(counters, out);
+        if self.waiting_count > 0
+            && let Some(start) = self.put_head(at_us)
+        {
+            self.flush(self.waiting.get(start..).unwrap_or_default(), counters, out);
         }
         self.clear();
+    }
+
+    /// Makes a frame of what waits, in place, and says where it begins.
+    fn put_head(&mut self, at_us: Option<u64>) -> Option<usize> {
+        let Self { waiting, waiting_count, frame, .. } = self;
+        let start = if *waiting_count == 1 && at_us.is_none() {
+            // The message is the payload; its length in the list gives way to the header.
+            frame.clear();
+            frame.extend_from_slice(&[0; FRAME_HEADER_LEN]);
+            HEAD_LEN + LENGTH_LEN - FRAME_HEADER_LEN
+        } else {
+            let empty = Bundle { timestamp_us: at_us, messages: Messages::EMPTY };
+            binary::encode(&Message::Bundle(empty), Qos::Fire, frame).ok()?;
+            let count = u16::try_from(*waiting_count).ok()?;
+            frame.get_mut(COUNT_AT..)?.first_chunk_mut().map(|at| *at = count.to_be_bytes())?;
+            HEAD_LEN.checked_sub(frame.len())?
+        };
+        let payload_len = waiting.len().checked_sub(start + FRAME_HEADER_LEN)?;
+        let header = header::encode(Qos::Fire, payload_len).ok()?;
+        frame.first_chunk_mut().map(|at| *at = header)?;
+        waiting.get_mut(start..)?.get_mut(..frame.len())?.copy_from_slice(frame);
+        Some(start)
     }
 
     /// Reads one frame of the router: answers PING, notes WELCOME, and gives every update to
@@ -181,7 +210,7 @@ impl Uplink {
             }
             Message::Ping => {
                 if binary::encode(&Message::Pong, Qos::Fire, &mut self.frame).is_ok() {
-                    self.flush(counters, out);
+                    self.flush(&self.frame, counters, out);
                 }
             }
             Message::Error(_) => counters.refused += 1,
@@ -194,7 +223,14 @@ impl Uplink {
         writer.is_some_and(|writer| self.sessions.iter().any(|session| session == writer))
     }
 
-    fn add(
+    /// Adds a message that [`Messages::append`] has written.
+    pub fn add(&mut self, message: &[u8], counters: &mut Counters, out: &mut dyn Out) {
+        let before = self.waiting.len();
+        self.waiting.extend_from_slice(message);
+        self.added(before, counters, out);
+    }
+
+    fn append(
         &mut self,
         address: &str,
         signal: Option<Signal>,
@@ -215,29 +251,34 @@ impl Uplink {
             counters.refused += 1;
             return;
         }
+        self.added(before, counters, out);
+    }
+
+    /// Counts the message that begins at `before`. What was there goes first if both are too much.
+    fn added(&mut self, before: usize, counters: &mut Counters, out: &mut dyn Out) {
         self.waiting_count += 1;
-        let full = self.waiting.len() > PAYLOAD_BYTES_MAX - BUNDLE_HEAD_LEN
+        let full = self.waiting.len() - HEAD_LEN > PAYLOAD_BYTES_MAX - BUNDLE_HEAD_LEN
             || self.waiting_count > BUNDLE_MESSAGES_MAX;
-        if full && before > 0 {
+        if full && self.waiting_count > 1 {
             let last = self.waiting.split_off(before);
             self.waiting_count -= 1;
             self.send(None, counters, out);
-            self.waiting = last;
+            self.waiting.extend_from_slice(&last);
             self.waiting_count = 1;
         }
     }
 
-    fn flush(&self, counters: &mut Counters, out: &mut dyn Out) {
+    fn flush(&self, frame: &[u8], counters: &mut Counters, out: &mut dyn Out) {
         if self.joined {
             counters.frames_out += 1;
-            out.to_router(&self.frame);
+            out.to_router(frame);
         } else {
             counters.dropped += 1;
         }
     }
 
     fn clear(&mut self) {
-        self.waiting.clear();
+        self.waiting.truncate(HEAD_LEN);
         self.waiting_count = 0;
     }
 }
@@ -295,13 +336,23 @@ pub(crate) mod tests {
     use super::*;
 
     /// What a bridge said, kept for a test: frames as text, packets as they are.
-    #[derive(Default)]
     pub(crate) struct Said {
         pub(crate) frames: Vec<Vec<u8>>,
         pub(crate) packets: Vec<(SocketAddr, Vec<u8>)>,
+        pub(crate) room: usize,
+    }
+
+    impl Default for Said {
+        fn default() -> Self {
+            Self { frames: Vec::new(), packets: Vec::new(), room: usize::MAX }
+        }
     }
 
     impl Out for Said {
+        fn room(&self) -> usize {
+            self.room
+        }
+
         fn to_router(&mut self, frame: &[u8]) {
             self.frames.push(frame.to_vec());
         }

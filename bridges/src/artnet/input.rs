@@ -1,12 +1,13 @@
 //! Universes that come from the network: who sends them, what they look like, what waits for a
 //! sync.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use clasp_rt_core::time::{Span, Time};
 
 use super::packet::{Dmx, PortAddress, is_stale};
+use super::table::Table;
 use crate::merge::{Levels, Merge, Rule};
 
 /// Senders merged into one universe; Art-Net allows two.
@@ -26,8 +27,11 @@ const SYNCS_MAX: usize = 32;
 
 pub(super) struct Inputs {
     rule: Rule,
-    universes_max: usize,
-    universes: BTreeMap<PortAddress, Universe>,
+    universes: Table<Universe>,
+    /// Places of the universes whose look the router is to be told, the longest first.
+    ready: VecDeque<u16>,
+    /// Places of those whose look waits for an ArtSync.
+    waiting: Vec<u16>,
     /// Who sends ArtSync, and when last.
     syncs: Vec<(IpAddr, Time)>,
 }
@@ -39,8 +43,16 @@ pub(super) struct Universe {
     sequences: Vec<(IpAddr, u8, Time)>,
     /// What the router was told.
     told: Levels,
-    /// The look waits for an ArtSync.
-    waits: bool,
+    state: State,
+}
+
+/// Where a universe's look is on its way to the router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Told,
+    Ready,
+    /// For an ArtSync.
+    Waits,
 }
 
 /// Why a frame changes nothing.
@@ -51,105 +63,140 @@ pub(super) enum Ignored {
     TooManyUniverses,
 }
 
-/// Which universes may be shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Released {
-    None,
-    One(PortAddress),
-    /// Those that wait no longer.
-    All,
-}
-
 impl Inputs {
     pub(super) fn new(rule: Rule, universes_max: usize) -> Self {
-        Self { rule, universes_max, universes: BTreeMap::new(), syncs: Vec::new() }
+        Self {
+            rule,
+            universes: Table::new(universes_max),
+            ready: VecDeque::new(),
+            waiting: Vec::new(),
+            syncs: Vec::new(),
+        }
     }
 
+    /// Takes a frame; what changes by it waits for [`Inputs::next_ready`] or a sync.
     pub(super) fn receive(
         &mut self,
         now: Time,
         from: IpAddr,
         dmx: &Dmx<'_>,
-    ) -> Result<Released, Ignored> {
+    ) -> Result<(), Ignored> {
+        let (rule, port_address) = (self.rule, dmx.port_address);
+        let place = self.universes.enter(port_address, || Universe::new(port_address, rule));
+        let found = place.and_then(|place| self.universes.get_mut(place).zip(Some(place as u16)));
+        let (universe, place) = found.ok_or(Ignored::TooManyUniverses)?;
+        let has_changed = universe.receive(now, from, dmx)?;
+        if !has_changed && universe.state != State::Waits {
+            return Ok(());
+        }
         let is_synced = self
             .syncs
             .iter()
             .any(|(sender, heard)| *sender == from && now.since(*heard) < SYNC_TIMEOUT);
-        if self.universes.len() >= self.universes_max
-            && !self.universes.contains_key(&dmx.port_address)
-        {
-            return Err(Ignored::TooManyUniverses);
+        let waits = is_synced && !universe.merge.is_merging();
+        match (universe.state, waits) {
+            (State::Ready, _) | (State::Waits, true) => {}
+            (State::Told, true) => {
+                universe.state = State::Waits;
+                self.waiting.push(place);
+            }
+            (State::Told, false) => {
+                universe.state = State::Ready;
+                self.ready.push_back(place);
+            }
+            (State::Waits, false) => {
+                universe.state = State::Ready;
+                self.waiting.retain(|waiting| *waiting != place);
+                self.ready.push_back(place);
+            }
         }
-        let universe = self
-            .universes
-            .entry(dmx.port_address)
-            .or_insert_with(|| Universe::new(dmx.port_address, self.rule));
-        universe.receive(now, from, dmx)?;
-        universe.waits = is_synced && !universe.merge.is_merging();
-        Ok(if universe.waits { Released::None } else { Released::One(dmx.port_address) })
+        Ok(())
     }
 
     /// Shows what the sender of this ArtSync has sent, unless it is merged with another's.
-    pub(super) fn sync(&mut self, now: Time, from: IpAddr) -> Released {
+    pub(super) fn sync(&mut self, now: Time, from: IpAddr) {
         if let Some((_, heard)) = self.syncs.iter_mut().find(|(sender, _)| *sender == from) {
             *heard = now;
         } else if self.syncs.len() < SYNCS_MAX {
             self.syncs.push((from, now));
         }
-        for universe in self.universes.values_mut() {
-            universe.waits &= !universe.merge.has_sender(from);
-        }
-        Released::All
+        self.release(|universe, _| universe.merge.has_sender(from));
     }
 
     /// Forgets silent senders, and shows what waited for a sync that will not come.
-    pub(super) fn expire(&mut self, now: Time) -> Released {
-        let mut released = Released::None;
+    pub(super) fn expire(&mut self, now: Time) {
         let before = self.syncs.len();
         self.syncs.retain(|(_, heard)| now.since(*heard) < SYNC_TIMEOUT);
-        let sync_lost = self.syncs.len() < before;
-        for universe in self.universes.values_mut() {
-            let waited = universe.waits;
-            if sync_lost {
-                universe.waits &=
-                    self.syncs.iter().any(|(sender, _)| universe.merge.has_sender(*sender));
-            }
-            if universe.merge.expire(now) || waited != universe.waits {
-                released = Released::All;
+        if self.syncs.len() < before {
+            let is_awaited = |universe: &Universe, syncs: &[(IpAddr, Time)]| {
+                syncs.iter().any(|(sender, _)| universe.merge.has_sender(*sender))
+            };
+            self.release(|universe, syncs| !is_awaited(universe, syncs));
+        }
+        for (place, universe) in (0..).zip(self.universes.iter_mut()) {
+            if universe.merge.expire(now) && universe.state == State::Told {
+                universe.state = State::Ready;
+                self.ready.push_back(place);
             }
         }
-        released
     }
 
-    /// The universes of `released`, each to be told by [`Universe::advance`].
-    pub(super) fn released(&mut self, released: Released) -> impl Iterator<Item = &mut Universe> {
-        let range = match released {
-            Released::One(port_address) => port_address..=port_address,
-            Released::All => PortAddress::MIN..=PortAddress::MAX,
-            // An empty range would not do: its start must not lie after its end.
-            Released::None => PortAddress::MIN..=PortAddress::MIN,
-        };
-        self.universes
-            .range_mut(range)
-            .map(|(_, universe)| universe)
-            .filter(move |universe| released != Released::None && !universe.waits)
+    /// Makes those ready that wait no longer.
+    fn release(&mut self, is_over: impl Fn(&Universe, &[(IpAddr, Time)]) -> bool) {
+        let Self { universes, ready, waiting, syncs, .. } = self;
+        waiting.retain(|&place| {
+            let Some(universe) = universes.get_mut(usize::from(place)) else { return false };
+            let is_over = is_over(universe, syncs);
+            if is_over {
+                universe.state = State::Ready;
+                ready.push_back(place);
+            }
+            !is_over
+        });
+    }
+
+    /// The universe whose look the router is to be told next, by [`Universe::advance`]. It is
+    /// always the newest look: what came meanwhile takes no place of its own.
+    pub(super) fn next_ready(&mut self) -> Option<&mut Universe> {
+        let place = self.ready.pop_front()?;
+        let universe = self.universes.get_mut(usize::from(place))?;
+        universe.state = State::Told;
+        Some(universe)
+    }
+
+    pub(super) fn any_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// The router has forgotten everything: the next telling tells all slots.
     pub(super) fn forget_told(&mut self) {
-        self.universes.values_mut().for_each(|universe| universe.told = Levels::default());
+        for (place, universe) in (0..).zip(self.universes.iter_mut()) {
+            universe.told = Levels::default();
+            if universe.state == State::Told {
+                universe.state = State::Ready;
+                self.ready.push_back(place);
+            }
+        }
     }
 
     pub(super) fn port_addresses(&self) -> impl Iterator<Item = PortAddress> {
-        self.universes.keys().copied()
+        self.universes.iter().map(|universe| universe.port_address)
     }
 
     pub(super) fn get(&self, port_address: PortAddress) -> Option<&Universe> {
-        self.universes.get(&port_address)
+        self.universes.find(port_address)
     }
 
     pub(super) fn is_latest(&self) -> bool {
         self.rule == Rule::Ltp
+    }
+
+    /// Bytes when all of `universes` are in use, each with as many senders as are merged.
+    pub(super) const fn memory_bytes_for(universes: usize) -> u64 {
+        let senders =
+            SENDERS_MAX * (Merge::<IpAddr>::SENDER_BYTES + size_of::<(IpAddr, u8, Time)>());
+        Table::<Universe>::memory_bytes_for(universes)
+            + (universes * (senders + 2 * size_of::<u16>())) as u64
     }
 }
 
@@ -160,29 +207,37 @@ impl Universe {
             merge: Merge::new(rule, SENDERS_MAX, SENDER_TIMEOUT),
             sequences: Vec::with_capacity(SENDERS_MAX),
             told: Levels::default(),
-            waits: false,
+            state: State::Told,
         }
     }
 
-    fn receive(&mut self, now: Time, from: IpAddr, dmx: &Dmx<'_>) -> Result<(), Ignored> {
+    /// Whether the look may have changed.
+    fn receive(&mut self, now: Time, from: IpAddr, dmx: &Dmx<'_>) -> Result<bool, Ignored> {
         let known = self.sequences.iter_mut().find(|(sender, ..)| *sender == from);
+        let is_known = known.is_some();
         if let Some((_, last, heard)) = known {
             if now.since(*heard) < SEQUENCE_GAP && is_stale(*last, dmx.sequence) {
                 return Err(Ignored::Stale);
             }
             (*last, *heard) = (dmx.sequence, now);
         }
-        self.merge.receive(now, from, dmx.levels).map_err(|_| Ignored::ThirdSender)?;
-        self.sequences.retain(|(sender, ..)| self.merge.has_sender(*sender));
-        if self.sequences.iter().all(|(sender, ..)| *sender != from) {
+        let has_changed =
+            self.merge.receive(now, from, dmx.levels).map_err(|_| Ignored::ThirdSender)?;
+        if !is_known {
+            self.sequences.retain(|(sender, ..)| self.merge.has_sender(*sender));
             self.sequences.push((from, dmx.sequence, now));
         }
-        Ok(())
+        Ok(has_changed)
     }
 
     /// Calls `changed` with each slot, from 0, that the router does not know yet.
     pub(super) fn advance(&mut self, changed: impl FnMut(usize, u8)) {
-        self.told.advance(self.merge.look(), changed);
+        self.told.advance(self.merge.look().as_slice(), changed);
+    }
+
+    /// All slots that were ever sent, from the first on.
+    pub(super) fn look(&self) -> &[u8] {
+        self.merge.look().as_slice()
     }
 
     pub(super) fn is_heard(&self) -> bool {

@@ -36,6 +36,8 @@ pub(super) struct Nodes {
     short_name: String,
     long_name: String,
     nodes: Vec<Node>,
+    /// Who wants what, as the nodes last told: sorted, each once.
+    wants: Vec<(PortAddress, SocketAddr)>,
     asked: Vec<Asked>,
     answers: u32,
     packet: Vec<u8>,
@@ -70,6 +72,7 @@ impl Nodes {
             short_name: config.name.clone(),
             long_name: format!("clasp-rt {} at {}", config.name, config.namespace),
             nodes: Vec::new(),
+            wants: Vec::new(),
             asked: Vec::new(),
             answers: 0,
             packet: Vec::new(),
@@ -84,17 +87,31 @@ impl Nodes {
             return true;
         }
         let at = SocketAddr::new(from, reply.port);
-        let outputs = reply.outputs().collect();
+        let outputs: Vec<_> = reply.outputs().collect();
         let node = Node { at, bind_index: reply.bind_index, heard: now, outputs };
         let same = |known: &&mut Node| known.at == at && known.bind_index == node.bind_index;
         if let Some(known) = self.nodes.iter_mut().find(same) {
+            let is_same = known.outputs == node.outputs;
             *known = node;
+            if is_same {
+                return true;
+            }
         } else if self.nodes.len() < NODES_MAX {
             self.nodes.push(node);
         } else {
             return false;
         }
+        self.list_wants();
         true
+    }
+
+    fn list_wants(&mut self) {
+        let Self { nodes, wants, .. } = self;
+        wants.clear();
+        wants.extend(nodes.iter().flat_map(|node| node.outputs.iter().map(|one| (*one, node.at))));
+        // A node may list one universe on several ports.
+        wants.sort_unstable();
+        wants.dedup();
     }
 
     /// Notes a poll, to be answered within a second. `false`: it is not, for lack of room.
@@ -142,7 +159,11 @@ impl Nodes {
     }
 
     pub(super) fn expire(&mut self, now: Time) {
+        let before = self.nodes.len();
         self.nodes.retain(|node| now.since(node.heard) < NODE_TIMEOUT);
+        if self.nodes.len() < before {
+            self.list_wants();
+        }
     }
 
     pub(super) fn poll(&mut self, counters: &mut Counters, out: &mut dyn Out) {
@@ -160,15 +181,15 @@ impl Nodes {
         counters: &mut Counters,
         out: &mut dyn Out,
     ) -> bool {
+        let from = self.wants.partition_point(|(wanted, _)| *wanted < port_address);
+        let wants = self.wants.get(from..).unwrap_or_default().iter();
         let mut listed = false;
-        for (index, node) in self.nodes.iter().enumerate() {
-            // A node may list one universe on several ports, and a target may be a node.
-            let wants = |node: &Node| node.outputs.contains(&port_address);
-            let is_first = !self.nodes[..index].iter().any(|one| one.at == node.at && wants(one));
-            if wants(node) && is_first && !self.targets.contains(&node.at) {
-                send(node.at, packet, counters, out);
+        for (_, to) in wants.take_while(|(wanted, _)| *wanted == port_address) {
+            listed = true;
+            // A target may be a node.
+            if !self.targets.contains(to) {
+                send(*to, packet, counters, out);
             }
-            listed |= wants(node);
         }
         for to in &self.targets {
             send(*to, packet, counters, out);

@@ -7,6 +7,8 @@ use clasp_rt_core::wire::header;
 use clasp_rt_core::wire::{binary, list};
 use proptest::prelude::*;
 
+mod many;
+
 use super::*;
 use crate::uplink::tests::{Said, frame, set_frame};
 use crate::vectors;
@@ -477,6 +479,7 @@ fn mistakes_in_the_configuration_are_explained() {
     for (config, key) in [
         ("rate_hz_max = 0", "rate_hz_max"),
         ("universes_max = 0", "universes_max"),
+        ("universes_max = 32769", "universes_max"),
         ("broadcast_levels = true", "broadcast_levels"),
         ("namespace = \"artnet\"", "namespace"),
         ("targets = [\"10.0.0.5:port\"]", "targets"),
@@ -485,7 +488,9 @@ fn mistakes_in_the_configuration_are_explained() {
         let error = Artnet::new(config).err().expect(key);
         assert_eq!(error.key, key);
     }
-    for config in ["universes = \"0\"", "inputs = \"5-1\"", "merge = \"max\"", "floats = 3"] {
+    for config in
+        ["universes = \"0\"", "inputs = \"5-1\"", "merge = \"max\"", "floats = 3", "mode = 1"]
+    {
         assert!(toml::from_str::<Config>(config).is_err(), "{config}");
     }
 }

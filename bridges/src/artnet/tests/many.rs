@@ -1,0 +1,156 @@
+//! Many universes at once: what waits, what is spread, and what a show may fill.
+
+use super::*;
+
+#[test]
+fn a_router_without_room_is_told_the_newest_look_and_never_misses_the_last() {
+    let mut rig = rig("");
+    rig.dmx(DESK, 0, 0, &[1, 0]);
+    rig.said.frames.clear();
+    rig.said.room = 0;
+    for level in 2..=9 {
+        rig.dmx(DESK, 0, 0, &[level, 0]);
+        rig.dmx(DESK, 0, 1, &[level, 0]);
+        rig.wait(Span::from_millis(5));
+    }
+    assert_eq!(rig.said.frames.len(), 0);
+    rig.said.room = usize::MAX;
+    rig.wait(PATIENCE);
+    let told = ["SET /artnet/0/1 9", "BUNDLE now", "  SET /artnet/1/1 9", "  SET /artnet/1/2 0"];
+    assert_eq!(rig.said.take_lines(), told);
+    assert_eq!(rig.bridge.counters().dropped, 0);
+}
+
+#[test]
+fn a_universe_can_be_told_whole() {
+    let mut rig = rig("mode = \"universe\"");
+    for levels in [[0, 7, 0, 0], [0, 7, 0, 0], [0, 7, 1, 0]] {
+        rig.dmx(DESK, 0, 19, &levels);
+    }
+    assert_eq!(rig.said.take_lines(), ["SET /artnet/19 0x00070000", "SET /artnet/19 0x00070100"]);
+}
+
+#[test]
+fn slots_are_named_alike_whatever_their_number_of_digits() {
+    for (config, value) in
+        [("", ["1", "255"]), ("normalize = true", ["0.00392156862745098", "1.0"])]
+    {
+        let mut rig = rig(config);
+        rig.dmx(DESK, 0, 7, &[1; 512]);
+        rig.dmx(DESK, 0, 7, &[255; 512]);
+        let lines = rig.said.take_lines();
+        for (round, value) in (0..).zip(value) {
+            let told = lines.iter().skip(round * 513 + 1).take(512);
+            for (slot, line) in (1..).zip(told) {
+                assert_eq!(*line, format!("  SET /artnet/7/{slot} {value}"));
+            }
+        }
+        assert_eq!(lines.len(), 2 * 513);
+    }
+}
+
+#[test]
+fn a_burst_of_universes_is_spread_and_each_keeps_its_distance() {
+    const UNIVERSES: u16 = 1_500;
+    let mut rig = rig("targets = [\"10.0.0.9\"]\npoll = false");
+    let frame = Span::from_micros(1_000_000 / 44);
+    let mut left = vec![Vec::new(); usize::from(UNIVERSES)];
+    for round in 0..10 {
+        for universe in 0..UNIVERSES {
+            rig.set(&format!("/artnet/{universe}/1"), round);
+        }
+        let end = rig.now + frame;
+        let mut most = 0;
+        while let Some(due) = rig.bridge.deadline().filter(|due| *due <= end) {
+            rig.now = rig.now.max(due);
+            rig.step(Input::Deadline);
+            let sent = rig.sent_dmx();
+            most = most.max(sent.len());
+            for (_, universe, ..) in sent {
+                left[usize::from(universe)].push(rig.now);
+            }
+        }
+        rig.now = end;
+        // All of them within three quarters of a frame, and no more at once than leave in 0.4 ms.
+        assert!(most <= 40, "{most} at once in round {round}");
+    }
+    for (universe, left) in left.iter().enumerate() {
+        assert!((9..=10).contains(&left.len()), "{universe}: {}", left.len());
+        for pair in left.windows(2) {
+            let error = pair[1].since(pair[0]).0.abs_diff(frame.0);
+            assert!(error <= Span::from_micros(400).0, "{universe}: {error} ns");
+        }
+    }
+}
+
+#[test]
+fn a_source_that_was_late_once_is_not_late_for_ever() {
+    let mut rig = rig("targets = [\"10.0.0.9\"]\npoll = false");
+    let frame = Span::from_micros(1_000_000 / 44);
+    for round in 0..40_i64 {
+        let late = if round == 10 { Span::from_millis(5) } else { Span::ZERO };
+        rig.wait(late);
+        rig.set("/artnet/0/1", round);
+        rig.sent_dmx();
+        rig.wait(GATHER);
+        rig.wait(Span::from_micros(200));
+        let sent = rig.sent_dmx().len();
+        assert_eq!(sent, 1, "round {round} did not leave in time");
+        rig.wait(Span(frame.0 - GATHER.0 - 200_000 - late.0));
+    }
+}
+
+#[test]
+fn a_blackout_of_many_universes_is_spread_and_then_over() {
+    let mut rig = rig("targets = [\"10.0.0.9\"]\non_stop = \"blackout\"");
+    for universe in 0..1_000 {
+        rig.set(&format!("/artnet/{universe}/1"), 255);
+    }
+    rig.wait(Span::from_millis(100));
+    rig.said.packets.clear();
+    rig.step(Input::Stop);
+    assert!(rig.said.packets.len() < 100 && rig.bridge.has_last_words());
+    rig.wait(Span::from_millis(20));
+    let sent = rig.sent_dmx();
+    assert_eq!(sent.len(), 1_000);
+    assert!(sent.iter().all(|(.., levels)| *levels == [0, 0]));
+    assert!(!rig.bridge.has_last_words());
+}
+
+#[test]
+fn a_round_that_is_synced_leaves_together_and_repeats_together() {
+    let mut rig = rig("targets = [\"10.0.0.9\"]\npoll = false\nsync = true");
+    for (universe, pause) in [(0, 300), (1, 300), (2, 5_000), (3, 0)] {
+        rig.set(&format!("/artnet/{universe}/1"), 1);
+        rig.wait(Span::from_micros(pause));
+    }
+    rig.wait(REPEAT);
+    rig.wait(Span::from_millis(100));
+    let mut rounds = vec![0];
+    for (_, bytes) in &rig.said.packets {
+        match packet::decode(bytes).expect("ours") {
+            Packet::Dmx(_) => *rounds.last_mut().expect("one at least") += 1,
+            _ => rounds.push(0),
+        }
+    }
+    // The first three began one round although they did not change at once; then the fourth, which
+    // had to wait for its turn; and the repeats of both.
+    assert_eq!(rounds, [3, 1, 3, 1, 0]);
+}
+
+#[test]
+fn what_may_be_filled_follows_from_the_configuration() {
+    let cases = [
+        ("", 4_096 * 512),
+        ("inputs = \"0-15, 100\"", 17 * 512),
+        ("inputs = \"none\"", 0),
+        ("universes_max = 10", 10 * 512),
+        ("mode = \"universe\"\nuniverses_max = 32768", 32_768),
+    ];
+    for (config, params) in cases {
+        assert_eq!(rig(config).bridge.params_max(), params, "{config}");
+    }
+    let bytes = |config| rig(config).bridge.memory_bytes_max();
+    let (few, many) = (bytes("universes_max = 1"), bytes("universes_max = 4096"));
+    assert!(few < 1 << 18 && (10 << 20..16 << 20).contains(&many), "{few} and {many}");
+}
