@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clasp-rt-bridges", &["core"]),
     ("clasp-rt", &["core", "link", "ring", "client", "bridges", "perf"]),
     ("clasp-rt-chaos", &["core", "link", "bridges"]),
-    ("clasp-rt-bench", &["core", "link", "client", "perf"]),
+    ("clasp-rt-bench", &["core", "link", "ring", "client", "perf"]),
     ("clasp-rt-tests", &[]),
 ];
 

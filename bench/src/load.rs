@@ -122,7 +122,7 @@ fn bundle(rig: usize, faders: std::ops::Range<usize>) -> Vec<u8> {
 }
 
 /// Each connection is an open file, and a shell allows few.
-fn raise_files_max() {
+pub fn raise_files_max() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     // Connecting will say what is missing.

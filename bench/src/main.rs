@@ -4,11 +4,12 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 mod connection;
+mod counts;
 mod expect;
 mod fanout;
 mod floor;
@@ -24,6 +25,7 @@ mod picture;
 mod replay;
 mod report;
 mod router;
+mod rows;
 mod socket;
 mod suite;
 mod throughput;
@@ -119,6 +121,11 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = "bench/results")]
         results: PathBuf,
     },
+    /// What needs no other router: the codec, one boundary, size, joiners, memory, idleness.
+    Rows(rows::Command),
+    /// What a message costs in instructions, system calls and allocations; fails when it costs
+    /// more than is committed.
+    Counts(counts::Command),
     /// Fill a router with connections and params, and keep it so until the input ends.
     Load {
         #[arg(long, default_value_t = 1_000)]
@@ -186,6 +193,11 @@ fn run(cli: &Cli) -> io::Result<()> {
             print!("{}", replayed.text());
             Ok(())
         }
+        Command::Rows(command) => {
+            show(cli, &command.run(places)?);
+            Ok(())
+        }
+        Command::Counts(command) => command.run(places),
         Command::Load { connections, params, router } => {
             let load = Load::run(router, *connections, *params, |step| println!("{step}"))?;
             println!("{}", load.text());
@@ -261,8 +273,7 @@ fn run(cli: &Cli) -> io::Result<()> {
                 }
             }
             let report = report(places, "clasp-rt, measured from outside", &name, rows, rates);
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
-            let folder = report::folder(results, &report.machine, now.as_secs());
+            let folder = report::folder_of_today(results, &report.machine)?;
             report.write(&folder, "suite")?;
             show(cli, &report);
             eprintln!("written to {}", folder.display());

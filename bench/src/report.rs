@@ -43,6 +43,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clasp_rt_perf::histogram::{Latency, Summary};
 use serde_json::{Value, json};
@@ -287,9 +288,9 @@ impl Report {
         fs::write(folder.join(format!("{command}.md")), self.markdown())?;
         fs::write(folder.join(format!("{command}.json")), format!("{:#}\n", self.json()))?;
         for row in &self.rows {
-            write_hgrm(&folder.join(file_name(&row.key, "hgrm")), &row.latency)?;
+            write_hgrm(&folder.join(hgrm_name(&row.key)), &row.latency)?;
             if let Some(floor) = &row.floor {
-                write_hgrm(&folder.join(file_name(&format!("{}/floor", row.key), "hgrm")), floor)?;
+                write_hgrm(&folder.join(hgrm_name(&format!("{}/floor", row.key))), floor)?;
             }
         }
         for subject in ["hop", "fanout"] {
@@ -314,7 +315,12 @@ impl Report {
 }
 
 /// `<results>/<date>-<machine>`.
-pub fn folder(results: &Path, machine: &Machine, unix_s: u64) -> PathBuf {
+pub fn folder_of_today(results: &Path, machine: &Machine) -> io::Result<PathBuf> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+    Ok(folder(results, machine, now.as_secs()))
+}
+
+fn folder(results: &Path, machine: &Machine, unix_s: u64) -> PathBuf {
     results.join(format!("{}-{}", date(unix_s), machine.slug()))
 }
 
@@ -411,10 +417,9 @@ fn write_hgrm(path: &Path, latency: &Latency) -> io::Result<()> {
     latency.write_hgrm(&mut BufWriter::new(File::create(path)?))
 }
 
-fn file_name(name: &str, extension: &str) -> String {
-    let slug: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    format!("{slug}.{extension}")
+/// The file of a curve, by its key.
+pub fn hgrm_name(key: &str) -> String {
+    format!("{}.hgrm", key.replace('/', "-"))
 }
 
 /// A number with as many places as it has use for.

@@ -70,13 +70,23 @@ impl Router {
     /// Starts `program` with our arguments: one shard on the router's core, both stream transports,
     /// no rate limit, because the bench sends more in a second than a person.
     pub fn open_idling(program: &Path, places: Places, idle: Idle) -> io::Result<Self> {
+        Self::open_with(program, places, idle, &[])
+    }
+
+    /// The same, with more arguments; `--metrics 127.0.0.1:0` gives [`Router::url`] of `http`.
+    pub fn open_with(
+        program: &Path,
+        places: Places,
+        idle: Idle,
+        arguments: &[&str],
+    ) -> io::Result<Self> {
         let core = places.router.to_string();
         let words = ["server", "--bind", "127.0.0.1", "--port", "0", "--tcp-port", "0", "--cores"];
         // The largest crowd is a thousand subscribers, and each bench has a publisher besides.
         let sessions = ["--max-sessions", "1100"];
         let more = [&core, "--shards", "1", "--rate-limit", "0", "--idle", idle.name()];
-        let arguments: Vec<String> =
-            words.iter().chain(&more).chain(&sessions).map(|word| (*word).to_owned()).collect();
+        let words = words.iter().chain(&more).chain(&sessions).chain(arguments);
+        let arguments: Vec<String> = words.map(|word| (*word).to_owned()).collect();
         Self::spawn(program, &arguments)
     }
 
@@ -93,7 +103,7 @@ impl Router {
         Ok(router)
     }
 
-    /// Where peers of `scheme` (`ws` or `tcp`) connect.
+    /// Where peers of `scheme` (`ws` or `tcp`) connect, and where `http` tells what was counted.
     pub fn url(&self, scheme: &str) -> io::Result<&str> {
         let found = self.urls.iter().find(|url| url.starts_with(&format!("{scheme}://")));
         found.map(String::as_str).ok_or_else(|| {
@@ -110,6 +120,11 @@ impl Router {
 
     pub fn resume(&self) -> bool {
         self.signal(Signal::CONT)
+    }
+
+    /// Of the process, if it was started here.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     pub fn is_ours(&self) -> bool {
@@ -133,25 +148,28 @@ impl Drop for Router {
     }
 }
 
-/// The URLs of the lines `listening URL`. Keeps reading afterwards so that the router never blocks
-/// on its own output.
+/// The URLs of the lines `listening URL` and `metrics URL`. Keeps reading afterwards so that the
+/// router never blocks on its own output.
 fn listening(stdout: ChildStdout) -> io::Result<Vec<String>> {
     let (sender, lines) = mpsc::channel();
     thread::Builder::new().name("router output".to_owned()).spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            let url = line.trim().strip_prefix("listening ").map(str::to_owned);
+            let line = line.trim();
+            let url = line.strip_prefix("listening ").or_else(|| line.strip_prefix("metrics "));
+            let url = url.map(str::to_owned);
             // Nobody listens once the addresses are known; the reading itself goes on.
             let _ = sender.send(url);
         }
     })?;
-    let mut urls = Vec::new();
+    let mut urls: Vec<String> = Vec::new();
     let until = Instant::now() + START_MAX;
     loop {
+        let listens = urls.iter().any(|url| !url.starts_with("http"));
         let patience =
-            if urls.is_empty() { until.saturating_duration_since(Instant::now()) } else { QUIET };
+            if listens { QUIET } else { until.saturating_duration_since(Instant::now()) };
         match lines.recv_timeout(patience) {
             Ok(url) => urls.extend(url),
-            Err(_) if !urls.is_empty() => return Ok(urls),
+            Err(_) if listens => return Ok(urls),
             Err(RecvTimeoutError::Timeout) => {
                 let message = "the router printed no `listening URL` line in time";
                 return Err(io::Error::new(ErrorKind::TimedOut, message));

@@ -171,14 +171,14 @@ fn floor_throughput(places: Places, kind: Kind, length: Duration) -> io::Result<
 
 impl Size {
     /// Of one row, all rounds together.
-    fn length(self) -> Duration {
+    pub fn length(self) -> Duration {
         match self {
             Self::Small => Duration::from_millis(500),
             Self::Canonical => Duration::from_secs(7),
         }
     }
 
-    fn rounds(self) -> u32 {
+    pub fn rounds(self) -> u32 {
         match self {
             Self::Small => 1,
             Self::Canonical => 5,
