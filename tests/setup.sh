@@ -3,7 +3,7 @@
 # there already is left alone, and a second run takes about a second.
 #
 #   packages   a C compiler, pkg-config, Python's venv, Node 18 or newer with npm, iproute2,
-#              liblo-tools (oscsend, oscdump), mosquitto and nats-server
+#              liblo-tools (oscsend, oscdump), mosquitto and nats-server, valgrind with libc6-dbg
 #   tests/peers/venv           the published Python client and Art-Net senders and receivers
 #   tests/peers/node_modules   the published JavaScript client and an Art-Net node
 #   tests/published            a program around the published Rust client, built
@@ -48,6 +48,7 @@ install_packages() {
     command -v pkg-config > /dev/null || wanted+=(pkg-config)
     command -v ip > /dev/null || wanted+=(iproute2)
     command -v oscsend > /dev/null || wanted+=(liblo-tools)
+    command -v valgrind > /dev/null || wanted+=(valgrind libc6-dbg)
     # Routers that the load generator also drives; their programs may lie outside of PATH.
     wanted+=(mosquitto nats-server)
     python3 -c 'import ensurepip' 2> /dev/null || wanted+=(python3 python3-venv)

@@ -1,7 +1,8 @@
 //! Everything that must hold before a change is taken, in one command: `cargo ci`.
 //!
-//! `cargo ci STEP...` runs only the named steps. What is not here: advisories about dependencies,
-//! because their list has to be fetched and this runs offline; Miri and loom, which run at night.
+//! `cargo ci STEP...` runs only the named steps; `cargo ci counts --write` renews what a message may
+//! cost. What is not here: advisories about dependencies, because their list has to be fetched and
+//! this runs offline; Miri and loom, which run at night.
 
 mod licences;
 
@@ -47,6 +48,11 @@ const STEPS: &[Step] = &[
         run: || cargo(&["build", "--release", "--package", "clasp-rt"]),
     },
     Step {
+        name: "counts",
+        about: "a message costs no more instructions, system calls or allocations than committed",
+        run: || counts(&[]),
+    },
+    Step {
         name: "fuzz",
         about: "hostile bytes for every decoder, five seconds each",
         run: || cargo(&[CHAOS, &["fuzz", "all", "--seconds", "5", "--seed", "1"]].concat()),
@@ -70,6 +76,15 @@ const CHAOS: &[&str] = &["run", "--release", "--quiet", "--package", "clasp-rt-c
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if wanted == ["counts", "--write"] {
+        return match counts(&["--write"]) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                eprintln!("==== {why}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     if let Some(stranger) = wanted.iter().find(|name| STEPS.iter().all(|s| s.name != **name)) {
         let names: Vec<_> = STEPS.iter().map(|step| step.name).collect();
         eprintln!("there is no step `{stranger}`; there are: {}", names.join(", "));
@@ -90,6 +105,17 @@ fn main() -> ExitCode {
     }
     eprintln!("\n==== all passed in {:.0?}", start.elapsed());
     ExitCode::SUCCESS
+}
+
+/// Holds what a message costs against `bench/counts.toml`, or with `--write` puts it there.
+fn counts(arguments: &[&str]) -> Result<(), String> {
+    cargo(&["build", "--release", "--package", "clasp-rt"])?;
+    cargo(&["build", "--release", "--package", "clasp-rt-bench"])?;
+    cargo(&["build", "--release", "--package", "clasp-rt-core", "--example", "instructions"])?;
+    let built = target_folder()?.join("release");
+    let mut bench = Command::new(built.join("clasp-bench"));
+    bench.arg("counts").arg("--spawn").arg(built.join("clasp-rt"));
+    run(bench.args(arguments).current_dir(root()))
 }
 
 fn cargo(arguments: &[&str]) -> Result<(), String> {
