@@ -38,26 +38,107 @@ pub fn prometheus_counters(out: &mut String, prefix: &str, pages: &[Labelled<'_,
     }
 }
 
-/// Appends latencies as a Prometheus summary in seconds.
-pub fn prometheus_latency(out: &mut String, metric: &str, sets: &[Labelled<'_, Latency>]) {
+/// What was counted of one kind of message.
+#[derive(Clone, Debug)]
+pub struct Spread {
+    /// Names and values that tell it from the others, such as `shard` and `0`.
+    pub labels: Vec<(&'static str, String)>,
+    pub latency: Latency,
+    /// All samples together, exactly.
+    pub sum_ns: u64,
+    /// The longest sample, exactly.
+    pub max_ns: u64,
+}
+
+/// The share of messages that each quantile of a summary speaks of.
+const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 1.0];
+
+/// Appends latencies since the start as a summary in seconds; its quantile 1 is the maximum.
+pub fn prometheus_summary(out: &mut String, metric: &str, help: &str, spreads: &[Spread]) {
     let metric = identifier(metric);
+    line(out, format_args!("# HELP {metric} {help}"));
     line(out, format_args!("# TYPE {metric} summary"));
-    for set in sets {
-        let (label, value) = (identifier(set.label), escaped(set.value));
-        for quantile in [0.5, 0.9, 0.99, 0.999] {
-            let seconds = set.of.quantile_ns(quantile) as f64 / 1e9;
-            line(
-                out,
-                format_args!(
-                    "{metric}{{{label}=\"{value}\",quantile=\"{quantile}\"}} {seconds:.9}"
-                ),
-            );
+    for spread in spreads {
+        let labels = labels(&spread.labels);
+        for quantile in QUANTILES {
+            let ns = spread.latency.quantile_ns(quantile).min(spread.max_ns);
+            let seconds = seconds(ns);
+            line(out, format_args!("{metric}{{{labels},quantile=\"{quantile}\"}} {seconds:.9}"));
         }
-        let Summary { count, mean_ns, .. } = set.of.summary();
-        let sum = mean_ns * count as f64 / 1e9;
-        line(out, format_args!("{metric}_sum{{{label}=\"{value}\"}} {sum:.9}"));
-        line(out, format_args!("{metric}_count{{{label}=\"{value}\"}} {count}"));
+        sum_and_count(out, &metric, &labels, spread);
     }
+}
+
+/// Bounds of the buckets that Prometheus is told: 1, 2 and 5 of each power of ten.
+const BOUNDS_NS: [u64; 19] = [
+    1_000,
+    2_000,
+    5_000,
+    10_000,
+    20_000,
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+    200_000_000,
+    500_000_000,
+    1_000_000_000,
+];
+
+/// Appends the same as a histogram, of which any window has quantiles:
+/// `histogram_quantile(0.99, rate(<metric>_bucket[1m]))`.
+pub fn prometheus_histogram(out: &mut String, metric: &str, help: &str, spreads: &[Spread]) {
+    let metric = identifier(metric);
+    line(out, format_args!("# HELP {metric} {help}"));
+    line(out, format_args!("# TYPE {metric} histogram"));
+    for spread in spreads {
+        let labels = labels(&spread.labels);
+        let counts = spread.latency.counts_up_to(&BOUNDS_NS);
+        for (bound, count) in BOUNDS_NS.iter().zip(counts) {
+            let bound = seconds(*bound);
+            line(out, format_args!("{metric}_bucket{{{labels},le=\"{bound}\"}} {count}"));
+        }
+        let all = spread.latency.count();
+        line(out, format_args!("{metric}_bucket{{{labels},le=\"+Inf\"}} {all}"));
+        sum_and_count(out, &metric, &labels, spread);
+    }
+}
+
+fn sum_and_count(out: &mut String, metric: &str, labels: &str, spread: &Spread) {
+    line(out, format_args!("{metric}_sum{{{labels}}} {:.9}", seconds(spread.sum_ns)));
+    line(out, format_args!("{metric}_count{{{labels}}} {}", spread.latency.count()));
+}
+
+fn labels(labels: &[(&'static str, String)]) -> String {
+    let labels = labels.iter().map(|(name, value)| {
+        let (name, value) = (identifier(name), escaped(value));
+        format!("{name}=\"{value}\"")
+    });
+    labels.collect::<Vec<_>>().join(",")
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+/// The same as a JSON list of objects: labels, and then [`json_summary`].
+pub fn json_spreads(spreads: &[Spread]) -> String {
+    let spreads = spreads.iter().map(|spread| {
+        let labels = spread.labels.iter().map(|(name, value)| {
+            let (name, value) = (escaped(name), escaped(value));
+            format!("\"{name}\":\"{value}\",")
+        });
+        let summary = json_summary(&spread.latency.summary());
+        format!("{{{}{}", labels.collect::<String>(), &summary[1..])
+    });
+    format!("[{}]", spreads.collect::<Vec<_>>().join(","))
 }
 
 /// All counters as one JSON object: `{"shard 0":{"name":1}}`.
@@ -147,21 +228,58 @@ mod tests {
         assert_eq!(json_counters(&pages), json);
     }
 
-    #[test]
-    fn a_latency_is_exported_in_seconds() {
+    fn spread(class: &str, samples_ns: &[u64]) -> Spread {
         let mut latency = Latency::new();
-        (0..100).for_each(|_| latency.record(1_000_000));
+        samples_ns.iter().for_each(|ns| latency.record(*ns));
+        let labels = vec![("shard", "0".to_owned()), ("class", class.to_owned())];
+        let sum_ns = samples_ns.iter().sum();
+        Spread { labels, latency, sum_ns, max_ns: samples_ns.iter().copied().max().unwrap_or(0) }
+    }
+
+    #[test]
+    fn a_summary_is_told_in_seconds_and_ends_with_the_maximum() {
+        let spreads = [spread("param", &[12_000, 12_000, 800_000]), spread("e\"t", &[5_000])];
         let mut text = String::new();
-        let sets = [Labelled { label: "shard", value: "0", of: &latency }];
-        prometheus_latency(&mut text, "clasp_turn_seconds", &sets);
-        assert!(text.starts_with("# TYPE clasp_turn_seconds summary\n"), "{text}");
-        assert!(text.contains("clasp_turn_seconds_count{shard=\"0\"} 100\n"), "{text}");
-        let median = text
-            .lines()
-            .find_map(|line| line.strip_prefix("clasp_turn_seconds{shard=\"0\",quantile=\"0.5\"} "))
-            .map(|seconds| seconds.parse::<f64>().unwrap())
-            .unwrap();
-        assert!((median / 0.001 - 1.0).abs() < 0.001, "{median}");
+        prometheus_summary(&mut text, "clasp_hop_seconds", "From here to there.", &spreads);
+        let start = "# HELP clasp_hop_seconds From here to there.\n\
+                     # TYPE clasp_hop_seconds summary\n\
+                     clasp_hop_seconds{shard=\"0\",class=\"param\",quantile=\"0.5\"} 0.000012";
+        assert!(text.starts_with(start), "{text}");
+        for said in [
+            "clasp_hop_seconds{shard=\"0\",class=\"param\",quantile=\"1\"} 0.000800000\n",
+            "clasp_hop_seconds_sum{shard=\"0\",class=\"param\"} 0.000824000\n",
+            "clasp_hop_seconds_count{shard=\"0\",class=\"param\"} 3\n",
+            "clasp_hop_seconds_count{shard=\"0\",class=\"e\\\"t\"} 1\n",
+        ] {
+            assert!(text.contains(said), "{said} is not in {text}");
+        }
+        assert_eq!(text.matches("# TYPE").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn the_buckets_of_a_histogram_add_up() {
+        let mut text = String::new();
+        let spreads = [spread("param", &[900, 12_000, 12_000, 2_000_000_000])];
+        prometheus_histogram(&mut text, "clasp_hop", "From here to there.", &spreads);
+        for said in [
+            "# TYPE clasp_hop histogram\n",
+            "clasp_hop_bucket{shard=\"0\",class=\"param\",le=\"0.000001\"} 1\n",
+            "clasp_hop_bucket{shard=\"0\",class=\"param\",le=\"0.00001\"} 1\n",
+            "clasp_hop_bucket{shard=\"0\",class=\"param\",le=\"0.00002\"} 3\n",
+            "clasp_hop_bucket{shard=\"0\",class=\"param\",le=\"1\"} 3\n",
+            "clasp_hop_bucket{shard=\"0\",class=\"param\",le=\"+Inf\"} 4\n",
+            "clasp_hop_count{shard=\"0\",class=\"param\"} 4\n",
+        ] {
+            assert!(text.contains(said), "{said} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn spreads_are_a_json_list_of_labels_and_figures() {
+        assert_eq!(json_spreads(&[]), "[]");
+        let text = json_spreads(&[spread("param", &[7]), spread("event", &[8, 8])]);
+        assert!(text.starts_with("[{\"shard\":\"0\",\"class\":\"param\",\"count\":1,"), "{text}");
+        assert!(text.contains("},{\"shard\":\"0\",\"class\":\"event\",\"count\":2,"), "{text}");
     }
 
     #[test]

@@ -64,7 +64,14 @@ impl Latency {
         Self { histogram, clipped: 0 }
     }
 
-    #[cfg(test)]
+    /// `None`: the histogram tells other latencies apart than ours do.
+    pub(crate) fn from_histogram(histogram: Histogram<u64>) -> Option<Self> {
+        let ours = histogram.low() == 1
+            && histogram.high() == LATENCY_NS_MAX
+            && (1..=SIGNIFICANT_DIGITS).contains(&histogram.sigfig());
+        ours.then_some(Self { histogram, clipped: 0 })
+    }
+
     pub(crate) fn histogram(&self) -> &Histogram<u64> {
         &self.histogram
     }
@@ -93,6 +100,26 @@ impl Latency {
     pub fn merge(&mut self, other: &Self) {
         self.histogram.add(&other.histogram).expect("both have the same bounds");
         self.clipped += other.clipped;
+    }
+
+    /// What was counted after `earlier`, which was this histogram; `None`: it was another one.
+    pub fn since(&self, earlier: &Self) -> Option<Self> {
+        let mut histogram = self.histogram.clone();
+        let same = histogram.sigfig() == earlier.histogram.sigfig();
+        histogram.subtract(&earlier.histogram).ok().filter(|()| same)?;
+        Some(Self { histogram, clipped: self.clipped.saturating_sub(earlier.clipped) })
+    }
+
+    /// How many samples were at or below each of `bounds_ns`, which rise.
+    pub fn counts_up_to(&self, bounds_ns: &[u64]) -> Vec<u64> {
+        let mut counts = vec![0; bounds_ns.len()];
+        for step in self.histogram.iter_recorded() {
+            // By the least value of its bucket, so that a bound counts all samples below it.
+            let least = self.histogram.lowest_equivalent(step.value_iterated_to());
+            let first = bounds_ns.partition_point(|bound| *bound < least);
+            counts[first..].iter_mut().for_each(|count| *count += step.count_at_value());
+        }
+        counts
     }
 
     pub fn clear(&mut self) {
@@ -169,7 +196,7 @@ impl Latency {
             out,
             "#[Buckets = {:>12}, SubBuckets     = {:>12}]",
             self.histogram.buckets(),
-            2_u32.pow(11)
+            (2 * 10_u32.pow(self.histogram.sigfig().into())).next_power_of_two()
         )
     }
 }
@@ -231,6 +258,26 @@ mod tests {
         assert_eq!(left.summary(), both.summary());
         assert_eq!(left.curve(), both.curve());
         assert_eq!(left.clipped(), 1);
+    }
+
+    #[test]
+    fn what_was_counted_between_two_looks_is_their_difference() {
+        let first = filled([1_000, 2_000, 2_000]);
+        let mut second = first.clone();
+        [2_000, 9_000].into_iter().for_each(|ns| second.record(ns));
+        let between = second.since(&first).unwrap();
+        assert_eq!(between.curve(), filled([2_000, 9_000]).curve());
+        assert_eq!(second.since(&second).unwrap().count(), 0);
+        // Another histogram, such as that of a router that was started again.
+        assert!(first.since(&second).is_none());
+    }
+
+    #[test]
+    fn a_bound_counts_every_sample_up_to_it() {
+        let latency = filled([999, 1_000, 1_001, 5_000, 1_000_000]);
+        let bounds = [100, 1_000, 5_000, 100_000, LATENCY_NS_MAX];
+        assert_eq!(latency.counts_up_to(&bounds), [0, 2, 4, 4, 5]);
+        assert_eq!(latency.counts_up_to(&[]), [0; 0]);
     }
 
     #[test]

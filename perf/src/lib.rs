@@ -10,3 +10,4 @@ pub mod capture;
 pub mod counters;
 pub mod export;
 pub mod histogram;
+pub mod log;
