@@ -1,6 +1,7 @@
 //! A thread that hosts bridges: their sockets, their time, and their connections to the router.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,8 @@ use clasp_rt_bridges::{Bridge, Counters, Input, Out};
 use clasp_rt_core::time::{Span, Time};
 use clasp_rt_perf::counters::Writer;
 use clasp_rt_ring::socket::{self, Datagrams};
-use clasp_rt_ring::{Alarm, Event, Lease, Ring, Sizes, Sleeper, Socket, Wait, thread};
+use clasp_rt_ring::{Alarm, Event, Lease, Ring, Sizes, Sleeper, Socket, Wait};
+use clasp_rt_ring::{datagrams_lost, thread};
 
 use crate::clock::{self, Clock};
 use crate::dialer::Dialer;
@@ -30,12 +32,13 @@ const FULL_PORT_NAP: Duration = Duration::from_micros(200);
 /// Sockets, uplinks and the alarm of one thread.
 const FILES_MAX: u32 = 512;
 
-/// What the thread's ring needs. Every universe of a big show may leave in one turn.
+/// What the thread's ring needs. Every universe of a big show may arrive in one burst: what finds
+/// no buffer waits in the socket.
 pub const SIZES: Sizes = Sizes {
     accepted_max: 0,
     fixed_max: FILES_MAX,
     stream_buffers: 64,
-    packet_buffers: 512,
+    packet_buffers: 1024,
     datagrams_max: 1024,
 };
 
@@ -86,11 +89,13 @@ pub fn names() -> &'static [&'static str] {
     })
 }
 
-const HOST_NAMES: [&str; 7] = [
+const HOST_NAMES: [&str; 9] = [
     "kernel_enters",
     "kernel_sleeps",
     "uplinks_joined",
     "uplink_frames_dropped",
+    "datagrams_lost",
+    "datagrams_starved",
     "datagrams_unreadable",
     "datagrams_dropped",
     "datagram_faults",
@@ -108,6 +113,8 @@ struct Host {
     next_tick: Time,
     worked: bool,
     unreadable: u64,
+    /// Datagrams that the kernel had no room for; asked for with each tick.
+    lost: u64,
     /// A received datagram, so that its buffer is free while the bridge thinks.
     packet: Vec<u8>,
 }
@@ -116,6 +123,8 @@ struct Host {
 struct Guest {
     bridge: Box<dyn Bridge>,
     sockets: Vec<Socket>,
+    /// The same sockets, to ask what they lost.
+    files: Vec<OwnedFd>,
     uplink: Uplink,
 }
 
@@ -127,6 +136,10 @@ struct Outlet<'a> {
 }
 
 impl Out for Outlet<'_> {
+    fn room(&self) -> usize {
+        self.uplink.room()
+    }
+
     fn to_router(&mut self, frame: &[u8]) {
         self.uplink.say(frame);
     }
@@ -151,7 +164,7 @@ impl Host {
         let mut owners = vec![None; FILES_MAX as usize];
         let mut guests = Vec::with_capacity(seed.hosted.len());
         for (guest, hosted) in seed.hosted.into_iter().enumerate() {
-            let sockets = open_sockets(&*hosted.bridge, &mut ring)?;
+            let (sockets, files) = open_sockets(&*hosted.bridge, &mut ring)?;
             for (number, socket) in (0..).zip(&sockets) {
                 owners[socket.index()] = Some((guest, number));
             }
@@ -162,7 +175,8 @@ impl Host {
                     Way::Remote { remote, dialer, socket: None }
                 }
             };
-            guests.push(Guest { bridge: hosted.bridge, sockets, uplink: Uplink::new(way) });
+            let uplink = Uplink::new(way);
+            guests.push(Guest { bridge: hosted.bridge, sockets, files, uplink });
         }
         seed.sleeper.attach(ring.number());
         let host = Self {
@@ -176,6 +190,7 @@ impl Host {
             next_tick: Time(0),
             worked: true,
             unreadable: 0,
+            lost: 0,
             packet: Vec::with_capacity(2048),
         };
         Ok((host, alarm))
@@ -207,6 +222,8 @@ impl Host {
         let ticked = self.now >= self.next_tick;
         if ticked {
             self.next_tick = self.now + TICK;
+            let files = self.guests.iter().flat_map(|guest| &guest.files);
+            self.lost = files.map(|file| datagrams_lost(file).unwrap_or(0)).sum();
         }
         for guest in &mut self.guests {
             self.worked |= guest.hear(self.now, &mut self.ring);
@@ -298,8 +315,9 @@ impl Host {
         self.worked = true;
         loop {
             self.turn()?;
-            let flushed = self.guests.iter().all(|guest| guest.uplink.is_flushed());
-            if flushed || self.clock.now() >= patience {
+            let is_done =
+                |guest: &Guest| guest.uplink.is_flushed() && !guest.bridge.has_last_words();
+            if self.guests.iter().all(is_done) || self.clock.now() >= patience {
                 break;
             }
         }
@@ -323,6 +341,8 @@ impl Host {
             ring.sleeps,
             uplinks().filter(|uplink| uplink.is_joined()).count() as u64,
             uplinks().map(|uplink| uplink.dropped).sum(),
+            self.lost,
+            ring.starved,
             self.unreadable,
             ring.datagrams_dropped,
             ring.datagram_faults,
@@ -335,8 +355,8 @@ fn guest_of(guests: &mut [Guest], stream: Socket) -> Option<&mut Guest> {
     guests.iter_mut().find(|guest| guest.uplink.socket() == Some(stream))
 }
 
-/// Opens what a bridge asks for. The order is the bridge's own.
-fn open_sockets(bridge: &dyn Bridge, ring: &mut Ring) -> io::Result<Vec<Socket>> {
+/// Opens what a bridge asks for, in the bridge's own order: as sockets of the ring, and as files.
+fn open_sockets(bridge: &dyn Bridge, ring: &mut Ring) -> io::Result<(Vec<Socket>, Vec<OwnedFd>)> {
     let plans = bridge.sockets();
     let open = plans.into_iter().map(|plan| {
         let wish = Datagrams {
@@ -344,7 +364,9 @@ fn open_sockets(bridge: &dyn Bridge, ring: &mut Ring) -> io::Result<Vec<Socket>>
             reuse_address: plan.reuse_address,
             multicast: plan.multicast,
         };
-        socket::datagrams(plan.bind, &wish).and_then(|socket| ring.packets(socket)).map_err(|why| {
+        let opened = socket::datagrams(plan.bind, &wish);
+        let both = opened.and_then(|file| Ok((ring.packets(file.try_clone()?)?, file)));
+        both.map_err(|why| {
             let what = format!("{} cannot use UDP {}: {why}", bridge.name(), plan.bind);
             io::Error::new(why.kind(), what)
         })
@@ -354,7 +376,7 @@ fn open_sockets(bridge: &dyn Bridge, ring: &mut Ring) -> io::Result<Vec<Socket>>
 
 impl Guest {
     fn step(&mut self, now: Time, input: Input<'_>, ring: &mut Ring) {
-        let Self { bridge, sockets, uplink } = self;
+        let Self { bridge, sockets, uplink, .. } = self;
         bridge.step(now, input, &mut Outlet { ring, sockets, uplink });
     }
 

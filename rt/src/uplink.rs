@@ -19,6 +19,9 @@ use crate::port::{Port, Said};
 /// Frames for a router that does not take them; beyond it they are dropped and counted.
 const PENDING_BYTES_MAX: usize = 4 << 20;
 
+/// Beyond it a router is behind: what can be told as its newest state later, waits.
+const PENDING_BYTES_CALM: usize = 256 << 10;
+
 /// Room for what a busy bridge says in one turn.
 const PENDING_BYTES: usize = 64 << 10;
 
@@ -121,6 +124,15 @@ impl Uplink {
 
     pub fn is_joined(&self) -> bool {
         matches!(self.state, State::Joined { .. })
+    }
+
+    /// Bytes that can be said before the router is behind. All of them while there is none: what is
+    /// said then is dropped, and told anew when it comes.
+    pub fn room(&self) -> usize {
+        if !self.is_joined() {
+            return PENDING_BYTES_MAX;
+        }
+        PENDING_BYTES_CALM.saturating_sub(self.pending.len())
     }
 
     /// Queues one frame for the router.

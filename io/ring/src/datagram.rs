@@ -1,7 +1,9 @@
 //! Datagrams on their way out, and the addresses of both ways, in the kernel's own layout.
 
+use std::io;
 use std::mem::size_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
 
 use io_uring::types::RecvMsgOut;
@@ -143,6 +145,29 @@ fn blank_header() -> libc::msghdr {
     unsafe { std::mem::zeroed() }
 }
 
+/// How many datagrams a socket lost because its queue was full: the last counter of `SO_MEMINFO`.
+pub fn datagrams_lost(socket: impl AsFd) -> io::Result<u64> {
+    const COUNTERS: usize = 9;
+    const DROPS: usize = 8;
+    let mut counters = [0_u32; COUNTERS];
+    let mut bytes = size_of_val(&counters) as libc::socklen_t;
+    // SAFETY: the descriptor is borrowed, so it is open; the kernel writes at most `bytes` bytes into
+    // the array, which holds as many, and how many it wrote into `bytes`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            counters.as_mut_ptr().cast(),
+            &raw mut bytes,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(u64::from(counters[DROPS]))
+}
+
 /// Why a received datagram cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
@@ -228,6 +253,23 @@ mod tests {
         assert!(datagrams.fill(to, b"3").is_none());
         datagrams.settle(first);
         assert_eq!(datagrams.fill(to, b"3").unwrap().0, first);
+    }
+
+    #[cfg(not(miri))]
+    #[test]
+    fn a_socket_counts_what_its_queue_had_no_room_for() {
+        use std::net::UdpSocket;
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert_eq!(datagrams_lost(&receiver).unwrap(), 0);
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = receiver.local_addr().unwrap();
+        // More than any queue that a system allows by itself.
+        let mut sent = 0;
+        while datagrams_lost(&receiver).unwrap() == 0 {
+            sender.send_to(&[0; 32_000], to).unwrap();
+            sent += 1;
+            assert!(sent < 100_000, "a queue without an end");
+        }
     }
 
     #[test]

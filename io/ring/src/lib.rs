@@ -22,7 +22,7 @@ mod ring;
 mod slots;
 mod sync;
 
-pub use datagram::Unreadable;
+pub use datagram::{Unreadable, datagrams_lost};
 pub use exchange::Sleeper;
 pub use pool::Lease;
 pub use ring::{Alarm, Counts, Event, Ring, Sizes, Wait};
