@@ -22,6 +22,7 @@ mod pcap;
 mod peer;
 mod peers;
 mod picture;
+mod recording;
 mod replay;
 mod report;
 mod router;
@@ -136,15 +137,16 @@ enum Command {
         #[arg(long, default_value = "ws://localhost:7330")]
         router: String,
     },
-    /// The UDP packets of a capture into a running router, and what comes out of it.
+    /// A capture or a recording into a running router, and what comes out of it.
     ///
-    /// Best into a router that was just started: a value that it already holds does not come out
-    /// again, and counts as missing.
+    /// Of a pcap file the UDP packets, to the bridges that `--to` names; best into a router that
+    /// was just started, because a value that it already holds does not come out again, and counts
+    /// as missing. Of a recording of `clasp-rt record` (a file, or the folder) every message.
     Replay {
-        /// A pcap file.
+        /// A pcap file, a .clasprec file, or a folder of those.
         file: PathBuf,
         /// `osc=ADDR`, `artnet=ADDR`, `sacn=ADDR`: where the packets of a protocol go.
-        #[arg(long, value_delimiter = ',', required = true)]
+        #[arg(long, value_delimiter = ',')]
         to: Vec<replay::Target>,
         /// `1`: as captured, `N`: N times as fast, `max`: without pauses.
         #[arg(long, default_value = "1", value_parser = replay::speed)]
@@ -184,7 +186,23 @@ fn run(cli: &Cli) -> io::Result<()> {
     let places = Places::choose(cli.router_core, cli.client_core)?;
     match &cli.command {
         Command::Replay { file, to, speed, router } => {
-            let bytes = std::fs::read(file)?;
+            let files = recording::files(file)?;
+            let mut files = files.iter().map(std::fs::read).collect::<io::Result<Vec<_>>>()?;
+            if files.iter().all(|file| recording::is_one(file)) {
+                let recording = recording::read(&files).map_err(io::Error::other)?;
+                let mut subscriber = Peer::connect(router)?;
+                subscriber.join("bench replay subscriber")?;
+                subscriber.subscribe(1, "/**")?;
+                let mut publisher = Peer::connect(router)?;
+                publisher.join("bench replay")?;
+                let played = recording::play(&recording, *speed, &mut publisher, &mut subscriber)?;
+                print!("{}", played.text(&recording));
+                return Ok(());
+            }
+            if to.is_empty() {
+                return Err(io::Error::other("say with --to where the packets of a pcap file go"));
+            }
+            let bytes = files.swap_remove(0);
             let capture = pcap::read(&bytes).map_err(io::Error::other)?;
             let mut subscriber = Peer::connect(router)?;
             subscriber.join("bench replay")?;

@@ -11,6 +11,9 @@ use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan};
 
 /// Takes what is recorded; never waits.
 pub trait Tape: Send {
+    /// What the wall clock shows at `now`, in microseconds since the Unix epoch.
+    fn clock(&mut self, now: Time, unix_us: u64);
+
     /// Keeps `frame`, which passed at `now`; `false` when there was no room.
     fn put(&mut self, now: Time, frame: &[u8]) -> bool;
 
@@ -109,7 +112,8 @@ impl Bridge for Recorder {
             Input::Lost => self.uplink.lose(),
             Input::Frame(frame) => self.hear(now, frame, out),
             Input::Stop => self.tape.end(now),
-            Input::Packet { .. } | Input::Clock { .. } | Input::Deadline => {}
+            Input::Clock { unix_us } => self.tape.clock(now, unix_us),
+            Input::Packet { .. } | Input::Deadline => {}
         }
     }
 
@@ -139,6 +143,8 @@ mod tests {
     }
 
     impl Tape for Reel {
+        fn clock(&mut self, _now: Time, _unix_us: u64) {}
+
         fn put(&mut self, now: Time, frame: &[u8]) -> bool {
             let mut kept = self.kept.lock().unwrap();
             let fits = kept.len() < self.room;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer};
 use toml::de::{DeTable, DeValue};
 
 use crate::document::{Document, Node, Problem, unknown};
+use crate::recording::Recording;
 
 /// The whole file; the command line fills the same struct.
 #[derive(Clone, Debug, Default)]
@@ -29,10 +30,12 @@ pub struct Config {
     pub bridges: Vec<BridgeAsWritten>,
     /// Each `[[route]]`, for the bridge named `routes` to read.
     pub routes: Vec<serde_json::Value>,
+    pub record: Option<Recording>,
 }
 
 /// The tables that a file may have, each with the reader of its contents below.
-const SECTIONS: &[&str] = &["server", "limits", "auth", "log", "listen", "rule", "bridge", "route"];
+const SECTIONS: &[&str] =
+    &["server", "limits", "auth", "log", "listen", "rule", "bridge", "route", "record"];
 
 /// `[server]`, and the flags of `clasp-rt server`.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -263,6 +266,7 @@ impl Config {
                 "log" => config.log = section(document, node, problems),
                 "listen" => config.listeners = document.decode_each(name, node, problems),
                 "rule" => config.rules = document.decode_each(name, node, problems),
+                "record" => config.record = Some(section(document, node, problems)),
                 "route" => config.routes = document.decode_each(name, node, problems),
                 "bridge" => {
                     let nodes = document.elements(name, node, problems);

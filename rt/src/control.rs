@@ -83,6 +83,10 @@ fn banner(plan: &Plan) -> String {
     for bridge in threads.bridges.iter().flat_map(|thread| &thread.bridges) {
         let _ = writeln!(text, "bridge  {}, {}", bridge.bridge.name(), uplink(&bridge.uplink));
     }
+    if let Some(recording) = &threads.recording {
+        let folder = recording.reel.folder.display();
+        let _ = writeln!(text, "record  {} to {folder}", recording.patterns.join(" "));
+    }
     let _ = writeln!(text, "idle    {}: {}", threads.idle, plan.idle_why);
     let open = threads.shards.first().is_some_and(|shard| shard.settings.grants.is_none());
     if open {

@@ -10,6 +10,7 @@ use crate::conns::LINK_BYTES;
 use crate::edge;
 use crate::plan_types::Threads;
 use crate::stages;
+use crate::tape;
 
 /// One place, how often it exists, and how much each takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +31,8 @@ pub fn terms(threads: &Threads) -> Vec<Term> {
     let shards = threads.shards.len() as u64;
     let links_each = threads.shards.first().map_or(0, |shard| shard.settings.limits.links_max);
     let bridges: usize = threads.bridges.iter().map(|thread| thread.bridges.len()).sum();
-    let bridges = bridges as u64;
+    let recordings = u64::from(threads.recording.is_some());
+    let bridges = bridges as u64 + recordings;
     let state_each = threads.shards.first().map_or(0, |shard| state_bytes(&shard.settings));
     let terms = [
         ("state of a shard", shards, state_each),
@@ -49,9 +51,10 @@ pub fn terms(threads: &Threads) -> Vec<Term> {
         ("packets of a shard's kernel ring", shards, edge::sizes(links_each).memory_bytes()),
         (
             "packets of a bridge thread's ring",
-            threads.bridges.len() as u64,
+            threads.bridges.len() as u64 + recordings,
             bridge_thread::SIZES.memory_bytes(),
         ),
+        ("frames on their way to a recording", recordings, tape::MEMORY_BYTES),
         ("allocator of a shard's thread", shards, ALLOCATOR_BYTES),
         ("program", 1, PROGRAM_BYTES),
     ];

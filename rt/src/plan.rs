@@ -17,6 +17,7 @@ use crate::open_bridge::{named_bridges, open_bridge};
 use crate::plan_types::{
     BridgePlan, BridgeThreadPlan, ListenerPlan, ListenerTransport, ShardPlan, Threads, Uplink,
 };
+use crate::recording::RecordingPlan;
 use crate::tokens;
 use crate::waiting::{self, HostFacts};
 
@@ -78,6 +79,7 @@ impl Plan {
                 })
                 .collect(),
             bridges,
+            recording: recording(config, host, &mut errors),
             sessions_max: sessions_max(config),
             idle,
             histograms: config.server.histograms != Some(Switch::Off),
@@ -96,9 +98,24 @@ impl Plan {
     /// A plan without shards: one bridge that is the client of a router elsewhere.
     pub fn of_bridge(bridge: BridgePlan, log: LogLevel, host: &Host) -> Self {
         let bridges = vec![BridgeThreadPlan { core: None, bridges: vec![bridge] }];
+        Self::of_client(bridges, None, log, host)
+    }
+
+    /// A plan without shards: a recording of what passes at a router elsewhere.
+    pub fn of_recording(recording: RecordingPlan, log: LogLevel, host: &Host) -> Self {
+        Self::of_client(Vec::new(), Some(recording), log, host)
+    }
+
+    fn of_client(
+        bridges: Vec<BridgeThreadPlan>,
+        recording: Option<RecordingPlan>,
+        log: LogLevel,
+        host: &Host,
+    ) -> Self {
         let threads = Threads {
             shards: Vec::new(),
             bridges,
+            recording,
             sessions_max: 0,
             idle: waiting::Idle::Park,
             histograms: false,
@@ -236,7 +253,7 @@ fn limits(config: &Config, shards: u16) -> Limits {
     // All sessions may land on one shard: the kernel spreads connections by their address.
     limits.links_max = sessions_max(config)
         .saturating_add(LINKS_SPARE)
-        .saturating_add(u32::try_from(config.bridges.len() + 1).unwrap_or(u32::MAX));
+        .saturating_add(u32::try_from(config.bridges.len() + 2).unwrap_or(u32::MAX));
     limits.subscriptions_per_session_max =
         config.server.max_subscriptions.unwrap_or(limits.subscriptions_per_session_max);
     limits.peers = shards.saturating_sub(1);
@@ -318,6 +335,16 @@ fn bridges(
         }
     }
     threads
+}
+
+fn recording(config: &Config, host: &Host, errors: &mut Vec<PlanError>) -> Option<RecordingPlan> {
+    let written = config.record.as_ref()?;
+    if let Some(core) = written.core
+        && !host.cores.contains(&core)
+    {
+        errors.push(error("record.core", absent(core, host)));
+    }
+    note(errors, written.plan("record", Uplink::Shard(0), None))
 }
 
 fn idle(

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::memory::{Size, Term};
 use crate::plan::Plan;
 use crate::plan_types::{ListenerPlan, ListenerTransport, Uplink};
+use crate::tape::Reel;
 
 /// Shown by `clasp-rt plan`.
 pub struct Table<'a>(pub &'a Plan);
@@ -40,6 +41,11 @@ impl fmt::Display for Table<'_> {
                 let name = bridge.bridge.name();
                 writeln!(f, "bridge     {name}, {}{place}", uplink(&bridge.uplink))?;
             }
+        }
+        if let Some(recording) = &threads.recording {
+            let Reel { folder, file_bytes, files_max } = &recording.reel;
+            let (folder, all) = (folder.display(), Size(file_bytes * *files_max as u64));
+            writeln!(f, "record     {} to {folder}, up to {all}", recording.patterns.join(" "))?;
         }
         if let Some(shard) = threads.shards.first() {
             writeln!(f, "\nlimits of each shard")?;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use clasp_rt_bridges::Bridge;
 use clasp_rt_core::shard::Settings;
 
+use crate::recording::RecordingPlan;
 use crate::waiting::Idle;
 
 /// Every thread that will run, and what all of them share.
@@ -12,6 +13,8 @@ pub struct Threads {
     /// In the order of their ids: `shards[n].settings.id` is `ShardId(n)`.
     pub shards: Vec<ShardPlan>,
     pub bridges: Vec<BridgeThreadPlan>,
+    /// Becomes one more thread of bridges, when everything starts.
+    pub recording: Option<RecordingPlan>,
     /// Links of strangers that may be sessions at once, all shards together.
     pub sessions_max: u32,
     /// Resolved: never `Idle::Auto`.

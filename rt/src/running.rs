@@ -82,7 +82,11 @@ pub fn start(threads: Threads) -> Result<Running, Fault> {
     let seats = Arc::new(Seats::new(threads.sessions_max));
     let clock = Clock::start();
     let mut ports: Vec<Vec<Port>> = threads.shards.iter().map(|_| Vec::new()).collect();
-    let bridges = threads.bridges.into_iter();
+    let recording = threads.recording.map(|recording| {
+        let folder = recording.reel.folder.display().to_string();
+        recording.open().map_err(fault(format!("recording to {folder}")))
+    });
+    let bridges = threads.bridges.into_iter().chain(recording.transpose()?);
     let bridges = bridges
         .map(|plan| bridge_seed(plan, &sleepers, &mut ports, threads.exchange_bytes, clock))
         .collect::<Result<Vec<_>, _>>()?;

@@ -25,8 +25,17 @@ impl Counters {
 
     /// What shard `shard` has counted under `name`.
     pub fn of_shard(&self, shard: usize, name: &str) -> u64 {
-        let count = self.0[format!("shard {shard}")][name].as_u64();
-        count.unwrap_or_else(|| panic!("shard {shard} counts no {name}: {}", self.0))
+        self.of_thread(&format!("shard {shard}"), name)
+    }
+
+    /// What the bridges of thread `thread` have counted under `name`.
+    pub fn of_bridges(&self, thread: usize, name: &str) -> u64 {
+        self.of_thread(&format!("bridges {thread}"), name)
+    }
+
+    fn of_thread(&self, thread: &str, name: &str) -> u64 {
+        let count = self.0[thread][name].as_u64();
+        count.unwrap_or_else(|| panic!("{thread} counts no {name}: {}", self.0))
     }
 
     /// The same of the first `shards` shards together.

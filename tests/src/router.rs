@@ -121,11 +121,7 @@ impl Router {
     pub fn terminate(mut self) -> ExitStatus {
         self.assert_alive();
         self.expected = false;
-        // The shell's own `kill`: the program of that name is not on every machine.
-        let kill = format!("kill -TERM {}", self.program.child.id());
-        let status = Command::new("sh").args(["-c", &kill]).status();
-        assert!(status.is_ok_and(|status| status.success()), "the router takes signals");
-        self.program.wait()
+        self.program.terminate()
     }
 
     fn assert_alive(&mut self) {

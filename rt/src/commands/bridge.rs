@@ -121,7 +121,7 @@ fn joined(errors: &[PlanError]) -> String {
     lines.join("\n")
 }
 
-fn remote(url: &str) -> Result<Remote, Failure> {
+pub fn remote(url: &str) -> Result<Remote, Failure> {
     let Url { scheme, host, port, path } =
         url.parse().map_err(|bad| Failure::Wrong(format!("--router: {bad}")))?;
     let transport = match scheme {

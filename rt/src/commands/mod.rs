@@ -4,6 +4,7 @@ pub mod bridge;
 pub mod check;
 pub mod client;
 pub mod plan;
+mod record;
 pub mod server;
 pub mod value;
 pub mod watch;
@@ -40,6 +41,8 @@ enum Command {
     Osc(bridge::OscArgs),
     /// Translate between Art-Net universes and a router, both ways
     Artnet(bridge::ArtnetArgs),
+    /// Record what passes at a router, for `clasp-bench replay` to play again
+    Record(record::RecordArgs),
     /// Send one event
     Pub(client::PubArgs),
     /// Set a param, and wait until the router has taken it
@@ -135,6 +138,7 @@ impl Cli {
             Command::Check(args) => check::run(&args),
             Command::Osc(args) => bridge::run_osc(&args),
             Command::Artnet(args) => bridge::run_artnet(&args),
+            Command::Record(args) => record::run(&args),
             Command::Pub(args) => client::publish(&args),
             Command::Set(args) => client::set(&args),
             Command::Get(args) => client::get(&args),
@@ -178,6 +182,8 @@ mod tests {
             ("clasp-rt osc --port 9000", true),
             ("clasp-rt osc --port 9000 --target 10.0.0.2:8000 --target 10.0.0.3:8000", true),
             ("clasp-rt artnet --universes 0-15 --router ws://10.0.0.1:7330", true),
+            ("clasp-rt record show --pattern /lights/** --file-bytes 1GiB", true),
+            ("clasp-rt record", false),
             ("clasp-rt pub /cue/go", true),
             ("clasp-rt set /a -1", true),
             ("clasp-rt get /a --json --timeout 2", true),

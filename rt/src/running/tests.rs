@@ -59,6 +59,7 @@ fn plan(shards: u16) -> Threads {
             })
             .collect(),
         bridges: Vec::new(),
+        recording: None,
         sessions_max: 50,
         idle: Idle::Park,
         histograms: true,

@@ -1,0 +1,103 @@
+//! Recordings: what passed at a router is in them, and two replays of one come out alike.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clasp_rt_tests::eventually;
+use clasp_rt_tests::program::{Program, clasp_bench, clasp_rt, run};
+use clasp_rt_tests::router::Router;
+use serde_json::json;
+
+/// A folder for a recording; removed when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let name = format!("clasp-rt-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_dir_all(&path);
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What `clasp-bench replay` says of `folder` at a fresh router, without the latencies.
+fn replayed(folder: &Path, speed: &str) -> String {
+    let router = Router::start(&["--shards", "2", "--rate-limit", "0"]);
+    let mut command = Command::new(clasp_bench());
+    command.arg("replay").arg(folder).args(["--router", &router.url(), "--speed", speed]);
+    let output = run(&mut command);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let kept = text.lines().filter(|line| !line.starts_with("latency"));
+    kept.map(|line| line.split(';').next().unwrap_or(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// A few faders, cues and a touch, over several addresses and homes.
+fn show(router: &Router) {
+    let mut desk = router.join("desk");
+    for step in 0..50 {
+        for fader in 0..4 {
+            let address = format!("/desk/{fader}/level");
+            desk.send(json!({"type": "SET", "address": address, "value": step * 4 + fader}));
+        }
+        let signal = "event";
+        let go = json!({"type": "PUBLISH", "address": "/cue/go", "signal": signal, "value": step});
+        desk.send(go);
+    }
+    desk.ask(json!({"type": "PING"}));
+}
+
+#[test]
+fn a_recording_of_a_running_router_replays_to_equal_digests() {
+    let folder = Folder::new("recorded");
+    let router = Router::start(&["--shards", "2", "--rate-limit", "0"]);
+    let mut command = Command::new(clasp_rt());
+    command.arg("record").arg(&folder.0).args(["--router", &router.url()]);
+    let mut recorder = Program::start(&mut command);
+    eventually("the recorder joins", || recorder.errors().contains("joined").then_some(()));
+    show(&router);
+    eventually("everything is on the disk", || {
+        let files = std::fs::read_dir(&folder.0).ok()?;
+        let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+        (bytes > 250 * 32).then_some(())
+    });
+    assert!(recorder.terminate().success(), "{}", recorder.errors());
+
+    let once = replayed(&folder.0, "max");
+    assert!(once.contains("recording: 250 messages, whole"), "{once}");
+    assert!(
+        once.contains("said 250, arrived 250, superseded 0, unexpected 0, missing 0"),
+        "{once}"
+    );
+    assert_eq!(replayed(&folder.0, "max"), once);
+    assert_eq!(replayed(&folder.0, "4"), once);
+}
+
+#[test]
+fn a_router_records_itself_and_ends_the_file_in_order() {
+    let folder = Folder::new("own");
+    let config = format!("[record]\nfolder = {:?}\npatterns = [\"/cue/**\"]\n", folder.0);
+    let arguments = ["--shards", "2", "--rate-limit", "0", "--metrics", "127.0.0.1:0"];
+    let router = Router::with_config(&config, &arguments);
+    router.counters_where(|counters| counters.of_bridges(0, "uplinks_joined") == 1);
+    show(&router);
+    router.counters_where(|counters| counters.of_bridges(0, "frames_in") >= 50);
+    assert!(router.terminate().success());
+    let text = replayed(&folder.0, "max");
+    assert!(text.contains("recording: 50 messages, whole"), "{text}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_told_before_anything_runs() {
+    let output = run(Command::new(clasp_rt()).args(["record", "/proc/nothing"]));
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("recording to /proc/nothing"), "{errors}");
+}
