@@ -31,6 +31,16 @@ impl Block {
     pub const fn is_empty(self) -> bool {
         self.len == 0
     }
+
+    /// Where it lies, for who keeps its two parts apart.
+    pub const fn at(self) -> u32 {
+        self.at
+    }
+
+    /// The block of which [`Self::at`] and [`Self::len`] were kept.
+    pub const fn from_parts(at: u32, len: u32) -> Self {
+        Self { at, len }
+    }
 }
 
 /// What lies in the block: spans of whole units, each a header and, if it is used, one piece.

@@ -18,7 +18,21 @@ pub struct Timers {
 #[derive(Clone, Copy, Debug)]
 struct Key {
     place: u32,
-    due: Time,
+    /// In two halves: a key is twelve bytes, not sixteen.
+    due: [u32; 2],
+}
+
+impl Key {
+    const ABSENT: Self = Self { place: ABSENT, due: [0; 2] };
+
+    fn due(self) -> Time {
+        let [high, low] = self.due;
+        Time(u64::from(high) << 32 | u64::from(low))
+    }
+
+    fn set_due(&mut self, due: Time) {
+        self.due = [(due.0 >> 32) as u32, due.0 as u32];
+    }
 }
 
 const ABSENT: u32 = u32::MAX;
@@ -29,7 +43,7 @@ impl Timers {
         Self {
             heap: vec![0; capacity as usize].into_boxed_slice(),
             len: 0,
-            keys: vec![Key { place: ABSENT, due: Time(0) }; capacity as usize].into_boxed_slice(),
+            keys: vec![Key::ABSENT; capacity as usize].into_boxed_slice(),
         }
     }
 
@@ -41,7 +55,7 @@ impl Timers {
     /// Gives `key` a time, in place of the one it may have.
     pub fn set(&mut self, key: u32, due: Time) {
         let place = self.keys[key as usize].place;
-        self.keys[key as usize].due = due;
+        self.keys[key as usize].set_due(due);
         if place == ABSENT {
             self.len += 1;
             self.rise(self.len - 1, key);
@@ -66,12 +80,12 @@ impl Timers {
 
     pub fn get(&self, key: u32) -> Option<Time> {
         let key = self.keys[key as usize];
-        (key.place != ABSENT).then_some(key.due)
+        (key.place != ABSENT).then_some(key.due())
     }
 
     /// The earliest time.
     pub fn next(&self) -> Option<Time> {
-        (self.len > 0).then(|| self.keys[self.heap[0] as usize].due)
+        (self.len > 0).then(|| self.keys[self.heap[0] as usize].due())
     }
 
     /// The key that is due first.
@@ -152,7 +166,7 @@ impl Timers {
     }
 
     fn is_before(&self, a: u32, b: u32) -> bool {
-        (self.keys[a as usize].due, a) < (self.keys[b as usize].due, b)
+        (self.keys[a as usize].due(), a) < (self.keys[b as usize].due(), b)
     }
 }
 

@@ -565,7 +565,7 @@ impl Shard {
                     progress.staged += 1;
                     revision = self.commit_set(origin, &set, write, fx).or(revision);
                 }
-                Message::Publish(publish) => self.publish(origin, &publish, fx),
+                Message::Publish(publish) => self.publish(origin, &publish, None, fx),
                 _ => {}
             }
         }
@@ -597,7 +597,7 @@ impl Shard {
         if !self.timelines.is_empty() {
             self.timelines.stop(hash, set.address);
         }
-        self.announce_change(origin, slot, set, fx);
+        self.announce_change(origin, slot, hash, set, fx);
         Some(self.store.revision(slot))
     }
 }

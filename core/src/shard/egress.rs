@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::audience::Audience;
 use super::critical::Critical;
 use super::home::{END, UNLIMITED};
 use super::input::Lane;
@@ -9,7 +10,7 @@ use super::outbox::{Class, Kind, Writer};
 use super::pace::{Unsubscribed, Verdict, Wish};
 use super::record::{Origin, Record};
 use super::subscription::{Reach, Subscription};
-use super::{Effects, Outcome, RECORD_BYTES_MAX, Shard, TURN_MAX};
+use super::{Effects, Exits, Outcome, RECORD_BYTES_MAX, Shard, TURN_MAX};
 use crate::index;
 use crate::limits::Limits;
 use crate::message::{Message, Subscribe};
@@ -25,7 +26,7 @@ const NONE: u32 = u32::MAX;
 /// looking at most, however many clients connect at once. The rest follows in the next turn.
 const PARTS_A_TURN: usize = 4;
 
-/// Room for the targets of one frame.
+/// Room for the targets of one frame that paced subscriptions want too.
 pub(super) struct Egress {
     /// The delivery in which a link was last chosen, so that no link is chosen twice.
     chosen: Vec<u64>,
@@ -70,15 +71,14 @@ impl Egress {
 }
 
 /// What a SET or PUBLISH frame of our own making says, without decoding its value.
-struct Outgoing<'a> {
-    address: &'a str,
+struct Outgoing {
     signal: Signal,
     phase: Phase,
     is_set: bool,
 }
 
-impl<'a> Outgoing<'a> {
-    fn of(frame: &'a [u8]) -> Self {
+impl Outgoing {
+    fn of(frame: &[u8]) -> Self {
         let is_set = frame[FRAME_HEADER_LEN] == binary::code::SET;
         let flags = frame[FRAME_HEADER_LEN + 1];
         let (signal, phase) = if is_set {
@@ -86,7 +86,7 @@ impl<'a> Outgoing<'a> {
         } else {
             (Signal::from_code(flags >> 5), Phase::from_code(flags))
         };
-        Self { address: address_of(frame), signal, phase, is_set }
+        Self { signal, phase, is_set }
     }
 
     /// The same for what was held back by its subscription: params and streams only. By whom it was
@@ -120,9 +120,13 @@ impl<'a> Outgoing<'a> {
 
 /// The address of a SET or PUBLISH frame that this router encoded: both have it at the same place.
 pub(super) fn address_of(frame: &[u8]) -> &str {
+    core::str::from_utf8(address_bytes_of(frame)).unwrap_or_default()
+}
+
+fn address_bytes_of(frame: &[u8]) -> &[u8] {
     let start = FRAME_HEADER_LEN + 2;
     let len = usize::from(u16::from_be_bytes([frame[start], frame[start + 1]]));
-    core::str::from_utf8(&frame[start + 2..start + 2 + len]).unwrap_or_default()
+    &frame[start + 2..start + 2 + len]
 }
 
 /// Tells gestures of one address apart: those of other sessions, and those with other ids.
@@ -149,43 +153,96 @@ fn wish_of(subscription: &Subscription) -> Wish {
 }
 
 impl Shard {
-    /// Gives a frame to every link of this shard that wants it, once each.
-    pub(super) fn deliver(
+    /// Whom a SET or PUBLISH frame is for: as remembered of its address, if that still holds.
+    pub(super) fn audience(&mut self, remembered: Audience, frame: &[u8]) -> Audience {
+        let address = address_bytes_of(frame);
+        self.audiences.of(remembered, address, &self.subscriptions, &self.interests)
+    }
+
+    /// Gives a frame that another shard published to every link of this shard that wants it.
+    pub(super) fn published(
         &mut self,
         origin: &Origin,
         key: u64,
         frame: &[u8],
         fx: &mut impl Effects,
     ) {
+        let address = address_bytes_of(frame);
+        let place = self.known.find(address).or_else(|| self.known.note(address, key));
+        let remembered = place.map_or(Audience::UNKNOWN, |place| self.known.audience(place));
+        let audience = self.audience(remembered, frame);
+        if let Some(place) = place {
+            self.known.set_audience(place, audience);
+        }
+        self.deliver(origin, key, audience, frame, fx);
+    }
+
+    /// Gives a frame to every link of `audience` that wants it, once each.
+    pub(super) fn deliver(
+        &mut self,
+        origin: &Origin,
+        key: u64,
+        audience: Audience,
+        frame: &[u8],
+        fx: &mut impl Effects,
+    ) {
         let outgoing = Outgoing::of(frame);
         let left_out = if !outgoing.is_set || origin.quiet { self.own_link(origin) } else { None };
-        let may_pace = matches!(outgoing.signal, Signal::Param | Signal::Stream);
-        let egress = &mut self.egress;
-        egress.begin();
-        self.subscriptions.for_each_match(outgoing.address, |slot, subscription| {
-            if !subscription.wants(outgoing.signal) || Some(subscription.link) == left_out {
-                return;
+        let class = outgoing.class(&mut self.critical, origin, key, frame);
+        if !self.audiences.paced(audience).is_empty() {
+            self.choose_targets(outgoing.signal, left_out, audience, key, frame);
+            return self.send_to_targets(class, frame, fx);
+        }
+        let Self { audiences, ports, doomed, counts, .. } = self;
+        let mut exits = Exits { ports, doomed, counts };
+        let mut shared = None;
+        for member in audiences.members(audience) {
+            if member.wants(outgoing.signal) && Some(member.link()) != left_out {
+                exits.send(member.link(), class, frame, &mut shared, fx);
             }
-            if may_pace && subscription.is_paced() {
+        }
+    }
+
+    fn send_to_targets(&mut self, class: Class, frame: &[u8], fx: &mut impl Effects) {
+        let Self { egress, ports, doomed, counts, .. } = self;
+        let mut exits = Exits { ports, doomed, counts };
+        let mut shared = None;
+        for &link in &egress.targets {
+            exits.send(link, class, frame, &mut shared, fx);
+        }
+    }
+
+    /// Whom a frame goes to where some want only so many, or only changes that are large enough.
+    fn choose_targets(
+        &mut self,
+        signal: Signal,
+        left_out: Option<LinkId>,
+        audience: Audience,
+        key: u64,
+        frame: &[u8],
+    ) {
+        let may_pace = matches!(signal, Signal::Param | Signal::Stream);
+        let Self { audiences, egress, subscriptions, .. } = self;
+        egress.begin();
+        for member in audiences.members(audience) {
+            if member.wants(signal) && Some(member.link()) != left_out {
+                egress.choose(member.link());
+            }
+        }
+        for &slot in audiences.paced(audience) {
+            let subscription = subscriptions.get(slot);
+            if !subscription.wants(signal) || Some(subscription.link) == left_out {
+                continue;
+            }
+            if may_pace {
                 egress.paced.push(slot);
             } else {
                 egress.choose(subscription.link);
             }
-        });
+        }
         if !self.egress.paced.is_empty() {
             self.weigh_paced(key, frame);
         }
-        let class = outgoing.class(&mut self.critical, origin, key, frame);
-        self.send_to_targets(class, frame, fx);
-    }
-
-    fn send_to_targets(&mut self, class: Class, frame: &[u8], fx: &mut impl Effects) {
-        let targets = core::mem::take(&mut self.egress.targets);
-        let mut shared = None;
-        for &link in &targets {
-            self.send_shared(link, class, frame, &mut shared, fx);
-        }
-        self.egress.targets = targets;
     }
 
     /// Chooses the links whose paced subscriptions want the frame now, and holds it for the others.

@@ -3,7 +3,9 @@
 
 use alloc::vec::Vec;
 
+use super::audience::Audience;
 use super::input::Lane;
+use super::known::Place;
 use super::record::{Origin, Record};
 use super::refused::Refused;
 use super::session_id::SessionId;
@@ -15,7 +17,7 @@ use crate::index;
 use crate::limits::Limits;
 use crate::message::{Ack, Announce, Message, Publish, Set};
 use crate::pattern;
-use crate::signal::Signal;
+use crate::signal::{Qos, Signal};
 use crate::time::Span;
 use crate::trie::Trie;
 use crate::value::Value;
@@ -38,8 +40,8 @@ pub(super) struct Interests {
     /// Shards that are told of everything, because their patterns found no room. Too much does no
     /// harm: the shard that listens matches again.
     all: u64,
-    /// Raised by every change, so that a param knows whether what it remembers still holds.
-    generation: u32,
+    /// Raised by every change, so that what is remembered of it is known to hold no more.
+    changes: u64,
 }
 
 impl Interests {
@@ -47,7 +49,7 @@ impl Interests {
         assert!((1..=SHARDS_MAX).contains(&shards), "1 to {SHARDS_MAX} shards");
         let patterns_max = limits.subscriptions_max.saturating_mul(u32::from(shards) - 1);
         let trie = (shards > 1).then(|| Trie::new(patterns_max, patterns_max, seed));
-        Self { trie, all: 0, generation: 1 }
+        Self { trie, all: 0, changes: 0 }
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
@@ -57,7 +59,7 @@ impl Interests {
     /// A shard begins or ceases to want `pattern`.
     pub(super) fn change(&mut self, shard: ShardId, wanted: bool, pattern: &str) {
         let Some(trie) = &mut self.trie else { return };
-        self.generation = self.generation.wrapping_add(1).max(1);
+        self.changes += 1;
         let entry = u32::from(shard.0);
         if wanted {
             if trie.insert(pattern, entry).is_err() {
@@ -68,7 +70,12 @@ impl Interests {
         }
     }
 
-    fn of(&self, address: &str) -> u64 {
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Shards that want `address`, as bits.
+    pub(super) fn of(&self, address: &str) -> u64 {
         let mut shards = self.all;
         if let Some(trie) = &self.trie {
             trie.for_each_match(address, |shard| shards |= 1 << shard);
@@ -103,16 +110,22 @@ impl Shard {
     /// A SET, PUBLISH or ANNOUNCE that its ingress shard admitted.
     pub(super) fn write(&mut self, origin: &Origin, payload: &[u8], fx: &mut impl Effects) {
         match binary::decode(payload).expect("shards forward only what they decoded") {
-            Message::Set(set) => self.settle(origin, &set, fx),
-            Message::Publish(publish) => self.publish(origin, &publish, fx),
+            Message::Set(set) => self.settle(origin, &set, None, fx),
+            Message::Publish(publish) => self.publish(origin, &publish, None, fx),
             Message::Announce(announce) => self.announce(origin, &announce, fx),
             other => unreachable!("only writes are forwarded as such: {other:?}"),
         }
     }
 
     /// Decides a write, and tells everyone who listens, the writer included.
-    pub(super) fn settle(&mut self, origin: &Origin, set: &Set<'_>, fx: &mut impl Effects) {
-        match self.take(origin, set, fx) {
+    pub(super) fn settle(
+        &mut self,
+        origin: &Origin,
+        set: &Set<'_>,
+        place: Option<Place>,
+        fx: &mut impl Effects,
+    ) {
+        match self.take(origin, set, place, fx) {
             Ok(revision) => self.acknowledge(origin, Some(set.address), Some(revision), fx),
             Err(refused) => self.refuse(origin, refused, Some(set.address), fx),
         }
@@ -123,10 +136,12 @@ impl Shard {
         &mut self,
         origin: &Origin,
         set: &Set<'_>,
+        place: Option<Place>,
         fx: &mut impl Effects,
     ) -> Result<u64, Refused> {
-        let hash = self.store.hash(set.address);
-        let slot = self.store.find(hash, set.address);
+        let (place, hash) = self.resolve(place, set.address);
+        let known = place.and_then(|place| self.known.slot(place, self.store.removed()));
+        let slot = known.or_else(|| self.store.find(hash, set.address));
         let locks_held = if set.lock { self.store.locks_of(origin.writer) } else { 0 };
         let ahead = Ahead { locks_held, ..Ahead::default() };
         self.store.check(slot, set, origin.writer, ahead)?;
@@ -135,11 +150,26 @@ impl Shard {
             return Err(outruled);
         }
         let slot = self.store.apply(self.stamp(origin), slot, hash, set)?;
+        if known.is_none()
+            && let Some(place) = place
+        {
+            self.known.set_slot(place, slot, self.store.removed());
+        }
         if !self.timelines.is_empty() {
             self.timelines.stop(hash, set.address);
         }
-        self.announce_change(origin, slot, set, fx);
+        self.announce_change(origin, slot, hash, set, fx);
         Ok(self.store.revision(slot))
+    }
+
+    /// Where a checked address is known, as long as it is not too long for that, and its hash.
+    fn resolve(&mut self, place: Option<Place>, address: &str) -> (Option<Place>, u64) {
+        let bytes = address.as_bytes();
+        if let Some(place) = place.or_else(|| self.known.find(bytes)) {
+            return (Some(place), self.known.hash(place));
+        }
+        let hash = self.store.hash(address);
+        (self.known.note(bytes, hash), hash)
     }
 
     /// Tells everyone who listens what the param in `slot` now holds.
@@ -147,22 +177,22 @@ impl Shard {
         &mut self,
         origin: &Origin,
         slot: u32,
+        hash: u64,
         set: &Set<'_>,
         fx: &mut impl Effects,
     ) {
         self.counts.sets += 1;
         self.counts.params_evicted = self.store.evicted;
         let mut frame = self.lend();
-        let hash = self.store.param(slot).hash;
-        let value = match self.store.param(slot).rule {
+        let value = match self.store.rule(slot) {
             Rule::Merge => self.store.value(slot),
             _ => set.value,
         };
         let echo = Set { value, revision: Some(self.store.revision(slot)), ..*set };
-        let encoded = binary::encode(&Message::Set(echo), crate::signal::Qos::Confirm, &mut frame);
-        if encoded.is_ok() {
-            let wanted = self.wanted_by(slot, set.address);
-            self.distribute(origin, hash, wanted, &frame, fx);
+        if binary::encode_set(&echo, Qos::Confirm, &mut frame).is_ok() {
+            let remembered = self.store.audience(slot);
+            let audience = self.distribute(origin, hash, remembered, &frame, fx);
+            self.store.set_audience(slot, audience);
         }
         self.give_back(frame);
     }
@@ -172,19 +202,23 @@ impl Shard {
         &mut self,
         origin: &Origin,
         publish: &Publish<'_>,
+        place: Option<Place>,
         fx: &mut impl Effects,
     ) {
         self.counts.publishes += 1;
         let signal = publish.signal.unwrap_or_default();
-        let hash = self.store.hash(publish.address);
-        let message = Message::Publish(*publish);
+        let (place, hash) = self.resolve(place, publish.address);
         let mut frame = self.lend();
-        if binary::encode(&message, binary::default_qos(&message), &mut frame).is_ok() {
+        let qos = binary::qos_of_publish(publish.signal);
+        if binary::encode_publish(publish, qos, &mut frame).is_ok() {
             if signal == Signal::Stream {
                 self.history.push(self.now, hash, &frame);
             }
-            let wanted = self.interests.of(publish.address);
-            self.distribute(origin, hash, wanted, &frame, fx);
+            let remembered = place.map_or(Audience::UNKNOWN, |place| self.known.audience(place));
+            let audience = self.distribute(origin, hash, remembered, &frame, fx);
+            if let Some(place) = place {
+                self.known.set_audience(place, audience);
+            }
         }
         self.give_back(frame);
         if signal == Signal::Timeline {
@@ -252,43 +286,29 @@ impl Shard {
         self.store.check(slot, set, origin.writer, Ahead::default())?;
         self.store.takes(slot, set.value)?;
         let slot = self.store.apply(self.stamp(origin), slot, hash, set)?;
-        self.announce_change(origin, slot, set, fx);
+        self.announce_change(origin, slot, hash, set, fx);
         Ok(())
     }
 
-    /// Which other shards want the param in `slot`; remembered until some interest changes.
-    fn wanted_by(&mut self, slot: u32, address: &str) -> u64 {
-        if self.interests.trie.is_none() {
-            return 0;
-        }
-        let generation = self.interests.generation;
-        let param = self.store.param(slot);
-        if param.wanted_as_of == generation {
-            return param.wanted;
-        }
-        let wanted = self.interests.of(address);
-        let param = self.store.param_mut(slot);
-        param.wanted = wanted;
-        param.wanted_as_of = generation;
-        wanted
-    }
-
-    /// Hands a frame to the shards of `wanted` and to this shard's own links.
+    /// Hands a frame to the other shards that want it and to this shard's own links. Returns whom
+    /// it went to, to be remembered for the next frame of the same address.
     fn distribute(
         &mut self,
         origin: &Origin,
         key: u64,
-        wanted: u64,
+        remembered: Audience,
         frame: &[u8],
         fx: &mut impl Effects,
-    ) {
-        let mut rest = wanted;
+    ) -> Audience {
+        let audience = self.audience(remembered, frame);
+        let mut rest = self.audiences.shards(audience);
         while rest != 0 {
             let shard = ShardId(rest.trailing_zeros() as u16);
             rest &= rest - 1;
             self.hand(shard, Record::Published { origin: *origin, key, frame }, fx);
         }
-        self.deliver(origin, key, frame, fx);
+        self.deliver(origin, key, audience, frame, fx);
+        audience
     }
 
     pub(super) fn acknowledge(

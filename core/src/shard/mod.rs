@@ -5,6 +5,7 @@
 //! three may be three shards, and `record` is what they hand to each other.
 
 mod announced;
+mod audience;
 pub mod bucket;
 mod bundle;
 mod count;
@@ -14,6 +15,7 @@ mod gesture;
 mod history;
 mod home;
 mod input;
+mod known;
 mod lists;
 mod outbox;
 mod pace;
@@ -39,12 +41,14 @@ use alloc::vec::Vec;
 use core::fmt::Write as _;
 
 use announced::AnnouncedSignals;
+use audience::Audiences;
 use bundle::Bundles;
 use critical::Critical;
 use egress::{Egress, Pulls};
 use gesture::Gestures;
 use history::History;
 use home::Interests;
+use known::Known;
 use outbox::{Class, SharedFrame};
 use pace::{Pace, Unsubscribed};
 use port::{Ports, Sent};
@@ -103,6 +107,9 @@ pub struct Shard {
     /// Bytes that this step handed to peers, by lane; what one got is charged as if all did.
     handed: [usize; 2],
 
+    /// Addresses that came lately, for ingress, home and egress.
+    known: Known,
+
     // Home: what the addresses of this slice hold.
     store: Store,
     interests: Interests,
@@ -113,6 +120,7 @@ pub struct Shard {
 
     // Egress: which links want what, and how they get it.
     subscriptions: Subscriptions,
+    audiences: Audiences,
     critical: Critical,
     ports: Ports,
     pace: Pace,
@@ -144,6 +152,7 @@ impl Shard {
             doomed: Vec::with_capacity(links as usize),
             without_room: None,
             handed: [0; 2],
+            known: Known::new(limits, seed),
             store: Store::new(limits, seed, settings.param_ttl, &settings.rules),
             interests: Interests::new(limits, settings.shards, seed),
             history: History::new(limits.history_bytes),
@@ -151,6 +160,7 @@ impl Shard {
             announced: AnnouncedSignals::new(limits, seed),
             bundles: Bundles::new(limits),
             subscriptions: Subscriptions::new(limits, seed),
+            audiences: Audiences::new(limits),
             critical: Critical::new(&settings.critical),
             ports: Ports::new(limits, settings.stall_timeout),
             pace: Pace::new(limits, seed),
@@ -175,6 +185,7 @@ impl Shard {
             + self.quiet.memory_bytes()
             + self.expiring.memory_bytes()
             + self.gestures.memory_bytes()
+            + self.known.memory_bytes()
             + self.store.memory_bytes()
             + self.interests.memory_bytes()
             + self.history.memory_bytes()
@@ -182,6 +193,7 @@ impl Shard {
             + self.announced.memory_bytes()
             + self.bundles.memory_bytes()
             + self.subscriptions.memory_bytes()
+            + self.audiences.memory_bytes()
             + self.critical.memory_bytes()
             + self.ports.memory_bytes()
             + self.pace.memory_bytes()
@@ -327,7 +339,7 @@ impl Shard {
             }
             Record::Fence { origin } => self.hand(origin.shard, Record::Fenced { origin }, fx),
             Record::SessionEnded { session } => self.store.end_session(session),
-            Record::Published { origin, key, frame } => self.deliver(&origin, key, frame, fx),
+            Record::Published { origin, key, frame } => self.published(&origin, key, frame, fx),
             Record::Reply { origin, frame } => self.reply_frame(&origin, frame, fx),
             Record::Chunk { origin, serial, next, frame } => {
                 self.chunk(&origin, serial, next, frame, fx);
@@ -444,32 +456,15 @@ impl Shard {
 
     /// Sends `frame` to a link of this shard. Where it finds no room the slowest link is doomed.
     fn send(&mut self, link: LinkId, class: Class, frame: &[u8], fx: &mut impl Effects) {
-        self.send_shared(link, class, frame, &mut None, fx);
-    }
-
-    /// The same for one of many links that get the frame, which then waits for all of them once.
-    fn send_shared(
-        &mut self,
-        link: LinkId,
-        class: Class,
-        frame: &[u8],
-        shared: &mut Option<SharedFrame>,
-        fx: &mut impl Effects,
-    ) {
-        while let Sent::TooSlow(slow) =
-            self.ports.send(link, class, frame, shared, &mut self.counts, fx)
-        {
-            self.doom(slow, CloseReason::TooSlow);
-        }
+        let Self { ports, doomed, counts, .. } = self;
+        Exits { ports, doomed, counts }.send(link, class, frame, &mut None, fx);
     }
 
     /// Marks a link for closing at the next deadline, which is now: never in the middle of a
     /// fan-out.
     fn doom(&mut self, link: LinkId, reason: CloseReason) {
-        if self.ports.is_open(link) {
-            self.ports.shut(link);
-            self.doomed.push((link, reason));
-        }
+        let Self { ports, doomed, counts, .. } = self;
+        Exits { ports, doomed, counts }.doom(link, reason);
     }
 
     fn bury_doomed(&mut self, fx: &mut impl Effects) {
@@ -532,6 +527,37 @@ impl Shard {
                 return;
             }
             self.unsubscribe_slot(slot, fx);
+        }
+    }
+}
+
+/// The ways out, and what is noted where one of them ends.
+struct Exits<'s> {
+    ports: &'s mut Ports,
+    doomed: &'s mut Vec<(LinkId, CloseReason)>,
+    counts: &'s mut Counts,
+}
+
+impl Exits<'_> {
+    /// Sends `frame` to one of the links that get it, for all of which it then waits once.
+    fn send(
+        &mut self,
+        link: LinkId,
+        class: Class,
+        frame: &[u8],
+        shared: &mut Option<SharedFrame>,
+        fx: &mut impl Effects,
+    ) {
+        while let Sent::TooSlow(slow) = self.ports.send(link, class, frame, shared, self.counts, fx)
+        {
+            self.doom(slow, CloseReason::TooSlow);
+        }
+    }
+
+    fn doom(&mut self, link: LinkId, reason: CloseReason) {
+        if self.ports.is_open(link) {
+            self.ports.shut(link);
+            self.doomed.push((link, reason));
         }
     }
 }

@@ -6,15 +6,17 @@ pub(super) use admit::{canonical, is_for_session};
 
 use super::bucket::Bucket;
 use super::home::UNLIMITED;
+use super::known::Place;
 use super::record::{Origin, Record};
 use super::session_id::SessionId;
 use super::{Admit, CloseReason, Effects, Outcome, Shard, scope};
 use crate::error::{Malformed, code};
 use crate::message::{Hello, Message, Welcome};
 use crate::time::{Span, Time};
+use crate::wire;
+use crate::wire::binary::{self, Write};
 use crate::wire::header::{self, Frame};
 use crate::wire::list::Features;
-use crate::wire::{self, Scratch};
 use crate::{LinkId, ShardId};
 
 /// What WELCOME offers: all five signals.
@@ -59,6 +61,8 @@ pub(super) struct Session {
     offences: u32,
     offences_since: Time,
     order: Order,
+    /// Where the address is known that it wrote last.
+    last: Place,
     /// It is among the links whose frame waits for a bundle's decision.
     pub held: bool,
 }
@@ -91,6 +95,7 @@ impl Session {
         offences: 0,
         offences_since: Time(0),
         order: Order { home: ShardId(0), outstanding: false, waiting: false },
+        last: Place::FIRST,
         held: false,
     };
 }
@@ -202,15 +207,12 @@ impl Shard {
             }
             return Outcome::Held;
         }
-        let mut scratch = core::mem::take(&mut self.scratch);
-        let outcome = match read(bytes, &mut scratch) {
-            Ok((frame, message)) => match state {
-                State::Strange => self.greet(link, &message, fx),
-                _ => self.hear(link, &frame, &message, fx),
-            },
-            Err(malformed) => self.complain(link, malformed, fx),
+        let heard = match header::parse(bytes) {
+            Ok(frame) if state == State::Open => self.hear_frame(link, &frame, fx),
+            Ok(frame) => self.greet(link, &frame, fx),
+            Err(malformed) => Err(malformed),
         };
-        self.scratch = scratch;
+        let outcome = heard.unwrap_or_else(|malformed| self.complain(link, malformed, fx));
         if outcome == Outcome::Taken {
             self.counts.frames_in += 1;
             let session = &mut self.sessions[link.0 as usize];
@@ -220,8 +222,46 @@ impl Shard {
         outcome
     }
 
+    /// What an open session says. Nearly all of it is SETs and PUBLISHes.
+    fn hear_frame(
+        &mut self,
+        link: LinkId,
+        frame: &Frame<'_>,
+        fx: &mut impl Effects,
+    ) -> Result<Outcome, Malformed> {
+        match binary::decode_write(frame.payload)? {
+            Some(Write::Set(set)) => Ok(self.hear_set(link, frame.header.qos, &set, fx)),
+            Some(Write::Publish(publish)) => Ok(self.hear_publish(link, &publish, fx)),
+            None => {
+                let mut scratch = core::mem::take(&mut self.scratch);
+                let heard = wire::decode(frame.payload, &mut scratch)
+                    .map(|message| self.hear(link, frame, &message, fx));
+                self.scratch = scratch;
+                heard
+            }
+        }
+    }
+
     /// Before HELLO nothing else is heard.
-    fn greet(&mut self, link: LinkId, message: &Message<'_>, fx: &mut impl Effects) -> Outcome {
+    fn greet(
+        &mut self,
+        link: LinkId,
+        frame: &Frame<'_>,
+        fx: &mut impl Effects,
+    ) -> Result<Outcome, Malformed> {
+        let mut scratch = core::mem::take(&mut self.scratch);
+        let greeted = wire::decode(frame.payload, &mut scratch)
+            .map(|message| self.greet_with(link, &message, fx));
+        self.scratch = scratch;
+        greeted
+    }
+
+    fn greet_with(
+        &mut self,
+        link: LinkId,
+        message: &Message<'_>,
+        fx: &mut impl Effects,
+    ) -> Outcome {
         let Message::Hello(hello) = message else {
             let what = format_args!("the first message must be HELLO");
             self.reject(link, code::INVALID_MESSAGE, what, CloseReason::Protocol, fx);
@@ -427,13 +467,4 @@ impl Shard {
         }
         false
     }
-}
-
-fn read<'a>(
-    bytes: &'a [u8],
-    scratch: &'a mut Scratch,
-) -> Result<(Frame<'a>, Message<'a>), Malformed> {
-    let frame = header::parse(bytes)?;
-    let message = wire::decode(frame.payload, scratch)?;
-    Ok((frame, message))
 }

@@ -1,8 +1,12 @@
 //! The params of one home: their last values, revisions, locks, rules and lives.
 
+mod param;
+
 use alloc::vec::Vec;
 
-use super::lists::Line;
+use param::{Lines, Param};
+
+use super::audience::Audience;
 use super::refused::Refused;
 use super::session_id::SessionId;
 use super::settings::{Rule, RuleFor};
@@ -22,53 +26,6 @@ const LOCKS_PER_SESSION_MAX: usize = LOCKS_MAX / 4;
 const MERGED_KEYS_MAX: usize = 256;
 /// Sessions that ended last, so that what they sent before takes no lock after.
 const ENDED_MAX: usize = 1_024;
-
-/// One param. Its slot number is stable while it lives, and orders snapshots.
-#[derive(Clone, Copy)]
-pub(crate) struct Param {
-    address: Block,
-    /// Type code, then data.
-    value: Block,
-    pub hash: u64,
-    /// Starts at 1 and only rises, also across expiry.
-    pub revision: u64,
-    written: Time,
-    /// When an absolute TTL was given, which a write with the same one does not change.
-    mortal_since: Time,
-    written_unix_us: u64,
-    writer: SessionId,
-    /// `SessionId::NONE`: unlocked.
-    holder: SessionId,
-    /// Where it stands among the locked ones, if it is one of them.
-    lock_at: u32,
-    /// Which shards want it, as of interest generation `wanted_as_of`.
-    pub wanted: u64,
-    pub wanted_as_of: u32,
-    ttl: Option<Ttl>,
-    pub rule: Rule,
-    live: bool,
-    /// Belongs to the bundle in hand, so that making room for it does not evict it.
-    guarded: bool,
-}
-
-const VACANT: Param = Param {
-    address: Block::EMPTY,
-    value: Block::EMPTY,
-    hash: 0,
-    revision: 0,
-    written: Time(0),
-    mortal_since: Time(0),
-    written_unix_us: 0,
-    writer: SessionId::NONE,
-    holder: SessionId::NONE,
-    lock_at: 0,
-    wanted: 0,
-    wanted_as_of: 0,
-    ttl: None,
-    rule: Rule::Last,
-    live: false,
-    guarded: false,
-};
 
 /// When a param is written, on both clocks, and by whom.
 #[derive(Clone, Copy, Debug)]
@@ -97,15 +54,15 @@ pub(crate) struct Ahead {
 /// A write that was checked and has its memory, so that applying it cannot fail.
 #[derive(Clone, Copy)]
 pub(crate) struct Staged {
-    /// Empty where the param exists, or an earlier write of the same bundle makes it.
-    address: Block,
-    value: Block,
+    /// Address and value.
+    piece: Block,
+    address_len: usize,
 }
 
 impl Staged {
     /// Bytes of the value, with its type code.
     pub(crate) fn value_len(&self) -> usize {
-        self.value.len() as usize
+        self.piece.len() as usize - self.address_len
     }
 }
 
@@ -113,18 +70,23 @@ pub(crate) struct Store {
     params: Vec<Param>,
     /// One past the highest slot that was ever live.
     slots: u32,
-    free: Vec<u32>,
+    /// Those that may be evicted, and the vacant ones.
+    lines: Lines,
     index: Index,
+    /// For each param one piece: its address, then its value.
     arena: Arena,
+    /// Not later than each param dies; looked at again then, because a write may have renewed it.
     expiry: Timers,
+    /// Who holds which locked param, and where the param's entry is.
     locked: Vec<(SessionId, u32)>,
+    locked_at: Index,
     /// A ring.
     ended: Vec<SessionId>,
     ended_next: usize,
     tombstones: Vec<(u64, u64)>,
-    /// Params that may be evicted, least recently written first.
-    evictable: Line,
     live: u32,
+    /// Counts params that went, so that what is remembered of slots is known to hold no more.
+    removed: u64,
     seed: [u64; 2],
     default_ttl: Option<Span>,
     rules: Vec<RuleFor>,
@@ -140,21 +102,22 @@ impl Store {
         rules: &[RuleFor],
     ) -> Self {
         let max = limits.params_max;
-        let mut params = Vec::new();
-        params.resize(max as usize, VACANT);
+        let mut params = alloc::vec![Param::VACANT; max as usize];
+        let lines = Lines::new(&mut params);
         Self {
             params,
             slots: 0,
-            free: (0..max).rev().collect(),
+            lines,
             index: Index::new(max),
             arena: Arena::new(limits.param_bytes_max),
             expiry: Timers::new(max),
             locked: Vec::with_capacity(LOCKS_MAX),
+            locked_at: Index::new(LOCKS_MAX as u32),
             ended: alloc::vec![SessionId::NONE; ENDED_MAX],
             ended_next: 0,
             tombstones: alloc::vec![(0, 0); limits.tombstones_max.max(1) as usize],
-            evictable: Line::new(max),
             live: 0,
+            removed: 0,
             seed,
             default_ttl,
             rules: rules.to_vec(),
@@ -165,7 +128,7 @@ impl Store {
 
     /// Bytes taken by [`Store::new`].
     pub(crate) fn memory_bytes(&self) -> u64 {
-        (self.params.len() * (size_of::<Param>() + size_of::<u32>())
+        (self.params.len() * size_of::<Param>()
             + self.tombstones.len() * size_of::<(u64, u64)>()
             + LOCKS_MAX * size_of::<(SessionId, u32)>()
             + ENDED_MAX * size_of::<SessionId>()
@@ -173,7 +136,7 @@ impl Store {
             + PARAM_BYTES_MAX) as u64
             + self.index.memory_bytes()
             + self.expiry.memory_bytes()
-            + self.evictable.memory_bytes()
+            + self.locked_at.memory_bytes()
             + self.arena.memory_bytes()
     }
 
@@ -196,30 +159,43 @@ impl Store {
     }
 
     pub(crate) fn find(&self, hash: u64, address: &str) -> Option<u32> {
-        self.index.find(hash, |slot| {
-            let param = &self.params[slot as usize];
-            param.hash == hash && self.arena.get(param.address) == address.as_bytes()
-        })
+        self.index.find(hash, |slot| self.address_bytes(slot) == address.as_bytes())
     }
 
-    pub(crate) fn param(&self, slot: u32) -> &Param {
-        &self.params[slot as usize]
-    }
-
-    pub(crate) fn param_mut(&mut self, slot: u32) -> &mut Param {
-        &mut self.params[slot as usize]
+    /// How many params went so far: as long as it stays, a slot is the same param's.
+    pub(crate) fn removed(&self) -> u64 {
+        self.removed
     }
 
     pub(crate) fn revision(&self, slot: u32) -> u64 {
-        self.params[slot as usize].revision
+        self.params[slot as usize].revision()
+    }
+
+    pub(crate) fn rule(&self, slot: u32) -> Rule {
+        self.params[slot as usize].rule()
+    }
+
+    /// Who listened to the last write, to be asked whether they still do.
+    pub(super) fn audience(&self, slot: u32) -> Audience {
+        self.params[slot as usize].audience()
+    }
+
+    pub(super) fn set_audience(&mut self, slot: u32, audience: Audience) {
+        self.params[slot as usize].set_audience(audience);
     }
 
     pub(crate) fn value(&self, slot: u32) -> Value<'_> {
-        value_in(self.arena.get(self.params[slot as usize].value))
+        let param = &self.params[slot as usize];
+        value_in(&self.arena.get(param.piece())[usize::from(param.address_len)..])
     }
 
     pub(crate) fn address(&self, slot: u32) -> &str {
-        core::str::from_utf8(self.arena.get(self.params[slot as usize].address)).unwrap_or_default()
+        core::str::from_utf8(self.address_bytes(slot)).unwrap_or_default()
+    }
+
+    fn address_bytes(&self, slot: u32) -> &[u8] {
+        let param = &self.params[slot as usize];
+        &self.arena.get(param.piece())[..usize::from(param.address_len)]
     }
 
     /// What a SNAPSHOT says of `slot`, if a param lives there; `writer` holds its text meanwhile.
@@ -229,7 +205,7 @@ impl Store {
         writer: &'a mut Option<super::session_id::Text>,
     ) -> Option<ParamValue<'a>> {
         let param = &self.params[slot as usize];
-        if !param.live {
+        if !param.is_live() {
             return None;
         }
         if param.writer != SessionId::NONE {
@@ -238,7 +214,7 @@ impl Store {
         Some(ParamValue {
             address: self.address(slot),
             value: self.value(slot),
-            revision: param.revision,
+            revision: param.revision(),
             writer: writer.as_ref().map(|text| text.as_str()),
             timestamp_us: Some(param.written_unix_us),
         })
@@ -256,8 +232,7 @@ impl Store {
         if got > PARAM_BYTES_MAX {
             return Err(Refused::TooLong { got });
         }
-        let held = slot.map_or(&VACANT, |slot| &self.params[slot as usize]);
-        let actual = held.revision + ahead.writes;
+        let actual = slot.map_or(0, |slot| self.revision(slot)) + ahead.writes;
         // A first write may name any revision.
         if let Some(expected) = set.revision
             && expected != actual
@@ -265,7 +240,7 @@ impl Store {
         {
             return Err(Refused::Revision { expected, actual });
         }
-        let holder = ahead.lock.unwrap_or(held.holder);
+        let holder = ahead.lock.unwrap_or_else(|| self.holder(slot));
         if holder != SessionId::NONE && holder != writer {
             return Err(Refused::Locked { holder });
         }
@@ -279,6 +254,22 @@ impl Store {
         Ok(())
     }
 
+    /// Who locked the param in `slot`; `SessionId::NONE`: nobody.
+    fn holder(&self, slot: Option<u32>) -> SessionId {
+        let locked = slot.filter(|&slot| self.params[slot as usize].is_locked());
+        let at = locked.and_then(|slot| self.lock_at(slot));
+        at.map_or(SessionId::NONE, |at| self.locked[at as usize].0)
+    }
+
+    /// Where `locked` has the param in `slot`.
+    fn lock_at(&self, slot: u32) -> Option<u32> {
+        self.locked_at.find(self.lock_hash(slot), |at| self.locked[at as usize].1 == slot)
+    }
+
+    fn lock_hash(&self, slot: u32) -> u64 {
+        index::join(self.seed[0], slot)
+    }
+
     /// Locks that `session` has.
     pub(crate) fn locks_of(&self, session: SessionId) -> usize {
         self.locked.iter().filter(|(holder, _)| *holder == session).count()
@@ -287,7 +278,10 @@ impl Store {
     /// Whether the param's rule takes `offered`; `Lock` and `Merge` have their own ways.
     pub(crate) fn takes(&self, slot: Option<u32>, offered: Value<'_>) -> Result<(), Refused> {
         let Some(slot) = slot else { return Ok(()) };
-        let rule = self.params[slot as usize].rule;
+        let rule = self.rule(slot);
+        if !matches!(rule, Rule::Max | Rule::Min) {
+            return Ok(());
+        }
         match verdict(rule, self.value(slot).as_f64(), offered.as_f64()) {
             Verdict::Take => Ok(()),
             Verdict::Keep => Err(Refused::Outruled { rule }),
@@ -302,23 +296,25 @@ impl Store {
         hash: u64,
         set: &Set<'_>,
     ) -> Result<u32, Refused> {
-        let held = slot.map(|slot| self.params[slot as usize].value);
-        let rule = slot.map_or(Rule::Last, |slot| self.params[slot as usize].rule);
-        let merged = self.merge(rule, held, set.value)?;
-        let bytes: [&[u8]; 2] = match &merged {
-            Some(map) => [&[value::code::MAP], map],
-            None => [core::slice::from_ref(&set.value.code), set.value.data],
+        let merged = match slot {
+            Some(slot) => self.merge(self.rule(slot), Some(self.value_place(slot)), set.value)?,
+            None => None,
+        };
+        let address = set.address.as_bytes();
+        let parts: [&[u8]; 3] = match &merged {
+            Some(map) => [address, &[value::code::MAP], map],
+            None => [address, core::slice::from_ref(&set.value.code), set.value.data],
         };
         let done = match slot {
-            Some(slot) => self.overwrite(slot, &bytes).map(|()| slot),
-            None => self.insert(hash, set.address, &bytes),
+            Some(slot) => self.overwrite(slot, &parts).map(|()| slot),
+            None => self.insert(hash, set.address, &parts),
         };
         if let Some(map) = merged {
             self.merged = map;
         }
-        let slot = done?;
-        self.written(by, slot, set);
-        Ok(slot)
+        let applied = done?;
+        self.written(by, applied, set, slot.is_none());
+        Ok(applied)
     }
 
     /// Takes the memory that a write of a bundle needs. `earlier`: the last write of the same
@@ -330,69 +326,61 @@ impl Store {
         earlier: Option<Staged>,
     ) -> Result<Staged, Refused> {
         let rule = match slot {
-            Some(slot) => self.params[slot as usize].rule,
+            Some(slot) => self.rule(slot),
             None => self.rule_of(set.address),
         };
-        let held = slot.map(|slot| self.params[slot as usize].value);
-        let merged = self.merge(rule, earlier.map(|earlier| earlier.value).or(held), set.value)?;
-        let value = match &merged {
-            Some(map) => self.put(&[&[value::code::MAP], map]),
-            None => self.put(&[&[set.value.code], set.value.data]),
+        let held = earlier.map(|earlier| (earlier.piece, earlier.address_len));
+        let held = held.or_else(|| slot.map(|slot| self.value_place(slot)));
+        let merged = self.merge(rule, held, set.value)?;
+        let address = set.address.as_bytes();
+        let piece = match &merged {
+            Some(map) => self.put(&[address, &[value::code::MAP], map]),
+            None => self.put(&[address, &[set.value.code], set.value.data]),
         };
         if let Some(map) = merged {
             self.merged = map;
         }
-        let value = value?;
-        if slot.is_some() || earlier.is_some() {
-            return Ok(Staged { address: Block::EMPTY, value });
-        }
-        match self.put(&[set.address.as_bytes()]) {
-            Ok(address) => Ok(Staged { address, value }),
-            Err(full) => {
-                self.arena.free(value);
-                Err(full)
-            }
-        }
+        Ok(Staged { piece: piece?, address_len: address.len() })
     }
 
     pub(crate) fn unstage(&mut self, staged: Staged) {
-        self.arena.free(staged.address);
-        self.arena.free(staged.value);
+        self.arena.free(staged.piece);
     }
 
     /// Applies a staged write; room was made sure of by [`Store::make_room`].
     pub(crate) fn commit(&mut self, by: Stamp, hash: u64, set: &Set<'_>, staged: Staged) -> u32 {
-        let slot = match self.find(hash, set.address) {
+        let known = self.find(hash, set.address);
+        let slot = match known {
             Some(slot) => {
-                let value = &mut self.params[slot as usize].value;
-                let old = core::mem::replace(value, staged.value);
+                let param = &mut self.params[slot as usize];
+                let old = param.piece();
+                param.set_piece(staged.piece);
                 self.arena.free(old);
                 slot
             }
             None => {
-                let slot = self.free.pop().expect("make_room left a slot for every new address");
-                self.place(slot, hash, set.address, staged.address, staged.value);
-                slot
+                let placed = self.place(hash, set.address, staged.piece);
+                placed.expect("make_room left a slot for every new address")
             }
         };
-        self.written(by, slot, set);
+        self.written(by, slot, set, known.is_none());
         slot
     }
 
     /// Guards `slot` from eviction until [`Store::unguard`].
     pub(crate) fn guard(&mut self, slot: u32) {
-        self.params[slot as usize].guarded = true;
-        self.evictable.leave(slot);
+        self.params[slot as usize].set_guarded(true);
+        self.lines.leave(&mut self.params, slot);
     }
 
     pub(crate) fn unguard(&mut self, slot: u32) {
-        self.params[slot as usize].guarded = false;
+        self.params[slot as usize].set_guarded(false);
         self.requeue(slot);
     }
 
     /// Evicts until `wanted` more params fit.
     pub(crate) fn make_room(&mut self, wanted: usize) -> Result<(), Refused> {
-        while self.free.len() < wanted {
+        while self.params.len() - (self.live as usize) < wanted {
             if !self.evict_one() {
                 return Err(Refused::Full);
             }
@@ -434,12 +422,15 @@ impl Store {
         None
     }
 
+    /// When the param in `slot` dies, if it was not written again; it is asked when that may be
+    /// now.
     fn due(&self, slot: u32) -> Option<Time> {
         let param = &self.params[slot as usize];
-        match param.ttl {
+        match param.ttl() {
             Some(Ttl::Never) => None,
             Some(Ttl::Sliding(s)) => Some(param.written + Span::from_secs(u64::from(s))),
-            Some(Ttl::Absolute(s)) => Some(param.mortal_since + Span::from_secs(u64::from(s))),
+            // No write puts it off.
+            Some(Ttl::Absolute(_)) => Some(Time(0)),
             None => self.default_ttl.map(|ttl| param.written + ttl),
         }
     }
@@ -448,12 +439,12 @@ impl Store {
     fn merge(
         &mut self,
         rule: Rule,
-        held: Option<Block>,
+        held: Option<(Block, usize)>,
         offered: Value<'_>,
     ) -> Result<Option<Vec<u8>>, Refused> {
-        let (Rule::Merge, Some(held)) = (rule, held) else { return Ok(None) };
+        let (Rule::Merge, Some((piece, at))) = (rule, held) else { return Ok(None) };
         let mut out = core::mem::take(&mut self.merged);
-        let merged = merge_maps(value_in(self.arena.get(held)), offered, &mut out);
+        let merged = merge_maps(value_in(&self.arena.get(piece)[at..]), offered, &mut out);
         if merged == Ok(true) {
             return Ok(Some(out));
         }
@@ -461,33 +452,41 @@ impl Store {
         merged.map(|_| None)
     }
 
-    fn overwrite(&mut self, slot: u32, bytes: &[&[u8]]) -> Result<(), Refused> {
-        let mut value = self.params[slot as usize].value;
+    /// The piece that holds the value in `slot`, and where in it the value begins.
+    fn value_place(&self, slot: u32) -> (Block, usize) {
+        let param = &self.params[slot as usize];
+        (param.piece(), usize::from(param.address_len))
+    }
+
+    /// Writes address, type code and data.
+    fn overwrite(&mut self, slot: u32, parts: &[&[u8]; 3]) -> Result<(), Refused> {
+        let param = &mut self.params[slot as usize];
+        let [_, code, data] = parts;
+        if param.value_len() == 1 + data.len() {
+            let value = &mut self.arena.get_mut(param.piece())[usize::from(param.address_len)..];
+            let (head, tail) = value.split_at_mut(1);
+            head.copy_from_slice(code);
+            tail.copy_from_slice(data);
+            return Ok(());
+        }
+        let mut piece = param.piece();
         // What is written does not make room for itself.
-        self.evictable.leave(slot);
-        while self.arena.replace(&mut value, bytes).is_err() {
+        self.lines.leave(&mut self.params, slot);
+        while self.arena.replace(&mut piece, parts).is_err() {
             if !self.evict_one() {
                 self.requeue(slot);
                 return Err(Refused::Full);
             }
         }
-        self.params[slot as usize].value = value;
+        self.params[slot as usize].set_piece(piece);
         Ok(())
     }
 
-    fn insert(&mut self, hash: u64, address: &str, value: &[&[u8]]) -> Result<u32, Refused> {
+    fn insert(&mut self, hash: u64, address: &str, parts: &[&[u8]; 3]) -> Result<u32, Refused> {
         self.make_room(1)?;
-        let value = self.put(value)?;
-        let address_block = match self.put(&[address.as_bytes()]) {
-            Ok(block) => block,
-            Err(full) => {
-                self.arena.free(value);
-                return Err(full);
-            }
-        };
-        let slot = self.free.pop().ok_or(Refused::Full)?;
-        self.place(slot, hash, address, address_block, value);
-        Ok(slot)
+        let piece = self.put(parts)?;
+        let placed = self.place(hash, address, piece);
+        placed.ok_or(Refused::Full)
     }
 
     fn put(&mut self, parts: &[&[u8]]) -> Result<Block, Refused> {
@@ -501,19 +500,15 @@ impl Store {
         }
     }
 
-    fn place(&mut self, slot: u32, hash: u64, address: &str, key: Block, value: Block) {
-        self.params[slot as usize] = Param {
-            address: key,
-            value,
-            hash,
-            revision: self.buried(hash),
-            rule: self.rule_of(address),
-            live: true,
-            ..VACANT
-        };
+    /// A new param of `address`, which begins `piece`.
+    fn place(&mut self, hash: u64, address: &str, piece: Block) -> Option<u32> {
+        let rule = self.rule_of(address);
+        let param = Param::new(piece, address.len(), self.buried(hash), rule);
+        let slot = self.lines.use_vacant(&mut self.params, param)?;
         self.index.insert(hash, slot).expect("the index holds as many as there are slots");
         self.live += 1;
         self.slots = self.slots.max(slot + 1);
+        Some(slot)
     }
 
     fn rule_of(&self, address: &str) -> Rule {
@@ -522,68 +517,80 @@ impl Store {
     }
 
     /// What every accepted write changes, however its value got there.
-    fn written(&mut self, by: Stamp, slot: u32, set: &Set<'_>) {
+    fn written(&mut self, by: Stamp, slot: u32, set: &Set<'_>, is_new: bool) {
         let param = &mut self.params[slot as usize];
-        param.revision += 1;
+        let revision = param.revision() + 1;
+        param.set_revision(revision);
         param.written = by.now;
         param.written_unix_us = by.unix_us;
         param.writer = by.writer;
-        if let Some(ttl) = set.ttl.map(lasting_if_zero) {
-            if param.ttl != Some(ttl) {
-                param.mortal_since = by.now;
-            }
-            param.ttl = Some(ttl);
-        }
-        let first_writer_locks = param.rule == Rule::Lock && param.revision == 1;
+        let first_writer_locks = param.rule() == Rule::Lock && revision == 1;
         let wants_lock = set.lock || (first_writer_locks && !set.unlock);
+        if let Some(ttl) = set.ttl.map(lasting_if_zero) {
+            self.live_for(by.now, slot, ttl);
+        } else if is_new && let Some(ttl) = self.default_ttl {
+            self.expiry.set(slot, by.now + ttl);
+        }
         if wants_lock {
             self.lock(slot, by.holder);
         } else if set.unlock {
             self.unlock(slot);
         }
         self.requeue(slot);
-        if self.expiry.get(slot).is_none() || set.ttl.is_some() {
-            match self.due(slot) {
-                Some(due) => self.expiry.set(slot, due),
-                None => self.expiry.clear(slot),
+    }
+
+    /// A write says how long the param lives. An absolute life begins with the first that says so.
+    fn live_for(&mut self, now: Time, slot: u32, ttl: Ttl) {
+        let param = &mut self.params[slot as usize];
+        let goes_on = param.ttl() == Some(ttl);
+        param.set_ttl(ttl);
+        match ttl {
+            Ttl::Never => self.expiry.clear(slot),
+            Ttl::Absolute(_) if goes_on => {}
+            Ttl::Sliding(s) | Ttl::Absolute(s) => {
+                self.expiry.set(slot, now + Span::from_secs(u64::from(s)));
             }
         }
     }
 
     fn lock(&mut self, slot: u32, holder: SessionId) {
-        let param = &mut self.params[slot as usize];
         let nobody = holder == SessionId::NONE || self.ended.contains(&holder);
-        if param.holder != holder && !nobody && self.locked.len() < LOCKS_MAX {
-            param.holder = holder;
-            param.lock_at = self.locked.len() as u32;
-            self.locked.push((holder, slot));
+        if nobody || self.params[slot as usize].is_locked() || self.locked.len() == LOCKS_MAX {
+            return;
         }
+        let (hash, at) = (self.lock_hash(slot), self.locked.len() as u32);
+        self.locked_at.insert(hash, at).expect("the index holds as many as there are locks");
+        self.locked.push((holder, slot));
+        self.params[slot as usize].set_locked(true);
     }
 
     fn unlock(&mut self, slot: u32) {
-        let Param { holder, lock_at, .. } = &mut self.params[slot as usize];
-        if core::mem::replace(holder, SessionId::NONE) == SessionId::NONE {
+        if !self.params[slot as usize].is_locked() {
             return;
         }
-        let at = *lock_at as usize;
-        self.locked.swap_remove(at);
-        if let Some(&(_, moved)) = self.locked.get(at) {
-            self.params[moved as usize].lock_at = at as u32;
+        self.params[slot as usize].set_locked(false);
+        let at = self.lock_at(slot).expect("a locked param has its entry");
+        let last = self.locked.len() as u32 - 1;
+        self.locked_at.remove(self.lock_hash(slot), at);
+        self.locked.swap_remove(at as usize);
+        if let Some(&(_, moved)) = self.locked.get(at as usize) {
+            let hash = self.lock_hash(moved);
+            self.locked_at.remove(hash, last);
+            self.locked_at.insert(hash, at).expect("one was removed");
         }
     }
 
     /// Puts `slot` last in the line for eviction, or takes it out of the line if it must stay.
     fn requeue(&mut self, slot: u32) {
-        let param = &self.params[slot as usize];
-        if param.guarded || param.holder != SessionId::NONE || param.ttl == Some(Ttl::Never) {
-            self.evictable.leave(slot);
+        if self.params[slot as usize].may_go() {
+            self.lines.join(&mut self.params, slot);
         } else {
-            self.evictable.join(slot);
+            self.lines.leave(&mut self.params, slot);
         }
     }
 
     fn evict_one(&mut self) -> bool {
-        let Some(slot) = self.evictable.first() else { return false };
+        let Some(slot) = self.lines.oldest() else { return false };
         self.remove(slot);
         self.evicted += 1;
         true
@@ -591,16 +598,16 @@ impl Store {
 
     fn remove(&mut self, slot: u32) {
         self.unlock(slot);
-        self.evictable.leave(slot);
+        self.lines.leave(&mut self.params, slot);
         self.expiry.clear(slot);
-        let param = core::mem::replace(&mut self.params[slot as usize], VACANT);
-        self.index.remove(param.hash, slot);
-        self.arena.free(param.address);
-        self.arena.free(param.value);
-        self.free.push(slot);
+        let hash = index::hash(self.seed, self.address_bytes(slot));
+        let param = self.lines.vacate(&mut self.params, slot);
+        self.index.remove(hash, slot);
+        self.arena.free(param.piece());
         self.live -= 1;
-        let grave = (param.hash % self.tombstones.len() as u64) as usize;
-        self.tombstones[grave] = (param.hash, param.revision);
+        self.removed += 1;
+        let grave = (hash % self.tombstones.len() as u64) as usize;
+        self.tombstones[grave] = (hash, param.revision());
     }
 
     /// The revision that an address had when it went; 0 if unknown.

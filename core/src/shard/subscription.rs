@@ -29,7 +29,7 @@ pub(crate) struct Subscription {
     pub link: LinkId,
     id: u32,
     pattern: u32,
-    mask: SignalMask,
+    pub mask: SignalMask,
     /// Zero: every change is delivered.
     pub interval: Span,
     /// Not above zero: every change is worth delivering.
@@ -92,6 +92,8 @@ pub(crate) struct Subscriptions {
     texts: Arena,
     trie: Trie,
     per_session_max: u32,
+    /// Raised whenever an address may have another audience than before.
+    changes: u64,
     seed: [u64; 2],
 }
 
@@ -122,6 +124,7 @@ impl Subscriptions {
             texts: Arena::new(texts_bytes(max)),
             trie: Trie::new(max, max, seed),
             per_session_max: limits.subscriptions_per_session_max,
+            changes: 0,
             seed,
         }
     }
@@ -186,6 +189,7 @@ impl Subscriptions {
             self.unrefer(pattern);
             return Err(full);
         }
+        self.changes += 1;
         self.free.pop();
         let first = self.of_link[link.0 as usize].first;
         self.slots[slot as usize] = Subscription {
@@ -215,6 +219,7 @@ impl Subscriptions {
 
     /// Forgets a subscription. `text` becomes its pattern, for telling the homes.
     pub(crate) fn remove(&mut self, slot: u32, text: &mut Vec<u8>) -> Reach {
+        self.changes += 1;
         let gone = core::mem::replace(&mut self.slots[slot as usize], VACANT);
         text.clear();
         text.extend_from_slice(self.texts.get(self.patterns[gone.pattern as usize].text));
@@ -235,6 +240,7 @@ impl Subscriptions {
     /// [`Subscriptions::next_orphan`] gives them back for removal, a few a turn, so that a client
     /// with thousands of patterns does not delay the others when it leaves.
     pub(crate) fn orphan_all(&mut self, link: LinkId) {
+        self.changes += 1;
         let of_link = core::mem::replace(&mut self.of_link[link.0 as usize], NOTHING);
         let mut slot = of_link.first;
         while slot != NONE {
@@ -246,6 +252,7 @@ impl Subscriptions {
 
     /// The same for one subscription that takes long to remove.
     pub(crate) fn orphan(&mut self, slot: u32) {
+        self.changes += 1;
         let gone = self.slots[slot as usize];
         self.by_id.remove(self.id_hash(gone.link, gone.id), slot);
         self.unchain(&gone, size_of_pattern(self.pattern(slot)));
@@ -285,6 +292,11 @@ impl Subscriptions {
                 f(slot, subscription);
             }
         });
+    }
+
+    /// A number that rises with every change of what [`Self::for_each_match`] says.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// How many `link` has.

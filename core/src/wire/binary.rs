@@ -9,10 +9,10 @@ mod encode;
 
 pub use super::TooLong;
 pub use build::{ResultBuilder, SnapshotBuilder};
-pub use decode::decode;
+pub use decode::{Write, decode, decode_write};
 pub(super) use decode::{decode_nested, legacy_publish};
 pub(super) use encode::ttl_word;
-pub use encode::{append_payload, default_qos, encode};
+pub use encode::{append_payload, default_qos, encode, encode_publish, encode_set, qos_of_publish};
 
 use crate::error::Malformed;
 use crate::limits::{BUNDLE_MESSAGES_MAX, NESTING_MAX};

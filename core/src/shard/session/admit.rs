@@ -2,11 +2,12 @@
 
 use crate::address;
 use crate::error::code;
-use crate::message::{Announce, Bundle, Message, Publish, Subscribe, Sync};
+use crate::message::{Announce, Bundle, Message, Publish, Set, Subscribe, Sync};
 use crate::pattern;
 use crate::shard::bundle::{gesture_in, messages_of};
 use crate::shard::gesture::Move;
 use crate::shard::input::Lane;
+use crate::shard::known::Place;
 use crate::shard::record::{Origin, Record};
 use crate::shard::refused::Refused;
 use crate::shard::session_id::SessionId;
@@ -34,14 +35,13 @@ pub(in crate::shard) fn canonical<'a>(publish: &Publish<'a>) -> Publish<'a> {
 }
 
 /// The session that a peer-to-peer signal is for: `wire.md` §11.
-fn target_of<'a>(message: &Message<'a>) -> Option<&'a str> {
-    let Message::Publish(publish) = message else { return None };
-    publish.address.strip_prefix(P2P_SIGNAL).filter(|target| !target.contains('/'))
+fn target_of(address: &str) -> Option<&str> {
+    address.strip_prefix(P2P_SIGNAL).filter(|target| !target.contains('/'))
 }
 
 /// Whether `message` goes to one session, and not to those who subscribed.
 pub(in crate::shard) fn is_for_session(message: &Message<'_>) -> bool {
-    target_of(message).is_some()
+    matches!(message, Message::Publish(publish) if target_of(publish.address).is_some())
 }
 
 impl Shard {
@@ -54,7 +54,8 @@ impl Shard {
         fx: &mut impl Effects,
     ) -> Outcome {
         match message {
-            Message::Set(_) | Message::Publish(_) => self.hear_write(link, frame, message, fx),
+            Message::Set(set) => self.hear_set(link, frame.header.qos, set, fx),
+            Message::Publish(publish) => self.hear_publish(link, &canonical(publish), fx),
             Message::Bundle(bundle) => self.hear_bundle(link, frame.header.qos, bundle, fx),
             // What it asks after a bundle across homes is answered as of after it.
             _ if self.sessions[link.0 as usize].order.waiting => Outcome::Held,
@@ -113,48 +114,83 @@ impl Shard {
         }
     }
 
-    fn hear_write(
+    pub(super) fn hear_set(
         &mut self,
         link: LinkId,
-        frame: &Frame<'_>,
-        message: &Message<'_>,
+        qos: Qos,
+        set: &Set<'_>,
         fx: &mut impl Effects,
     ) -> Outcome {
-        let message = &match message {
-            Message::Publish(publish) => Message::Publish(canonical(publish)),
-            _ => *message,
-        };
-        let address = match message {
-            Message::Set(set) => set.address,
-            Message::Publish(publish) => publish.address,
-            _ => unreachable!("only writes come here"),
-        };
-        let to = self.destination(message, address);
-        if !self.in_order(link, to, fx) {
+        let place = self.place_of(link, set.address);
+        let home = self.home_at(place, set.address);
+        if !self.in_order(link, home, fx) {
             return Outcome::Held;
         }
         if !self.within_rate(link, 1, fx) {
             return Outcome::Taken;
         }
         let mut origin = self.origin(link);
-        origin.confirm = frame.header.qos > Qos::Fire && matches!(message, Message::Set(_));
-        if let Err(refused) = self.may_send(link, message) {
-            self.refuse(&origin, refused, Some(address), fx);
-            return Outcome::Taken;
-        }
-        match message {
-            Message::Publish(publish) => self.admit_publish(&origin, publish, to, fx),
-            _ => self.forward(&origin, to, message, fx),
+        origin.confirm = qos > Qos::Fire;
+        if let Err(refused) = self.may_write(link, set.address, place) {
+            self.refuse(&origin, refused, Some(set.address), fx);
+        } else if home == self.settings.id {
+            self.settle(&origin, set, place, fx);
+        } else {
+            self.forward(&origin, home, &Message::Set(*set), fx);
         }
         Outcome::Taken
     }
 
-    /// The home of `address`, or the shard of the session that a peer-to-peer signal is for.
-    fn destination(&self, message: &Message<'_>, address: &str) -> ShardId {
-        match target_of(message) {
+    /// `publish` is in canonical form.
+    pub(super) fn hear_publish(
+        &mut self,
+        link: LinkId,
+        publish: &Publish<'_>,
+        fx: &mut impl Effects,
+    ) -> Outcome {
+        let address = publish.address;
+        let target = target_of(address);
+        let place = self.place_of(link, address);
+        let to = match target {
             Some(target) => self.shard_of(target).unwrap_or(self.settings.id),
-            None => self.home_of(address),
+            None => self.home_at(place, address),
+        };
+        if !self.in_order(link, to, fx) {
+            return Outcome::Held;
         }
+        if !self.within_rate(link, 1, fx) {
+            return Outcome::Taken;
+        }
+        let origin = self.origin(link);
+        if let Err(refused) = self.may_publish(link, publish, place) {
+            self.refuse(&origin, refused, Some(address), fx);
+        } else if let Some(target) = target {
+            self.signal_peer(&origin, target, &Message::Publish(*publish), fx);
+        } else if publish.signal == Some(Signal::Gesture) {
+            self.admit_gesture(&origin, publish, to, fx);
+        } else if to == self.settings.id {
+            self.publish(&origin, publish, place, fx);
+        } else {
+            self.forward(&origin, to, &Message::Publish(*publish), fx);
+        }
+        Outcome::Taken
+    }
+
+    /// Where an address is known that came lately, which was checked then.
+    fn place_of(&mut self, link: LinkId, address: &str) -> Option<Place> {
+        let last = &mut self.sessions[link.0 as usize].last;
+        self.known.follow(last, address.as_bytes())
+    }
+
+    fn home_at(&mut self, place: Option<Place>, address: &str) -> ShardId {
+        if let Some(home) = place.and_then(|place| self.known.home(place)) {
+            return home;
+        }
+        let home = self.home_of(address);
+        if let Some(place) = place {
+            self.known.set_home(place, home);
+        }
+        home
     }
 
     fn shard_of(&self, target: &str) -> Option<ShardId> {
@@ -167,41 +203,39 @@ impl Shard {
         link: LinkId,
         message: &Message<'_>,
     ) -> Result<(), Refused> {
-        let address = match message {
-            Message::Set(set) => set.address,
-            Message::Publish(publish) => publish.address,
-            _ => return Ok(()),
-        };
-        address::check(address).map_err(Refused::Address)?;
-        let session = &self.sessions[link.0 as usize];
-        if !self.scopes(session.grant).is_none_or(|scopes| scope::may_write(scopes, address)) {
-            return Err(Refused::Forbidden);
+        match message {
+            Message::Set(set) => self.may_write(link, set.address, None),
+            Message::Publish(publish) => self.may_publish(link, publish, None),
+            _ => Ok(()),
         }
-        if let Message::Publish(publish) = message
-            && address.starts_with(P2P_SIGNAL)
+    }
+
+    fn may_publish(
+        &self,
+        link: LinkId,
+        publish: &Publish<'_>,
+        place: Option<Place>,
+    ) -> Result<(), Refused> {
+        self.may_write(link, publish.address, place)?;
+        if publish.address.starts_with(P2P_SIGNAL)
             && let Some(from) = publish.value.and_then(|v| v.get("from")).and_then(|v| v.as_str())
-            && SessionId::parse(from) != Some(session.id)
+            && SessionId::parse(from) != Some(self.sessions[link.0 as usize].id)
         {
             return Err(Refused::NotSender);
         }
         Ok(())
     }
 
-    fn admit_publish(
-        &mut self,
-        origin: &Origin,
-        publish: &Publish<'_>,
-        to: ShardId,
-        fx: &mut impl Effects,
-    ) {
-        let message = Message::Publish(*publish);
-        match target_of(&message) {
-            Some(target) => self.signal_peer(origin, target, &message, fx),
-            None if publish.signal == Some(Signal::Gesture) => {
-                self.admit_gesture(origin, publish, to, fx);
-            }
-            None => self.forward(origin, to, &message, fx),
+    /// An address that has a `place` was checked.
+    fn may_write(&self, link: LinkId, address: &str, place: Option<Place>) -> Result<(), Refused> {
+        if place.is_none() {
+            address::check(address).map_err(Refused::Address)?;
         }
+        let session = &self.sessions[link.0 as usize];
+        if !self.scopes(session.grant).is_none_or(|scopes| scope::may_write(scopes, address)) {
+            return Err(Refused::Forbidden);
+        }
+        Ok(())
     }
 
     fn signal_peer(
@@ -334,8 +368,8 @@ impl Shard {
     ) {
         if home == self.settings.id {
             return match message {
-                Message::Set(set) => self.settle(origin, set, fx),
-                Message::Publish(publish) => self.publish(origin, publish, fx),
+                Message::Set(set) => self.settle(origin, set, None, fx),
+                Message::Publish(publish) => self.publish(origin, publish, None, fx),
                 Message::Announce(announce) => self.announce(origin, announce, fx),
                 _ => unreachable!("only writes are forwarded"),
             };
@@ -414,7 +448,6 @@ impl Shard {
     /// Whether a message for `home` may go on now; if not, it is held until [`Shard::fenced`].
     fn in_order(&mut self, link: LinkId, home: ShardId, fx: &mut impl Effects) -> bool {
         let own = self.settings.id;
-        let origin = self.origin(link);
         let order = &mut self.sessions[link.0 as usize].order;
         if order.waiting {
             return false;
@@ -422,6 +455,7 @@ impl Shard {
         if order.outstanding && order.home != home {
             order.waiting = true;
             let last = order.home;
+            let origin = self.origin(link);
             self.hand(last, Record::Fence { origin }, fx);
             return false;
         }

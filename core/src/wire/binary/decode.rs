@@ -24,6 +24,23 @@ pub fn decode(payload: &[u8]) -> Result<Message<'_>, Malformed> {
     decode_nested(payload, Dialect::Wire, &mut Nesting::default())
 }
 
+/// What a session says most.
+#[derive(Clone, Copy, Debug)]
+pub enum Write<'a> {
+    Set(Set<'a>),
+    Publish(Publish<'a>),
+}
+
+/// As [`decode`], for a payload that begins as a SET or PUBLISH; `None` for all others.
+#[inline]
+pub fn decode_write(payload: &[u8]) -> Result<Option<Write<'_>>, Malformed> {
+    Ok(match payload.split_first() {
+        Some((&code::SET, body)) => Some(Write::Set(set(&mut Reader::new(body))?)),
+        Some((&code::PUBLISH, body)) => Some(Write::Publish(publish(&mut Reader::new(body))?)),
+        _ => None,
+    })
+}
+
 pub(in crate::wire) fn decode_nested<'a>(
     payload: &'a [u8],
     dialect: Dialect,

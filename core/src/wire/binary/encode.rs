@@ -18,11 +18,36 @@ use crate::wire::list::Features;
 use crate::wire::write::{flag, put_f64, put_str, put_u16, put_u32, put_u64};
 
 /// Clears `out` and writes one whole frame into it; on an error `out` is empty.
+#[inline]
 pub fn encode(message: &Message<'_>, qos: Qos, out: &mut Vec<u8>) -> Result<(), TooLong> {
+    match message {
+        Message::Set(set) => encode_set(set, qos, out),
+        Message::Publish(publish) => encode_publish(publish, qos, out),
+        _ => encode_with(qos, out, |out| put_message(message, out)),
+    }
+}
+
+/// As [`encode`], a SET.
+#[inline]
+pub fn encode_set(set: &Set<'_>, qos: Qos, out: &mut Vec<u8>) -> Result<(), TooLong> {
+    encode_with(qos, out, |out| put_set(set, out))
+}
+
+/// As [`encode`], a PUBLISH.
+#[inline]
+pub fn encode_publish(publish: &Publish<'_>, qos: Qos, out: &mut Vec<u8>) -> Result<(), TooLong> {
+    encode_with(qos, out, |out| put_publish(publish, out))
+}
+
+#[inline]
+fn encode_with(
+    qos: Qos,
+    out: &mut Vec<u8>,
+    put: impl FnOnce(&mut Vec<u8>) -> Result<(), TooLong>,
+) -> Result<(), TooLong> {
     out.clear();
     out.extend_from_slice(&[0; FRAME_HEADER_LEN]);
-    let written = append_payload(message, out)
-        .and_then(|()| header::encode(qos, out.len() - FRAME_HEADER_LEN));
+    let written = put(out).and_then(|()| header::encode(qos, out.len() - FRAME_HEADER_LEN));
     match written {
         Ok(header) => out[..FRAME_HEADER_LEN].copy_from_slice(&header),
         Err(TooLong) => out.clear(),
@@ -43,11 +68,7 @@ pub fn append_payload(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), To
 /// The quality that the published Rust encoder gives each message: `wire.md` §1, column "core".
 pub fn default_qos(message: &Message<'_>) -> Qos {
     match message {
-        Message::Publish(publish) => match publish.signal {
-            Some(Signal::Event | Signal::Param) => Qos::Confirm,
-            Some(Signal::Timeline) => Qos::Commit,
-            Some(Signal::Stream | Signal::Gesture) | None => Qos::Fire,
-        },
+        Message::Publish(publish) => qos_of_publish(publish.signal),
         Message::Bundle(_) => Qos::Commit,
         Message::Set(_)
         | Message::Subscribe(_)
@@ -66,6 +87,15 @@ pub fn default_qos(message: &Message<'_>) -> Qos {
         | Message::Error(_)
         | Message::Query { .. }
         | Message::Result { .. } => Qos::Fire,
+    }
+}
+
+/// [`default_qos`] of a PUBLISH.
+pub fn qos_of_publish(signal: Option<Signal>) -> Qos {
+    match signal {
+        Some(Signal::Event | Signal::Param) => Qos::Confirm,
+        Some(Signal::Timeline) => Qos::Commit,
+        Some(Signal::Stream | Signal::Gesture) | None => Qos::Fire,
     }
 }
 
