@@ -32,6 +32,8 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("a_writer_does_not_hear_its_own_publishing", a_writer_does_not_hear_its_own_publishing),
     ("only_what_matches_arrives", only_what_matches_arrives),
     ("writers_are_heard_in_order", writers_are_heard_in_order),
+    ("cues_follow_the_params_before_them", cues_follow_the_params_before_them),
+    ("samples_of_an_address_stay_in_order", samples_of_an_address_stay_in_order),
     ("gestures_begin_move_and_end", gestures_begin_move_and_end),
     ("what_may_not_be_lost_arrives", what_may_not_be_lost_arrives),
     ("verdicts_are_true", verdicts_are_true),
@@ -140,6 +142,53 @@ pub fn writers_are_heard_in_order(evidence: &Evidence) -> Result<(), Broken> {
             }
             let lane = if evidence.shards == 1 { "" } else { home_key(address) };
             let before = last.insert((deed.session, lane), number);
+            if let Some(before) = before.filter(|before| *before > number) {
+                return broken(hearing, format_args!("{number:?} of {address} after {before:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// However slow the hearer: once it heard an event, no value that the same session wrote before that
+/// follows, unless the hearer wanted values held back. Homes and timed bundles as above.
+pub fn cues_follow_the_params_before_them(evidence: &Evidence) -> Result<(), Broken> {
+    for hearing in evidence.hearings.iter().filter(|hearing| !hearing.paced) {
+        let mut last: HashMap<(usize, &str), Number> = HashMap::new();
+        for (address, number) in hearing.delivered() {
+            let Some(deed) = evidence.ledger.deeds.get(&number).filter(|deed| !deed.timed) else {
+                continue;
+            };
+            let lane = if evidence.shards == 1 { "" } else { home_key(address) };
+            let key = (deed.session, lane);
+            match deed.act {
+                Act::Event => drop(last.insert(key, number)),
+                Act::Set => {
+                    if let Some(cue) = last.get(&key).filter(|cue| **cue > number) {
+                        return broken(
+                            hearing,
+                            format_args!("{number:?} of {address} after the event {cue:?}"),
+                        );
+                    }
+                }
+                Act::Stream | Act::Gesture { .. } => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Samples may be dropped, and whatever else their session did may overtake them; among themselves
+/// those of one address stay in order.
+pub fn samples_of_an_address_stay_in_order(evidence: &Evidence) -> Result<(), Broken> {
+    for hearing in evidence.hearings.iter().filter(|hearing| !hearing.paced) {
+        let mut last: HashMap<(usize, &str), Number> = HashMap::new();
+        for (address, number) in hearing.delivered() {
+            let Some(deed) = evidence.ledger.deeds.get(&number) else { continue };
+            if deed.act != Act::Stream {
+                continue;
+            }
+            let before = last.insert((deed.session, address), number);
             if let Some(before) = before.filter(|before| *before > number) {
                 return broken(hearing, format_args!("{number:?} of {address} after {before:?}"));
             }
@@ -348,6 +397,7 @@ mod tests {
             patterns: vec!["/h/**".to_owned()],
             from_start: true,
             prompt: true,
+            paced: false,
             heard,
             closed: None,
             left: false,
@@ -387,6 +437,20 @@ mod tests {
                 evidence(
                     vec![event(2), event(1)],
                     vec![(1, deed(Act::Event, "/h/a/go")), (2, deed(Act::Event, "/h/a/go"))],
+                ),
+            ),
+            (
+                "cues_follow_the_params_before_them",
+                evidence(
+                    vec![event(2), set(1, 1)],
+                    vec![(1, deed(Act::Set, "/h/a/x")), (2, deed(Act::Event, "/h/a/go"))],
+                ),
+            ),
+            (
+                "samples_of_an_address_stay_in_order",
+                evidence(
+                    vec![event(2), event(1)],
+                    vec![(1, deed(Act::Stream, "/h/a/go")), (2, deed(Act::Stream, "/h/a/go"))],
                 ),
             ),
             (

@@ -135,6 +135,8 @@ pub struct Hearing {
     pub from_start: bool,
     /// Reads at once, so that nothing may be left out or joined for it.
     pub prompt: bool,
+    /// Wanted deliveries held back to a rate.
+    pub paced: bool,
     pub heard: Vec<(Time, Heard)>,
     /// The router closed the link.
     pub closed: Option<CloseReason>,
@@ -195,6 +197,7 @@ mod tests {
             patterns: Vec::new(),
             from_start: true,
             prompt: true,
+            paced: false,
             heard: vec![(Time(0), known), set(2, 2), set(3, 3)],
             closed: None,
             left: false,

@@ -27,6 +27,9 @@ pub const HIGHEST: &str = "highest";
 const PATTERNS: [&str; 8] =
     ["/h/**", "/h/*/x", "/h/a/**", "/h/*/l*", "/h/b/*", "/**/go", "/h/c/x", "/h/*/touch"];
 
+/// What is said of this rig is show-critical.
+pub const CRITICAL: &str = "/h/b/**";
+
 /// Hostile peers write to this many addresses at most, so that honest params are not evicted.
 const HOSTILE_ADDRESSES: usize = 300;
 
@@ -86,6 +89,8 @@ pub struct Peer {
     pub id: PeerId,
     pub character: Character,
     pub patterns: Vec<String>,
+    /// Some of its subscriptions have a rate.
+    pub paced: bool,
     random: Random,
     /// The hearing of its present connection.
     session: usize,
@@ -118,6 +123,7 @@ impl Peer {
             id,
             character,
             patterns,
+            paced: false,
             random,
             session: 0,
             count: 0,
@@ -146,10 +152,12 @@ impl Peer {
         if self.character == Character::Hostile && self.random.once_in(3) {
             return vec![self.spoilt()];
         }
+        self.paced = false;
         let mut sayings: Vec<Saying> = vec![speech::hello("peer").into()];
         for (index, pattern) in self.patterns.iter().enumerate() {
             // A rate far below that of the writers: the last value must come all the same.
             let paced = self.character == Character::Listener && self.random.once_in(4);
+            self.paced |= paced;
             let max_rate = paced.then_some(20);
             sayings.push(speech::subscribe(index as u32 + 1, pattern, max_rate).into());
         }

@@ -334,6 +334,7 @@ impl World {
             patterns: self.peers[peer].patterns.clone(),
             from_start: matches!(character, Character::Witness | Character::Listener),
             prompt: character == Character::Witness,
+            paced: false,
             heard: Vec::new(),
             closed: None,
             left: false,
@@ -360,6 +361,7 @@ impl World {
         let admit = Admit::Stranger;
         self.expect_taken(shard, Input::Opened { link, admit })?;
         let greeting = self.peers[peer].greet(hearing);
+        self.hearings[hearing].paced = self.peers[peer].paced;
         self.say(place, greeting);
         Ok(())
     }
@@ -456,6 +458,7 @@ mod tests {
             "moves_coalesced",
             "params_coalesced",
             "streams_dropped",
+            "overtakes",
             "paced",
             "closed_slow",
             "params_expired",

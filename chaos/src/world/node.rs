@@ -9,7 +9,7 @@ use clasp_rt_core::time::{Span, Time};
 
 use super::Plan;
 use crate::ledger::PeerId;
-use crate::peers::{HIGHEST, ROOT, Saying};
+use crate::peers::{CRITICAL, HIGHEST, ROOT, Saying};
 
 /// Links of a shard; some faults make links linger after their peers have gone.
 pub(super) const LINKS_MAX: u32 = 64;
@@ -68,6 +68,7 @@ impl Node {
             seed: [plan.seed, !plan.seed],
             rate_limit: plan.rate_limit,
             session_timeout: Some(Span::from_secs(4)),
+            critical: vec![CRITICAL.to_owned()],
             rules: vec![RuleFor { pattern: format!("{ROOT}*/{HIGHEST}"), rule: Rule::Max }],
             stall_timeout: Span::from_secs(5),
             ..Settings::default()
@@ -99,7 +100,7 @@ pub(super) fn small_limits(shards: u16) -> Limits {
         param_bytes_max: 4 << 20,
         signals_max: 64,
         signal_bytes_max: 64 << 10,
-        window_bytes: 4 << 10,
+        window_bytes: 512,
         outbox_bytes_max: 96 << 10,
         outbox_entries_max: 4_096,
         outbox_pool_bytes: 1 << 20,
