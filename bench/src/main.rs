@@ -29,6 +29,7 @@ mod router;
 mod rows;
 mod socket;
 mod suite;
+mod table;
 mod throughput;
 
 use frames::Kind;
@@ -127,6 +128,8 @@ enum Command {
     /// What a message costs in instructions, system calls and allocations; fails when it costs
     /// more than is committed.
     Counts(counts::Command),
+    /// Every target beside what was measured, from a folder of results; renews the README's part.
+    Table(table::Command),
     /// Fill a router with connections and params, and keep it so until the input ends.
     Load {
         #[arg(long, default_value_t = 1_000)]
@@ -216,6 +219,7 @@ fn run(cli: &Cli) -> io::Result<()> {
             Ok(())
         }
         Command::Counts(command) => command.run(places),
+        Command::Table(command) => command.run(),
         Command::Load { connections, params, router } => {
             let load = Load::run(router, *connections, *params, |step| println!("{step}"))?;
             println!("{}", load.text());
