@@ -1,5 +1,7 @@
 //! Where mutation begins: one good input of each kind.
 
+use clasp_rt_perf::capture::{self, Header, Item, Record};
+
 use crate::random::Random;
 
 /// The golden frames of the protocol, as hexadecimal digits in a JSON file.
@@ -102,6 +104,22 @@ pub fn json() -> Vec<Vec<u8>> {
         r#"{"op":"set","address":"/a","value":-1e300}"#,
     ];
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+/// Captures with frames, a gap, padding and an end.
+pub fn captures() -> Vec<Vec<u8>> {
+    let mut file = Vec::new();
+    Header { number: 1, start_unix_us: 1_790_000_000_000_000 }.put(&mut file);
+    let whole = frames().into_iter().take(20).zip(0..).map(|(frame, at_ns)| {
+        capture::put(Record { at_ns, item: Item::Frame(&frame) }, &mut file);
+        file.clone()
+    });
+    let mut seeds: Vec<_> = whole.collect();
+    capture::put(Record { at_ns: 30, item: Item::Lost(3) }, &mut file);
+    capture::pad(512, &mut file);
+    capture::put(Record { at_ns: 40, item: Item::End }, &mut file);
+    seeds.push(file);
+    seeds
 }
 
 /// Scripts of a few hundred operations each.

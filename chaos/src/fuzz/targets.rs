@@ -13,6 +13,7 @@ use clasp_rt_core::wire::{self, Scratch, binary, header};
 use clasp_rt_link::stream::Stream;
 use clasp_rt_link::ws::Ws;
 use clasp_rt_link::{Event, Transport};
+use clasp_rt_perf::capture::{self, Record};
 
 use super::seeds;
 
@@ -81,6 +82,12 @@ pub const TARGETS: &[Target] = &[
         about: "what is read as a message is written and read again as the same message",
         run: json,
         seeds: seeds::json,
+    },
+    Target {
+        name: "capture",
+        about: "records of a capture, written again, read as the same records",
+        run: capture,
+        seeds: seeds::captures,
     },
     Target {
         name: "shard",
@@ -267,6 +274,24 @@ fn bridges(bytes: &[u8]) {
         bridge.step(now, Input::Lost, &mut Checked);
         bridge.step(now, Input::Stop, &mut Checked);
     }
+}
+
+fn capture(bytes: &[u8]) {
+    let Ok((header, records)) = capture::read(bytes) else { return };
+    let read: Vec<_> = records.collect();
+    let good: Vec<Record<'_>> = read.iter().map_while(|record| record.ok()).collect();
+    assert!(read.len() <= good.len() + 1, "something follows an error");
+    let mut again = Vec::new();
+    header.put(&mut again);
+    for record in &good {
+        let len = again.len() + capture::record_len(record.item);
+        capture::put(*record, &mut again);
+        assert_eq!(again.len(), len);
+        capture::pad(64, &mut again);
+    }
+    let (header_again, records) = capture::read(&again).expect("what was written is a capture");
+    assert_eq!(header_again, header);
+    assert!(records.eq(good.into_iter().map(Ok)), "{}", seeds::hex(&again));
 }
 
 fn json(bytes: &[u8]) {
