@@ -12,6 +12,7 @@ use crate::frames::{self, Message, Numbered};
 use crate::peer::Peer;
 use crate::peers::mqtt::Mqtt;
 use crate::peers::nats::Nats;
+use crate::peers::zenoh::Zenoh;
 
 /// One end of a path; never blocks.
 pub trait Connection: fmt::Debug {
@@ -94,12 +95,13 @@ impl Connection for Clasp {
     }
 }
 
-/// Opens the end that publishes `message`, at `ws://`, `tcp://`, `mqtt://` or
-/// `nats://HOST:PORT`.
+/// Opens the end that publishes `message`, at `ws://`, `tcp://`, `mqtt://`, `nats://` or
+/// `zenoh://HOST:PORT`.
 pub fn publisher(url: &str, message: &Message<'_>) -> io::Result<Box<dyn Connection>> {
     Ok(match url.split_once("://") {
         Some(("mqtt", host)) => Box::new(Mqtt::connect(host, message, Role::Publisher)?),
         Some(("nats", host)) => Box::new(Nats::connect(host, message, Role::Publisher)?),
+        Some(("zenoh", host)) => Box::new(Zenoh::connect(host, message, Role::Publisher)?),
         _ => Box::new(Clasp::publisher(url, message)?),
     })
 }
@@ -109,6 +111,7 @@ pub fn subscriber(url: &str, message: &Message<'_>) -> io::Result<Box<dyn Connec
     Ok(match url.split_once("://") {
         Some(("mqtt", host)) => Box::new(Mqtt::connect(host, message, Role::Subscriber)?),
         Some(("nats", host)) => Box::new(Nats::connect(host, message, Role::Subscriber)?),
+        Some(("zenoh", host)) => Box::new(Zenoh::connect(host, message, Role::Subscriber)?),
         _ => Box::new(Clasp::subscriber(url, message)?),
     })
 }

@@ -10,7 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
+use clasp_rt_core::signal::Qos;
+use clasp_rt_link::Transport;
+use clasp_rt_link::stream::Stream;
+
+use crate::frames::{Message, Numbered};
 use crate::machine;
+
+const BUFFER_BYTES: usize = 16 * 1024;
 
 /// A running relay. Its first connection is heard, all others are told.
 #[derive(Debug)]
@@ -24,6 +31,24 @@ pub struct Floor {
 impl Floor {
     /// Listens on a free loopback port; the relay runs on `core` once all connections are there.
     pub fn start(core: Option<usize>, told: usize) -> io::Result<Self> {
+        Self::start_relay(core, told, None)
+    }
+
+    /// The same, but each `message` is written for itself, although more have come with it: a bare
+    /// loop that knows nothing of gathering.
+    pub fn start_message_by_message(
+        core: Option<usize>,
+        told: usize,
+        message: &Message<'_>,
+    ) -> io::Result<Self> {
+        let mut wrapped = Vec::new();
+        Stream::new().wrap(Numbered::with(message, Qos::Fire)?.frame(0), &mut wrapped);
+        assert!(wrapped.len() <= BUFFER_BYTES, "the floor copies small messages");
+        Self::start_relay(core, told, Some(wrapped.len()))
+    }
+
+    /// Each write carries `write_len` bytes, or all that there is.
+    fn start_relay(core: Option<usize>, told: usize, write_len: Option<usize>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let addr = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -44,7 +69,7 @@ impl Floor {
                 socket.set_nodelay(true)?;
                 listeners.push(socket);
             }
-            relay(&mut heard, &mut listeners, &seen)
+            relay(&mut heard, &mut listeners, write_len, &seen)
         })?;
         pinned.recv().map_err(io::Error::other)??;
         Ok(Self { addr, stop, connections: 1 + told, thread: Some(thread) })
@@ -69,16 +94,29 @@ impl Drop for Floor {
     }
 }
 
-fn relay(heard: &mut TcpStream, told: &mut [TcpStream], stop: &AtomicBool) -> io::Result<()> {
+fn relay(
+    heard: &mut TcpStream,
+    told: &mut [TcpStream],
+    write_len: Option<usize>,
+    stop: &AtomicBool,
+) -> io::Result<()> {
     heard.set_nonblocking(true)?;
-    let mut bytes = [0; 16 * 1024];
+    let mut bytes = [0; BUFFER_BYTES];
+    // Of a message that has not come whole yet.
+    let mut kept = 0;
     while !stop.load(Ordering::Relaxed) {
-        match heard.read(&mut bytes) {
+        match heard.read(&mut bytes[kept..]) {
             Ok(0) => return Ok(()),
             Ok(len) => {
-                for socket in &mut *told {
-                    socket.write_all(&bytes[..len])?;
+                let filled = kept + len;
+                let mut messages = bytes[..filled].chunks_exact(write_len.unwrap_or(filled));
+                for message in &mut messages {
+                    for socket in &mut *told {
+                        socket.write_all(message)?;
+                    }
                 }
+                kept = messages.remainder().len();
+                bytes.copy_within(filled - kept..filled, 0);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => std::hint::spin_loop(),
             Err(error) => return Err(error),

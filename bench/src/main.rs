@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+mod ack;
 mod connection;
 mod counts;
 mod expect;
@@ -28,6 +29,7 @@ mod report;
 mod router;
 mod rows;
 mod socket;
+mod stream;
 mod suite;
 mod table;
 mod throughput;
@@ -130,6 +132,10 @@ enum Command {
     Counts(counts::Command),
     /// Every target beside what was measured, from a folder of results; renews the README's part.
     Table(table::Command),
+    /// Routers side by side: ours, the published one, mosquitto, nats-server and zenoh.
+    ///
+    /// `bash bench/setup.sh` installs what is compared; what is not there is named and left out.
+    Peers(peers::Command),
     /// Fill a router with connections and params, and keep it so until the input ends.
     Load {
         #[arg(long, default_value_t = 1_000)]
@@ -274,6 +280,10 @@ fn run(cli: &Cli) -> io::Result<()> {
                 suite::throughput(&running, places, scheme, *kind, length, 1)
             })?;
             show(cli, &report(places, "Throughput", &name, Vec::new(), vec![rate]));
+            Ok(())
+        }
+        Command::Peers(command) => {
+            show(cli, &command.run(places)?);
             Ok(())
         }
         Command::Suite { router, size, results } => {

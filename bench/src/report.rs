@@ -12,7 +12,9 @@
 //! peer/PEER/ack                                               row
 //! peer/PEER/throughput                                        rate
 //! peer/PEER/fanout/SUBSCRIBERS/{each,last}                    row
-//! peer/PEER/stream-fanout/SUBSCRIBERS                         rate: deliveries a second
+//! peer/PEER/stream-fanout/SUBSCRIBERS                         rate: deliveries a second at most
+//! peer/PEER/stream-fanout/SUBSCRIBERS/RATE                    row: each delivery at that rate
+//! peer/PEER/stream-fanout/SUBSCRIBERS/RATE/deliveries         rate: deliveries a second
 //! peer/PEER/sweep/RATE                                        row
 //!     PEER: floor, clasp-rt-spin, clasp-rt-nohalt, clasp-rt-adaptive, clasp-rt-park,
 //!           reference, mosquitto, nats, zenoh

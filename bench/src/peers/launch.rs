@@ -20,24 +20,31 @@ const ATTEMPTS: u32 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     ClaspRt(Idle),
+    /// The published CLASP router.
+    Reference,
     Mosquitto,
     Nats,
+    Zenoh,
 }
 
 /// All that there are, by their name in keys and workloads.
-pub const PROGRAMS: [(&str, Program); 6] = [
+pub const PROGRAMS: [(&str, Program); 8] = [
     ("clasp-rt-spin", Program::ClaspRt(Idle::Spin)),
     ("clasp-rt-nohalt", Program::ClaspRt(Idle::NoHalt)),
     ("clasp-rt-adaptive", Program::ClaspRt(Idle::Adaptive)),
     ("clasp-rt-park", Program::ClaspRt(Idle::Park)),
+    ("reference", Program::Reference),
     ("mosquitto", Program::Mosquitto),
     ("nats", Program::Nats),
+    ("zenoh", Program::Zenoh),
 ];
 
 /// Where the programs lie.
 #[derive(Clone, Debug)]
 pub struct Installed {
     pub clasp_rt: PathBuf,
+    /// Where `bench/setup.sh` builds the routers that no package brings.
+    pub built: PathBuf,
 }
 
 /// A router that runs until this is dropped.
@@ -72,11 +79,17 @@ impl Installed {
             }
             Program::Mosquitto => ("mosquitto", in_path("mosquitto")),
             Program::Nats => ("nats-server", in_path("nats-server")),
+            Program::Reference => ("reference-router", self.built("reference-router")),
+            Program::Zenoh => ("zenoh-router", self.built("zenoh-router")),
         };
         found.ok_or_else(|| {
             let message = format!("{name} is not installed: bash bench/setup.sh");
             io::Error::new(ErrorKind::NotFound, message)
         })
+    }
+
+    fn built(&self, name: &str) -> Option<PathBuf> {
+        Some(self.built.join(name)).filter(|path| path.exists())
     }
 
     /// Starts `program` and waits until it accepts connections.
@@ -121,9 +134,10 @@ impl Program {
 
     fn scheme(self) -> &'static str {
         match self {
-            Self::ClaspRt(_) => "ws",
+            Self::ClaspRt(_) | Self::Reference => "ws",
             Self::Mosquitto => "mqtt",
             Self::Nats => "nats",
+            Self::Zenoh => "zenoh",
         }
     }
 
@@ -132,7 +146,7 @@ impl Program {
         match self {
             Self::Mosquitto => vec!["-c".to_owned(), configuration.display().to_string()],
             Self::Nats => ["-a", "127.0.0.1", "-p", &port].map(str::to_owned).into(),
-            Self::ClaspRt(_) => vec![port],
+            Self::ClaspRt(_) | Self::Reference | Self::Zenoh => vec![port],
         }
     }
 }
@@ -211,9 +225,14 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_with_the_command_that_brings_it() {
         let nowhere = PathBuf::from("nowhere");
-        let installed = Installed { clasp_rt: nowhere };
-        let error = installed.find(Program::ClaspRt(Idle::Spin)).unwrap_err().to_string();
-        assert_eq!(error, "nowhere is not there");
+        let installed = Installed { clasp_rt: nowhere.clone(), built: nowhere };
+        for (program, wanted) in [
+            (Program::Zenoh, "zenoh-router is not installed: bash bench/setup.sh"),
+            (Program::Reference, "reference-router is not installed: bash bench/setup.sh"),
+            (Program::ClaspRt(Idle::Spin), "nowhere is not there"),
+        ] {
+            assert_eq!(installed.find(program).unwrap_err().to_string(), wanted);
+        }
     }
 
     #[test]

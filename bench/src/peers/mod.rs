@@ -1,18 +1,115 @@
 //! Other routers, driven by the same generator as ours.
 
-#[cfg(test)]
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::machine::{Machine, Places};
+use crate::picture::{self, Curve};
+use crate::report::{self, Report, Row};
+
+pub mod curves;
 pub mod launch;
 pub mod mqtt;
 pub mod nats;
+pub mod run;
+pub mod workload;
+pub mod zenoh;
+
+use launch::Installed;
+use run::Comparison;
+use workload::Workload;
+
+/// `clasp-bench peers`.
+#[derive(Args)]
+pub struct Command {
+    /// Our router.
+    #[arg(long, value_name = "PROGRAM")]
+    spawn: PathBuf,
+    /// Results go to `DIR/<date>-<machine>/`.
+    #[arg(long, value_name = "DIR", default_value = "bench/results")]
+    results: PathBuf,
+    /// Only these, and the floor: `clasp-rt-spin`, `clasp-rt-nohalt`, `clasp-rt-adaptive`,
+    /// `clasp-rt-park`, `reference`, `mosquitto`, `nats`, `zenoh`.
+    #[arg(long, value_name = "PEER", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Where the workloads lie, as TOML files.
+    #[arg(long, value_name = "DIR", default_value = "bench/workloads")]
+    workloads: PathBuf,
+    /// Where `bench/setup.sh` built the routers that no package brings.
+    #[arg(long, value_name = "DIR", default_value = "bench/peers/target/release")]
+    built: PathBuf,
+}
+
+impl Command {
+    /// Measures, writes the results and gives them back.
+    pub fn run(&self, places: Places) -> io::Result<Report> {
+        let installed = Installed { clasp_rt: self.spawn.clone(), built: self.built.clone() };
+        let comparison = Comparison { installed, places, only: self.only.clone() };
+        let workloads = Workload::read_all(&self.workloads)?;
+        let compared = comparison.run(&workloads, |line| eprintln!("{line}"))?;
+        let mut router = "one at a time, each on the router's core".to_owned();
+        if !compared.missing.is_empty() {
+            router += &format!("; not measured: {}", compared.missing.join("; "));
+        }
+        let report = Report {
+            title: "Routers side by side".to_owned(),
+            machine: Machine::look(),
+            places,
+            router,
+            rows: compared.rows,
+            rates: compared.rates,
+            figures: Vec::new(),
+        };
+        let folder = report::folder_of_today(&self.results, &report.machine)?;
+        report.write(&folder, "peers")?;
+        draw(&report, &folder)?;
+        eprintln!("written to {}", folder.display());
+        Ok(report)
+    }
+}
+
+/// A picture of each workload whose results are curves, and one of the sweep.
+fn draw(report: &Report, folder: &Path) -> io::Result<()> {
+    let mut subjects: Vec<&str> = report.rows.iter().filter_map(subject).collect();
+    subjects.sort_unstable();
+    subjects.dedup();
+    for what in subjects.into_iter().filter(|what| !what.starts_with("sweep")) {
+        let rows = report.rows.iter().filter(|row| subject(row) == Some(what));
+        let curves: Vec<Curve<'_>> = rows
+            .map(|row| Curve {
+                name: peer(row).unwrap_or_default(),
+                latency: &row.latency,
+                reference: peer(row) == Some("floor"),
+            })
+            .collect();
+        let svg = picture::percentile_curves(&format!("{}: {what}", report.title), &curves);
+        fs::write(folder.join(format!("peers-{}.svg", what.replace('/', "-"))), svg)?;
+    }
+    let svg = curves::sweep(&report.rows);
+    svg.map_or(Ok(()), |svg| fs::write(folder.join("peers-sweep.svg"), svg))
+}
+
+/// `nats` of `peer/nats/hop/1000`.
+fn peer(row: &Row) -> Option<&str> {
+    Some(row.key.strip_prefix("peer/")?.split_once('/')?.0)
+}
+
+/// `hop/1000` of `peer/nats/hop/1000`.
+fn subject(row: &Row) -> Option<&str> {
+    Some(row.key.strip_prefix("peer/")?.split_once('/')?.1)
+}
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::time::Duration;
 
-    use super::launch::{Installed, PROGRAMS, Program};
+    use super::launch::{PROGRAMS, Program};
+    use super::*;
     use crate::frames::{Kind, Message};
-    use crate::machine::{Places, allowed_cores};
+    use crate::machine::allowed_cores;
     use crate::pace::Schedule;
     use crate::{connection, fanout, hop};
 
@@ -21,7 +118,7 @@ mod tests {
     fn installed() -> Installed {
         let bench = Path::new(env!("CARGO_MANIFEST_DIR"));
         let clasp_rt = bench.join("../target/release/clasp-rt");
-        Installed { clasp_rt }
+        Installed { clasp_rt, built: bench.join("peers/target/release") }
     }
 
     fn places() -> Places {
@@ -71,6 +168,18 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs what `bash bench/setup.sh` builds"]
+    fn a_thousand_messages_pass_in_order_through_the_reference_router() {
+        a_thousand_messages_pass_in_order_through(Program::Reference);
+    }
+
+    #[test]
+    #[ignore = "needs what `bash bench/setup.sh` builds"]
+    fn a_thousand_messages_pass_in_order_through_a_zenoh_router() {
+        a_thousand_messages_pass_in_order_through(Program::Zenoh);
+    }
+
+    #[test]
     #[ignore = "needs `cargo build --release -p clasp-rt`"]
     fn a_thousand_messages_pass_in_order_through_ours_however_it_idles() {
         for (_, program) in PROGRAMS {
@@ -78,5 +187,77 @@ mod tests {
                 a_thousand_messages_pass_in_order_through(program);
             }
         }
+    }
+
+    #[test]
+    fn every_kind_of_workload_is_run_and_what_is_missing_is_said() {
+        let kinds = [
+            ("hop", "rate = 200"),
+            ("throughput", ""),
+            ("fanout", "rate = 50\nsubscribers = 3"),
+            ("stream-fanout", "subscribers = 3"),
+            ("stream-fanout", "rate = 200\nsubscribers = 3"),
+            ("sweep", "rate = 100\nrate_max = 400"),
+        ];
+        let workloads = kinds.map(|(kind, more)| {
+            let text = format!(
+                "kind = \"{kind}\"\n{more}\nmessage = \"stream\"\nsize = 8\nseconds = 0.05\n\
+                 rounds = 2\npeers = [\"floor\", \"mosquitto\", \"nats\", \"reference\"]\n"
+            );
+            Workload::parse(&text).unwrap()
+        });
+        let nowhere = PathBuf::from("nowhere");
+        let installed = Installed { clasp_rt: nowhere.clone(), built: nowhere };
+        let comparison = Comparison { installed, places: places(), only: Vec::new() };
+        let mut said = Vec::new();
+        let compared = comparison.run(&workloads, |line| said.push(line.to_owned())).unwrap();
+        let missing = "reference-router is not installed: bash bench/setup.sh";
+        assert_eq!(said[0], missing);
+        assert_eq!(compared.missing, [format!("reference: {missing}")]);
+        for row in &compared.rows {
+            assert!(row.rounds.len() == 2 || row.key.contains("/sweep/"), "{row:?}");
+            assert!(row.arrived > 0 && row.latency.count() > 0, "{}", row.key);
+        }
+        for rate in &compared.rates {
+            assert!(rate.rounds.len() == 2 && rate.per_second() > 0.0, "{rate:?}");
+        }
+        let keys: Vec<&str> = compared.rows.iter().map(|row| row.key.as_str()).collect();
+        let rates: Vec<&str> = compared.rates.iter().map(|rate| rate.key.as_str()).collect();
+        for peer in ["floor", "mosquitto", "nats"] {
+            for wanted in ["hop/200", "fanout/3/each", "fanout/3/last", "stream-fanout/3/200"] {
+                assert!(keys.contains(&format!("peer/{peer}/{wanted}").as_str()), "{keys:?}");
+            }
+            assert!(keys.contains(&format!("peer/{peer}/sweep/100").as_str()), "{keys:?}");
+            for wanted in ["throughput", "stream-fanout/3", "stream-fanout/3/200/deliveries"] {
+                assert!(rates.contains(&format!("peer/{peer}/{wanted}").as_str()), "{rates:?}");
+            }
+        }
+        let folder = std::env::temp_dir().join(format!("clasp-peers-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let report = Report {
+            title: "A run".to_owned(),
+            machine: Machine::look(),
+            places: places(),
+            router: String::new(),
+            rows: compared.rows,
+            rates: compared.rates,
+            figures: Vec::new(),
+        };
+        draw(&report, &folder).unwrap();
+        for subject in ["hop-200", "fanout-3-last", "stream-fanout-3-200", "sweep"] {
+            let svg = fs::read_to_string(folder.join(format!("peers-{subject}.svg"))).unwrap();
+            assert!(svg.contains("nats") && svg.contains("floor"), "{subject}");
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_peer_that_nobody_knows_is_named() {
+        let nowhere = PathBuf::from("nowhere");
+        let installed = Installed { clasp_rt: nowhere.clone(), built: nowhere };
+        let only = vec!["rats".to_owned()];
+        let comparison = Comparison { installed, places: places(), only };
+        let error = comparison.run(&[], |_| {}).unwrap_err().to_string();
+        assert!(error.contains("`rats` is none of floor, clasp-rt-spin"), "{error}");
     }
 }
