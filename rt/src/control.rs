@@ -20,6 +20,7 @@ use signal_hook::low_level::signal_name;
 use tracing::{error, info, warn};
 
 use crate::config::LogLevel;
+use crate::doctor::{Machine, Root};
 use crate::host::kib_of;
 use crate::memory::Size;
 use crate::metrics;
@@ -48,7 +49,7 @@ pub fn serve(plan: Plan) -> Result<(), String> {
         let bound = bound.map_err(|why| format!("metrics: cannot listen on {addr}: {why}"))?;
         say(&format!("metrics http://{bound}/metrics\n"));
     }
-    say(&format!("memory  {} resident\n", Size(resident_bytes())));
+    say(&format!("memory  {}\n", memory()));
     for &(transport, addr) in &running.listening {
         say(&format!("listening {}\n", url(&ListenerPlan { transport, addr })));
     }
@@ -88,6 +89,11 @@ fn banner(plan: &Plan) -> String {
         let _ = writeln!(text, "record  {} to {folder}", recording.patterns.join(" "));
     }
     let _ = writeln!(text, "idle    {}: {}", threads.idle, plan.idle_why);
+    if !threads.shards.is_empty()
+        && let Some(costs) = doctor(plan)
+    {
+        let _ = writeln!(text, "doctor  {costs}");
+    }
     let open = threads.shards.first().is_some_and(|shard| shard.settings.grants.is_none());
     if open {
         text.push_str("auth    open: whoever reaches these ports may do anything\n");
@@ -95,9 +101,23 @@ fn banner(plan: &Plan) -> String {
     text
 }
 
-/// What this process has of the machine's memory at present.
-fn resident_bytes() -> u64 {
-    kib_of(&fs::read_to_string("/proc/self/status").unwrap_or_default(), "VmRSS:") * 1024
+/// What this process has of the machine's memory at present, and what of it can never be paged out.
+fn memory() -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bytes = |name| kib_of(&status, name) * 1024;
+    let resident = format!("{} resident", Size(bytes("VmRSS:")));
+    // `VmLck` counts what is locked as it is touched, too, and start has touched what it took.
+    match bytes("VmLck:") {
+        0 => resident,
+        _ => format!("{resident}, locked"),
+    }
+}
+
+/// What makes messages late on the cores of `plan`, in a line, if anything does.
+fn doctor(plan: &Plan) -> Option<String> {
+    let pinned: Vec<_> = plan.threads.shards.iter().filter_map(|shard| shard.core).collect();
+    let cores = if pinned.is_empty() { clasp_rt_ring::thread::cores() } else { pinned };
+    Machine { root: Root::real(), cores }.summary()
 }
 
 /// Nobody has to read what we say.

@@ -8,6 +8,7 @@ mod config;
 mod conns;
 mod control;
 mod dialer;
+mod doctor;
 mod document;
 mod edge;
 mod host;

@@ -3,6 +3,7 @@
 pub mod bridge;
 pub mod check;
 pub mod client;
+pub mod doctor;
 pub mod plan;
 mod record;
 pub mod server;
@@ -37,6 +38,8 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Find every mistake of a configuration file; touches nothing
     Check(check::CheckArgs),
+    /// Say what this machine costs in latency, and how to change it; measures its cores
+    Doctor(doctor::DoctorArgs),
     /// Translate between OSC devices and a router, both ways
     Osc(bridge::OscArgs),
     /// Translate between Art-Net universes and a router, both ways
@@ -64,6 +67,7 @@ Examples:
   clasp-rt                                  start a router on port 7330
   clasp-rt server --cores 2-7               a shard pinned to each of six cores
   clasp-rt plan --cores 2-7                 what that would take on this machine
+  clasp-rt doctor --cores 2-7               is this machine fit for it?
   clasp-rt osc --port 9000                  OSC devices send to port 9000
   clasp-rt set /lights/strip1/brightness 0.8
   clasp-rt sub '/lights/**'
@@ -77,6 +81,7 @@ Examples:
   clasp-rt server --config show.toml        ports, bridges, routes and rules from a file
   clasp-rt check show.toml                  is that file right?
   clasp-rt plan --config show.toml          what it would take on this machine
+  clasp-rt doctor --cores 2-7               is this machine fit for it?
   clasp-rt osc --port 9000 --target 192.168.1.20:8000
                                             a tablet sends to 9000 and listens on 8000
   clasp-rt artnet --universes 0-15          Art-Net universes as params, and back
@@ -136,6 +141,7 @@ impl Cli {
             Command::Server(args) => server::run(&args),
             Command::Plan(args) => plan::run(&args),
             Command::Check(args) => check::run(&args),
+            Command::Doctor(args) => doctor::run(&args),
             Command::Osc(args) => bridge::run_osc(&args),
             Command::Artnet(args) => bridge::run_artnet(&args),
             Command::Record(args) => record::run(&args),
@@ -179,6 +185,8 @@ mod tests {
             ("clasp-rt server --auth-mode authenticated --token-file tokens", true),
             ("clasp-rt plan --cores 0 --json", true),
             ("clasp-rt check show.toml", true),
+            ("clasp-rt doctor --cores 2-7 --seconds 0.5 --json", true),
+            ("clasp-rt doctor --cores 7-2", false),
             ("clasp-rt osc --port 9000", true),
             ("clasp-rt osc --port 9000 --target 10.0.0.2:8000 --target 10.0.0.3:8000", true),
             ("clasp-rt artnet --universes 0-15 --router ws://10.0.0.1:7330", true),
