@@ -15,11 +15,12 @@ use crate::host::Host;
 use crate::memory::{self, Size, Term};
 use crate::open_bridge::{named_bridges, open_bridge};
 use crate::plan_types::{
-    BridgePlan, BridgeThreadPlan, ListenerPlan, ListenerTransport, ShardPlan, Threads, Uplink,
+    BridgePlan, BridgeThreadPlan, Hygiene, ListenerPlan, ListenerTransport, ShardPlan, Threads,
+    Uplink,
 };
 use crate::recording::RecordingPlan;
 use crate::tokens;
-use crate::waiting::{self, HostFacts};
+use crate::waiting::{self, BusyPoll, HostFacts};
 
 /// The port that published clients try first.
 pub const PORT: u16 = 7330;
@@ -84,6 +85,7 @@ impl Plan {
             idle,
             histograms: config.server.histograms != Some(Switch::Off),
             lock_memory: config.server.lock_memory.unwrap_or(false),
+            hygiene: hygiene(config, placement.isolated, &mut errors),
             exchange_bytes: EXCHANGE_BYTES,
         };
         fits(&threads, host, &mut errors);
@@ -120,6 +122,7 @@ impl Plan {
             idle: waiting::Idle::Park,
             histograms: false,
             lock_memory: false,
+            hygiene: Hygiene::default(),
             exchange_bytes: EXCHANGE_BYTES,
         };
         let cores_why = format!("a bridge shares the {} cores with everybody", host.cores.len());
@@ -186,6 +189,23 @@ fn place_on(cores: &[usize], asked: Option<usize>, host: &Host) -> Result<Placem
     Ok(Placement { cores: cores.iter().copied().map(Some).collect(), isolated, why })
 }
 
+fn hygiene(config: &Config, isolated: bool, errors: &mut Vec<PlanError>) -> Hygiene {
+    let fifo_priority = config.server.fifo_priority;
+    let key = "server.fifo_priority";
+    match fifo_priority {
+        Some(priority) if !(1..=99).contains(&priority) => {
+            errors.push(error(key, "a priority is 1 to 99"));
+        }
+        Some(_) if !isolated => errors.push(error(
+            key,
+            "shards share their cores: there a real-time thread starves others until the kernel \
+             stops it for 50 ms; isolate the cores (clasp-rt doctor says how), or leave it out",
+        )),
+        _ => {}
+    }
+    Hygiene { fifo_priority, busy_poll: config.server.busy_poll.map(|BusyPoll(time)| time) }
+}
+
 fn listeners(config: &Config, errors: &mut Vec<PlanError>) -> Vec<ListenerPlan> {
     let server = &config.server;
     let bind = server.bind.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
@@ -244,6 +264,7 @@ fn settings(config: &Config, host: &Host, shards: usize, errors: &mut Vec<PlanEr
         timeline_interval: millis(server.timeline_interval_ms, normal.timeline_interval),
         param_ttl: seconds_unless_zero(server.param_ttl_s, normal.param_ttl),
         rules: rules(config, errors),
+        critical: normal.critical,
     }
 }
 
@@ -572,6 +593,20 @@ mod tests {
             "route[2].from",
         ];
         assert_eq!(keys, expected, "{errors:?}");
+    }
+
+    #[test]
+    fn shards_run_first_on_isolated_cores_alone() {
+        let text = "[server]\nfifo_priority = 40\nbusy_poll = \"50us\"";
+        let errors = refused(text, &host(0..4));
+        assert!(errors[0].contains("isolate the cores"), "{errors:?}");
+        let isolated = Host { isolated: vec![2, 3], ..host(0..4) };
+        let hygiene = planned(text, &isolated).threads.hygiene;
+        let busy_poll = Some(std::time::Duration::from_micros(50));
+        assert_eq!(hygiene, Hygiene { fifo_priority: Some(40), busy_poll });
+        let errors = refused("[server]\nfifo_priority = 100", &isolated);
+        assert!(errors[0].contains("1 to 99"), "{errors:?}");
+        assert_eq!(planned("", &isolated).threads.hygiene, Hygiene::default());
     }
 
     #[test]

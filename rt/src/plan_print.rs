@@ -26,6 +26,12 @@ impl fmt::Display for Table<'_> {
             }
         }
         writeln!(f, "idle       {}: {}", threads.idle, plan.idle_why)?;
+        if let Some(time) = threads.hygiene.busy_poll {
+            writeln!(f, "busy poll  network cards for {} µs before a sleep", time.as_micros())?;
+        }
+        if let Some(priority) = threads.hygiene.fifo_priority {
+            writeln!(f, "priority   SCHED_FIFO {priority}: before every normal thread")?;
+        }
         if let Some(shard) = threads.shards.first() {
             for listener in &shard.listeners {
                 writeln!(f, "listens    {}", url(listener))?;
@@ -127,6 +133,8 @@ pub fn json(plan: &Plan) -> Value {
         "limits_of_each_shard": first.map(|shard| limits(&shard.settings.limits)),
         "bridges": bridges.collect::<Vec<_>>(),
         "lock_memory": threads.lock_memory,
+        "busy_poll_us": threads.hygiene.busy_poll.map(|time| time.as_micros() as u64),
+        "fifo_priority": threads.hygiene.fifo_priority,
         "memory": memory.collect::<Vec<_>>(),
         "memory_bytes": memory_bytes,
     })

@@ -1,6 +1,7 @@
 //! What the threads are told at start: everything is decided, nothing is looked up any more.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clasp_rt_bridges::Bridge;
 use clasp_rt_core::shard::Settings;
@@ -23,8 +24,19 @@ pub struct Threads {
     pub histograms: bool,
     /// Keep every page in memory (`mlockall`); failing to is reported, not fatal.
     pub lock_memory: bool,
+    pub hygiene: Hygiene,
     /// Bytes of each ring between two threads and direction; a power of two is not needed.
     pub exchange_bytes: usize,
+}
+
+/// What shards ask of the kernel so that it disturbs them less. What it refuses is reported, not
+/// fatal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hygiene {
+    /// `SCHED_FIFO` at 1..=99; `None`: a normal thread. Isolated cores only.
+    pub fifo_priority: Option<u8>,
+    /// How long to poll network cards before sleeping.
+    pub busy_poll: Option<Duration>,
 }
 
 /// One shard and the sockets that bring it links.

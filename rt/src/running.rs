@@ -12,14 +12,15 @@ use std::thread::{Builder, JoinHandle};
 
 use clasp_rt_perf::buckets;
 use clasp_rt_perf::counters::{self, Reader};
-use clasp_rt_ring::{Alarm, Sleeper, alloc, socket, thread};
+use clasp_rt_ring::{Alarm, Sleeper, alloc, napi, probe, socket, thread};
 
 use crate::bridge_thread::{self, BridgeSeed, Hosted, To};
 use crate::clock::Clock;
 use crate::edge::{Parts, Seats};
 use crate::peers;
 use crate::plan_types::{
-    BridgePlan, BridgeThreadPlan, ListenerPlan, ListenerTransport, ShardPlan, Threads, Uplink,
+    BridgePlan, BridgeThreadPlan, Hygiene, ListenerPlan, ListenerTransport, ShardPlan, Threads,
+    Uplink,
 };
 use crate::port::Port;
 use crate::shard_thread::{self, ShardSeed};
@@ -78,6 +79,7 @@ pub fn start(threads: Threads) -> Result<Running, Fault> {
     thread::files_max();
     let awake = stay_awake(threads.idle, &mut warnings);
     let (sockets, listening) = listen(&threads.shards)?;
+    let hygiene = granted(threads.hygiene, &sockets, &mut warnings);
     let sleepers: Vec<_> = threads.shards.iter().map(|_| Arc::new(Sleeper::new())).collect();
     let seats = Arc::new(Seats::new(threads.sessions_max));
     let clock = Clock::start();
@@ -121,8 +123,14 @@ pub fn start(threads: Threads) -> Result<Running, Fault> {
             spin: threads.idle.spin(),
             stop: Arc::clone(&stop),
         };
-        let seed =
-            ShardSeed { core: plan.core, settings: plan.settings, listeners, parts, counters };
+        let seed = ShardSeed {
+            core: plan.core,
+            hygiene,
+            settings: plan.settings,
+            listeners,
+            parts,
+            counters,
+        };
         let run = move |ready: Ready| shard_thread::run(seed, ready);
         let mut worker = Worker::start(name, reader, stop, run)?;
         worker.histograms = histograms;
@@ -217,6 +225,27 @@ fn stay_awake(idle: Idle, warnings: &mut Vec<String>) -> Option<Awake> {
     }
     let awake = Awake::new();
     awake.map_err(|why| warnings.push(format!("cores are not kept awake: {why}"))).ok()
+}
+
+/// What of `wished` the kernel grants; the rest goes to `warnings`.
+fn granted(wished: Hygiene, sockets: &[Listeners], warnings: &mut Vec<String>) -> Hygiene {
+    let fifo_priority = wished.fifo_priority.filter(|priority| {
+        let priority = *priority;
+        let tried = std::thread::spawn(move || thread::run_first(priority)).join();
+        let tried = tried.unwrap_or_else(|_| Err(io::Error::other("the attempt panicked")));
+        tried.map_err(|why| warnings.push(format!("fifo_priority is not granted: {why}"))).is_ok()
+    });
+    let busy_poll = wished.busy_poll.filter(|_| {
+        let polls = probe::polls();
+        polls.map_err(|why| warnings.push(format!("busy_poll does nothing: {why}"))).is_ok()
+    });
+    if let Some(limit) = busy_poll {
+        let mut sockets = sockets.iter().flatten();
+        if let Err(why) = sockets.try_for_each(|(socket, _)| napi::poll_socket(socket, limit)) {
+            warnings.push(format!("busy_poll: receives do not poll, only sleeps do: {why}"));
+        }
+    }
+    Hygiene { fifo_priority, busy_poll }
 }
 
 /// Connects the bridges of one thread to their shards.

@@ -6,14 +6,15 @@ use std::sync::OnceLock;
 
 use clasp_rt_core::shard::{Counts, Settings, Shard};
 use clasp_rt_perf::counters::Writer;
-use clasp_rt_ring::{Alarm, Ring, alloc, thread};
+use clasp_rt_ring::{Alarm, Ring, alloc, napi, thread};
 
 use crate::edge::{self, Edge, Parts};
-use crate::plan_types::ListenerTransport;
+use crate::plan_types::{Hygiene, ListenerTransport};
 
 /// What the thread of a shard is made of.
 pub struct ShardSeed {
     pub core: Option<usize>,
+    pub hygiene: Hygiene,
     pub settings: Settings,
     pub listeners: Vec<(OwnedFd, ListenerTransport)>,
     pub parts: Parts,
@@ -25,7 +26,7 @@ pub struct ShardSeed {
 pub fn run(seed: ShardSeed, ready: impl FnOnce(io::Result<Alarm>)) -> io::Result<()> {
     let mut counters = seed.counters;
     let (mut edge, mut shard, alarm) =
-        match set_up(seed.core, seed.settings, seed.listeners, seed.parts) {
+        match set_up(seed.core, seed.hygiene, seed.settings, seed.listeners, seed.parts) {
             Ok(made) => made,
             Err(why) => {
                 ready(Err(io::Error::new(why.kind(), why.to_string())));
@@ -43,6 +44,7 @@ pub fn run(seed: ShardSeed, ready: impl FnOnce(io::Result<Alarm>)) -> io::Result
 
 fn set_up(
     core: Option<usize>,
+    hygiene: Hygiene,
     settings: Settings,
     listeners: Vec<(OwnedFd, ListenerTransport)>,
     parts: Parts,
@@ -52,9 +54,15 @@ fn set_up(
         thread::pin(core)?;
     }
     thread::wake_punctually()?;
+    if let Some(priority) = hygiene.fifo_priority {
+        thread::run_first(priority)?;
+    }
     thread::prefault_stack();
     let accepted = parts.links - parts.ports.len() as u32;
     let mut ring = Ring::new(&edge::sizes(accepted))?;
+    if let Some(limit) = hygiene.busy_poll {
+        napi::poll_while_waiting(&ring, limit)?;
+    }
     let alarm = ring.alarm()?;
     let (shard, mut edge) = alloc::touched(|| (Shard::new(settings), Edge::new(ring, parts)));
     for (socket, transport) in listeners {

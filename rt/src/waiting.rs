@@ -8,13 +8,51 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
+use std::str::FromStr;
 use std::time::Duration;
+
+use serde::Deserialize;
 
 /// Writing a zero here and keeping the file open keeps every core from halting.
 pub const LATENCY_DEVICE: &str = "/dev/cpu_dma_latency";
 
 /// About what one sleep costs both sides: at worst twice the best choice, whatever the gaps are.
 pub const ADAPTIVE_SPIN: Duration = Duration::from_micros(50);
+
+/// How long a shard that would sleep polls the network card first: `50us`, at most 10 ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct BusyPoll(pub Duration);
+
+const BUSY_POLL_MAX: Duration = Duration::from_millis(10);
+
+impl FromStr for BusyPoll {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let unit = match text[digits.len()..].trim() {
+            "us" | "µs" => Duration::from_micros(1),
+            "ms" => Duration::from_millis(1),
+            unit => return Err(format!("`{unit}` is not a unit: write `50us` or `1ms`")),
+        };
+        let count: u32 = digits.parse().map_err(|_| format!("`{text}` is not a time"))?;
+        match unit.checked_mul(count) {
+            Some(time) if (Duration::from_micros(1)..=BUSY_POLL_MAX).contains(&time) => {
+                Ok(Self(time))
+            }
+            _ => Err(format!("`{text}` is not within 1us and 10ms")),
+        }
+    }
+}
+
+impl TryFrom<String> for BusyPoll {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
 
 /// What a shard does when a turn found nothing to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -147,6 +185,17 @@ mod tests {
             let (idle, why) = resolve(wanted, host);
             assert_eq!(idle, chosen, "{wanted} on {host:?}");
             assert!(!why.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_time_to_poll_has_a_unit_and_a_bound() {
+        let cases = [("50us", 50), ("1 us", 1), ("200µs", 200), ("10ms", 10_000)];
+        for (text, us) in cases {
+            assert_eq!(text.parse(), Ok(BusyPoll(Duration::from_micros(us))), "{text}");
+        }
+        for text in ["", "50", "us", "0us", "11ms", "4294967295ms", "1s", "-1us", "1.5us"] {
+            assert!(text.parse::<BusyPoll>().is_err(), "{text}");
         }
     }
 

@@ -169,7 +169,8 @@ fn receive(ring: &mut Ring, byte: u8) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::TimedOut, "what was sent did not come"))
 }
 
-fn polls() -> io::Result<()> {
+/// Whether a ring may poll network cards.
+pub fn polls() -> io::Result<()> {
     napi::poll_while_waiting(&Ring::new(&SIZES)?, Duration::from_micros(1))
 }
 

@@ -64,6 +64,7 @@ fn plan(shards: u16) -> Threads {
         idle: Idle::Park,
         histograms: true,
         lock_memory: false,
+        hygiene: Hygiene { fifo_priority: None, busy_poll: Some(Duration::from_micros(20)) },
         exchange_bytes: 1 << 20,
     }
 }
