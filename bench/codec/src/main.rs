@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::alloc::System;
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,7 +17,6 @@ use clasp_rt_core::signal::{Phase, Qos, Signal};
 use clasp_rt_core::value::{Value, code};
 use clasp_rt_core::wire::{self, Scratch, binary, header};
 use clasp_rt_ring::alloc::{SteadyAlloc, allocations_of_this_thread};
-use mimalloc::MiMalloc;
 use rumqttc::Packet;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
@@ -286,6 +286,6 @@ fn frame(kind: Kind, n: usize) -> Vec<u8> {
     frame
 }
 
-/// Counts; and quick, in favour of the codecs that need it.
+/// Counts. The allocator is the one that a Rust program has unless it chooses another.
 #[global_allocator]
-static ALLOCATOR: SteadyAlloc<MiMalloc> = SteadyAlloc(MiMalloc);
+static ALLOCATOR: SteadyAlloc<System> = SteadyAlloc(System);
