@@ -1,7 +1,7 @@
 //! What this machine grants to a router, what it lacks, what that costs, and how to change it.
 //!
-//! Each check reads files below a [`Root`] and gives one [`Finding`]. What a check says of the
-//! kernel's files follows the kernel's documentation: `admin-guide/sysctl`, `admin-guide/cgroup-v2`,
+//! Each check reads files below a [`Root`] and gives one [`Finding`]. What is said of the kernel's
+//! files follows its documentation: `admin-guide/sysctl`, `admin-guide/cgroup-v2`,
 //! `admin-guide/kernel-parameters`, `networking/ip-sysctl`, `networking/napi`,
 //! `power/pm_qos_interface`. Times are named where they were measured, on a 2-core virtual machine.
 

@@ -209,8 +209,8 @@ pub fn quota(machine: &Machine) -> Finding {
             format!("a control group grants {cores:.2} cores' time"),
             "when it is used up, everything stands still until the period ends: up to 100 ms; a \
              shard that spins uses it up",
-            "CPUQuota= (systemd), --cpus (Docker) or limits.cpu (Kubernetes) left out; --cpuset-cpus \
-             instead",
+            "leave CPUQuota= (systemd), --cpus (Docker) or limits.cpu (Kubernetes) out; \
+             --cpuset-cpus gives whole cores instead",
         ),
     }
 }

@@ -30,7 +30,7 @@ pub fn receive_queue(machine: &Machine) -> Finding {
         format!("net.core.rmem_max is {bytes}"),
         // The kernel grants twice what is asked for, to have room for its own bookkeeping.
         format!(
-            "of a burst of Art-Net, {} universes wait at most while a thread is busy; more are lost",
+            "while a thread is busy, {} Art-Net universes wait at most; of a burst, more are lost",
             bytes * 2 / UNIVERSE_BYTES
         ),
         format!("sysctl -w net.core.rmem_max={RECEIVE_QUEUE_BYTES}"),

@@ -2,9 +2,9 @@
 //!
 //! Two measurements, each on a thread pinned and set up as a shard's is, on all cores at once. A
 //! **sleeper** wakes every millisecond and notes how late it is, as cyclictest does. A **spinner**
-//! reads the clock and notes each gap, as the kernel's hwlat does: then something else had the core.
-//! A gap is counted once for every microsecond in it, as if a message had arrived in each: the
-//! figures are what a message that comes at any instant waits.
+//! reads the clock and notes each gap, as the kernel's hwlat does: something else had the core
+//! then. A gap is counted once for every microsecond in it, as if a message had arrived in each:
+//! the figures are what a message that comes at any instant waits.
 
 use std::io;
 use std::thread;
