@@ -32,6 +32,10 @@ use crate::stages::Stages;
 /// Records taken from one lane in one turn, so that links are not starved by a busy peer.
 const RECORDS_PER_TURN: usize = 1_024;
 
+/// Bytes taken from one port in one turn, or one piece more: a bridge that always has something to
+/// say must not keep what it causes from leaving.
+const PORT_BYTES_PER_TURN: usize = 64 << 10;
+
 /// How long a shard sleeps while a peer's ring is full: nobody wakes it when there is room again.
 const FULL_PEER_NAP: Duration = Duration::from_micros(50);
 
@@ -477,7 +481,8 @@ impl Edge {
             let link = LinkId(port as u32);
             let said = std::mem::take(&mut self.said_to_ports[port]);
             self.count_sent(shard, link, said);
-            while self.out.conns.get(link).blocked == Blocked::No {
+            let mut taken = 0;
+            while self.out.conns.get(link).blocked == Blocked::No && taken < PORT_BYTES_PER_TURN {
                 let Some(said) = self.ports[port].hear() else { break };
                 let phase = self.out.conns.get(link).phase;
                 match said {
@@ -485,6 +490,7 @@ impl Edge {
                     Said::Open if phase != Phase::Free => break,
                     Said::Open => self.port_opened(shard, link),
                     Said::Bytes(bytes) => {
+                        taken += bytes.len();
                         self.out.conns.keep(link, bytes);
                         self.feed_carry(shard, link, self.out.conns.now);
                     }

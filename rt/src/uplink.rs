@@ -22,6 +22,9 @@ const PENDING_BYTES_MAX: usize = 4 << 20;
 /// Beyond it a router is behind: what can be told as its newest state later, waits.
 const PENDING_BYTES_CALM: usize = 256 << 10;
 
+/// What a port carries at once: the shard sees to its links between two of them.
+const PIECE_BYTES: usize = 16 << 10;
+
 /// Room for what a busy bridge says in one turn.
 const PENDING_BYTES: usize = 64 << 10;
 
@@ -272,9 +275,15 @@ impl Uplink {
     pub fn flush(&mut self, ring: &mut Ring) {
         match &mut self.way {
             Way::Port(port) => {
-                let fits = !self.pending.is_empty() && port.room() >= self.pending.len();
-                if fits && port.say(Said::Bytes(&self.pending)) {
-                    self.pending.clear();
+                let mut said = 0;
+                for piece in self.pending.chunks(PIECE_BYTES) {
+                    if !port.say(Said::Bytes(piece)) {
+                        break;
+                    }
+                    said += piece.len();
+                }
+                self.pending.drain(..said);
+                if self.pending.is_empty() {
                     self.pending.shrink_to(PENDING_BYTES);
                 }
                 if std::mem::take(&mut port.touched) {
