@@ -29,6 +29,10 @@ const STOP_PATIENCE: Span = Span::from_millis(500);
 /// How long the thread sleeps while something waits for room in a ring to a shard.
 const FULL_PORT_NAP: Duration = Duration::from_micros(200);
 
+/// Pieces taken from one port in one turn: a shard that always has something to say must not keep
+/// the network waiting.
+const PIECES_PER_TURN: usize = 16;
+
 /// Sockets, uplinks and the alarm of one thread.
 const FILES_MAX: u32 = 512;
 
@@ -393,11 +397,12 @@ impl Guest {
         self.tell(now, change, ring);
     }
 
-    /// Takes what a port has to say, and does what the uplink has due. Says whether there was
-    /// anything.
+    /// Takes what a port has to say, within bounds, and does what the uplink has due. Says whether
+    /// there was anything.
     fn hear(&mut self, now: Time, ring: &mut Ring) -> bool {
         let mut heard = false;
-        while let Heard::Something(change) = self.uplink.hear(now, ring) {
+        for _ in 0..PIECES_PER_TURN {
+            let Heard::Something(change) = self.uplink.hear(now, ring) else { break };
             heard = true;
             self.tell(now, change, ring);
             self.read(now, ring);
