@@ -104,8 +104,8 @@ pub struct Server {
     /// Emit the value of a playing timeline every so many milliseconds [default: 16]
     #[arg(long = "timeline-interval", value_name = "MS")]
     pub timeline_interval_ms: Option<u32>,
-    /// Address and port that answer `GET /metrics` for Prometheus, and /metrics.json [default:
-    /// none]
+    /// Address and port that answer `GET /metrics` for Prometheus, /metrics.json and /hist, and
+    /// that `clasp-rt top` and `clasp-rt hist` ask [default: none]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
     /// Count how long messages take, for `clasp-rt top`, `clasp-rt hist` and /metrics [default: on]

@@ -7,20 +7,25 @@ use serde_json::Value as Json;
 
 use crate::PATIENCE;
 
+/// What a router answers to `GET path`, which must be there.
+pub fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("the router answers");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a deadline can be set");
+    write!(stream, "GET {path} HTTP/1.1\r\n\r\n").expect("the router listens");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    body.to_owned()
+}
+
 /// The totals of every thread, about a second old at most.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counters(Json);
 
 impl Counters {
     pub(crate) fn ask(address: SocketAddr) -> Self {
-        let mut stream = TcpStream::connect(address).expect("the router answers");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a deadline can be set");
-        stream.write_all(b"GET /metrics.json HTTP/1.1\r\n\r\n").expect("the router listens");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-        Self(serde_json::from_str(body).expect("JSON"))
+        Self(serde_json::from_str(&get(address, "/metrics.json")).expect("JSON"))
     }
 
     /// What shard `shard` has counted under `name`.

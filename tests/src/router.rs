@@ -86,9 +86,14 @@ impl Router {
         Raw::connect(self.address)
     }
 
+    /// Where it tells what it counts; needs `--metrics 127.0.0.1:0`.
+    pub fn metrics_address(&self) -> SocketAddr {
+        self.metrics.expect("the router was started with --metrics")
+    }
+
     /// What its threads have counted; needs `--metrics 127.0.0.1:0`.
     pub fn counters(&self) -> Counters {
-        Counters::ask(self.metrics.expect("the router was started with --metrics"))
+        Counters::ask(self.metrics_address())
     }
 
     /// The same, once `wanted` accepts it: counters are told once a second.

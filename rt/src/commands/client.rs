@@ -307,7 +307,8 @@ pub fn unless_closed(error: io::Error) -> Result<(), Failure> {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// A length of time as it is typed.
+pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds >= 0.0);
     let span = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     span.ok_or_else(|| "should be seconds, such as 2 or 0.5".to_owned())

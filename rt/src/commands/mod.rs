@@ -4,11 +4,14 @@ pub mod bridge;
 pub mod check;
 pub mod client;
 pub mod doctor;
+pub mod hist;
 pub mod plan;
 mod record;
 pub mod server;
+pub mod top;
 pub mod value;
 pub mod watch;
+pub mod watched;
 
 use std::process::ExitCode;
 use std::{fmt, io};
@@ -56,6 +59,13 @@ enum Command {
     Sub(client::SubArgs),
     /// Show the newest value of each address of a pattern, as a live table
     Watch(watch::WatchArgs),
+    /// Show what a running router does, and how long it takes, as a live table
+    Top(top::TopArgs),
+    /// Write how long messages take in a running router, for HdrHistogram's tools
+    ///
+    /// DIR/clasp-rt.hlog has a line for each interval and histogram, written as it goes; at the end
+    /// DIR/SHARD-CLASS-PATH-STAGE.hgrm has the percentiles of all of it, in microseconds.
+    Hist(hist::HistArgs),
     /// Print a script that lets a shell complete these commands
     ///
     /// For bash: clasp-rt completions bash > /etc/bash_completion.d/clasp-rt
@@ -88,6 +98,9 @@ Examples:
   clasp-rt set /lights/strip1/brightness 0.8
   clasp-rt sub '/lights/**'                 every change, line by line
   clasp-rt watch '/**'                      everything, as a live table
+  clasp-rt server --metrics 127.0.0.1:7331  a router that tells what it counts, for
+  clasp-rt top                              rates and latencies, as a live table
+  clasp-rt hist --out night --seconds 60    the latencies of a minute, as files
 
 Addresses are paths such as /lights/strip1/brightness. In a pattern `*` stands for one segment and
 `**` for any number of them; quote it, so that the shell leaves it alone.
@@ -150,6 +163,8 @@ impl Cli {
             Command::Get(args) => client::get(&args),
             Command::Sub(args) => client::subscribe(&args),
             Command::Watch(args) => watch::run(&args),
+            Command::Top(args) => top::run(&args),
+            Command::Hist(args) => hist::run(&args),
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "clasp-rt", &mut io::stdout());
                 Ok(())
@@ -197,6 +212,11 @@ mod tests {
             ("clasp-rt get /a --json --timeout 2", true),
             ("clasp-rt sub /** --count 3", true),
             ("clasp-rt watch /**", true),
+            ("clasp-rt top --once --router-metrics 10.0.0.2:7331", true),
+            ("clasp-rt hist --out night --seconds 60 --interval 0.5", true),
+            ("clasp-rt hist", false),
+            ("clasp-rt server --histograms off", true),
+            ("clasp-rt server --histograms never", false),
             ("clasp-rt completions zsh", true),
             ("clasp-rt completions cmd", false),
             ("clasp-rt server --cores 7-2", false),
