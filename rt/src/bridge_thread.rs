@@ -273,7 +273,7 @@ impl Host {
             }
             Event::Sent { stream, buffer, how } => {
                 if let Some(guest) = guest_of(&mut self.guests, stream) {
-                    guest.uplink.sent(buffer);
+                    guest.uplink.sent(buffer.into_own());
                     if how.is_err() {
                         guest.lose(now, ring);
                     }

@@ -3,14 +3,22 @@
 //! No kernel and no shard in here, so that all of it runs in tests: the edge carries bytes between
 //! this table and the ring, and inputs between this table and the shard.
 
+mod outlet;
+mod shared;
+
 use std::collections::VecDeque;
 
 use clasp_rt_bridges::json;
 use clasp_rt_core::LinkId;
 use clasp_rt_core::shard::CloseReason;
 use clasp_rt_core::time::{Span, Time};
+use clasp_rt_link::stream::wrap_for_peers;
+use clasp_rt_link::ws::wrap_for_clients;
 use clasp_rt_link::{AnyTransport, Transport, close};
-use clasp_rt_ring::Socket;
+use clasp_rt_ring::{Buffer, Socket};
+
+use self::outlet::{Outlet, Wrapping};
+use self::shared::SharedLog;
 
 /// Bytes of frames, with what the transport adds, that can wait while as many are on their way. The
 /// window of a link is 16 KiB; the rest is for headers.
@@ -40,7 +48,11 @@ const FLUSH_TIMEOUT: Span = Span::from_secs(5);
 const LINGER: Span = Span::from_secs(1);
 
 /// Bytes that one link takes at the edge, all from the start.
-pub const LINK_BYTES: u64 = (2 * OUT_BYTES + CARRY_BYTES + size_of::<Conn>()) as u64;
+pub const LINK_BYTES: u64 =
+    (2 * OUT_BYTES + CARRY_BYTES + size_of::<Conn>() + size_of::<Outlet>()) as u64;
+
+/// Bytes of frames that the links of a shard share, all from the start.
+pub const SHARED_BYTES: u64 = 2 * shared::SHARED_LOG_BYTES;
 
 /// What carries the bytes of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +130,6 @@ pub enum Form {
 #[derive(Debug)]
 pub struct Conn {
     pub phase: Phase,
-    pub carrier: Carrier,
     pub transport: AnyTransport,
     pub form: Form,
     pub blocked: Blocked,
@@ -140,22 +151,21 @@ pub struct Conn {
     pub pending: Vec<u8>,
     /// Takes turns with `pending`; empty while it is on its way.
     spare: Vec<u8>,
-    sending: bool,
     /// The most that `carry` held, and that left at once, since the last tick.
     carry_peak: usize,
     out_peak: usize,
-    /// Frame bytes in `pending`, and on their way: what the shard counts.
-    pending_frames: u32,
-    sending_frames: u32,
-    dirty: bool,
 }
 
 /// Every link of a shard, by its id.
 #[derive(Debug)]
 pub struct Conns {
     conns: Box<[Conn]>,
+    /// By the same ids.
+    outlets: Box<[Outlet]>,
+    /// What links share in this turn: WebSocket packets, and frames behind their length.
+    logs: [SharedLog; 2],
     /// Links with something ready to leave.
-    dirty: Vec<LinkId>,
+    dirty: VecDeque<LinkId>,
     /// Links whose held frame may be offered again.
     pub resumed: VecDeque<LinkId>,
     /// Links that wait for room in a ring to a peer.
@@ -165,6 +175,7 @@ pub struct Conns {
     /// The time of the turn.
     pub now: Time,
     ping_interval: Span,
+    open_links: u32,
     text: String,
 }
 
@@ -175,12 +186,15 @@ impl Conns {
         let third = session_timeout.map_or(PING_INTERVAL_MAX, |timeout| Span(timeout.0 / 3));
         Self {
             conns: (0..links).map(|_| Conn::vacant()).collect(),
-            dirty: Vec::with_capacity(links as usize),
+            outlets: (0..links).map(|_| Outlet::shut()).collect(),
+            logs: [SharedLog::new(wrap_for_clients), SharedLog::new(wrap_for_peers)],
+            dirty: queue(),
             resumed: queue(),
             stalled: queue(),
             leaving: queue(),
             now: Time(0),
             ping_interval: third.min(PING_INTERVAL_MAX),
+            open_links: 0,
             text: String::new(),
         }
     }
@@ -203,7 +217,6 @@ impl Conns {
         let conn = self.get(link);
         assert_eq!(conn.phase, Phase::Free, "{link:?} has two owners");
         conn.phase = Phase::Open;
-        conn.carrier = carrier;
         conn.transport = transport;
         conn.form = Form::Unknown;
         conn.blocked = Blocked::No;
@@ -213,16 +226,74 @@ impl Conns {
         conn.heard = now;
         conn.pinged = now;
         conn.partial_since = None;
-        assert!(conn.carry.is_empty() && conn.pending.is_empty() && !conn.sending);
+        assert!(conn.carry.is_empty() && conn.pending.is_empty());
+        let log = matches!(conn.transport, AnyTransport::Stream(_)).into();
+        let outlet = &mut self.outlets[link.0 as usize];
+        assert!(!outlet.sending && !outlet.is_ready());
+        *outlet = Outlet { carrier, log, dirty: outlet.dirty, ..Outlet::shut() };
+        self.open_links += 1;
+        self.choose_wrapping(link);
+    }
+
+    pub fn carrier(&self, link: LinkId) -> Carrier {
+        self.outlets[link.0 as usize].carrier
+    }
+
+    /// The transport's handshake is done: what it appended to `pending` goes first.
+    pub fn opened(&mut self, link: LinkId) {
+        let outlet = &mut self.outlets[link.0 as usize];
+        outlet.has_pending = true;
+        outlet.is_own = true;
+        self.choose_wrapping(link);
+    }
+
+    /// Takes note of the form of a message; the first one decides.
+    pub fn speak(&mut self, link: LinkId, form: Form) {
+        let conn = self.get(link);
+        if conn.form == Form::Unknown {
+            conn.form = form;
+            self.choose_wrapping(link);
+        }
+    }
+
+    /// Decides how frames for the link are wrapped from now on.
+    fn choose_wrapping(&mut self, link: LinkId) {
+        let conn = &self.conns[link.0 as usize];
+        let outlet = &mut self.outlets[link.0 as usize];
+        let is_plain = conn.form != Form::Text && conn.transport.is_open();
+        outlet.wrapping = match conn.phase {
+            Phase::Open if is_plain => Wrapping::Shared,
+            Phase::Open => Wrapping::Own,
+            _ => Wrapping::None,
+        };
     }
 
     /// Queues a frame in the form that the link speaks.
     pub fn queue(&mut self, link: LinkId, frame: &[u8]) {
-        let Self { conns, text, .. } = self;
-        let conn = &mut conns[link.0 as usize];
-        if conn.phase != Phase::Open {
-            return;
+        let outlet = &mut self.outlets[link.0 as usize];
+        let may_share = match outlet.wrapping {
+            Wrapping::None => return,
+            Wrapping::Own => false,
+            Wrapping::Shared => !outlet.sending && !outlet.is_own,
+        };
+        let log = &mut self.logs[usize::from(outlet.log)];
+        if !may_share || !log.add(frame, &mut outlet.run) {
+            return self.queue_own(link, frame);
         }
+        outlet.pending_frames += frame.len() as u32;
+        if !outlet.dirty {
+            outlet.dirty = true;
+            self.dirty.push_back(link);
+        }
+    }
+
+    /// Queues a frame in bytes that are this link's alone.
+    fn queue_own(&mut self, link: LinkId, frame: &[u8]) {
+        self.stop_sharing(link);
+        let Self { conns, outlets, text, .. } = self;
+        let conn = &mut conns[link.0 as usize];
+        outlets[link.0 as usize].is_own = true;
+        outlets[link.0 as usize].pending_frames += frame.len() as u32;
         if conn.form == Form::Text {
             text.clear();
             // The router made this frame, so it has a JSON form; without one, silence is all there
@@ -233,8 +304,19 @@ impl Conns {
         } else {
             conn.transport.wrap(frame, &mut conn.pending);
         }
-        conn.pending_frames += frame.len() as u32;
         self.mark(link);
+    }
+
+    /// Copies what the link shares with others, so that it can wait longer than a turn.
+    pub fn stop_sharing(&mut self, link: LinkId) {
+        let outlet = &mut self.outlets[link.0 as usize];
+        let run = std::mem::take(&mut outlet.run);
+        if !run.is_empty() {
+            let shared = self.logs[usize::from(outlet.log)].bytes(run);
+            self.conns[link.0 as usize].pending.extend_from_slice(shared);
+            outlet.has_pending = true;
+            outlet.is_own = true;
+        }
     }
 
     /// Ends a link on the router's behalf: what is queued leaves, then a good-bye that says why.
@@ -261,6 +343,7 @@ impl Conns {
         conn.phase = Phase::Leaving(leaving);
         conn.carry.clear();
         conn.partial_since = None;
+        self.choose_wrapping(link);
         self.leaving.push_back(link);
         self.mark(link);
     }
@@ -277,42 +360,79 @@ impl Conns {
 
     /// Will flush the link at the end of the turn, if there is anything.
     pub fn mark(&mut self, link: LinkId) {
-        let conn = self.get(link);
-        if !conn.pending.is_empty() && !conn.sending && !conn.dirty {
-            conn.dirty = true;
-            self.dirty.push(link);
+        let outlet = &mut self.outlets[link.0 as usize];
+        outlet.has_pending = !self.conns[link.0 as usize].pending.is_empty();
+        if outlet.is_ready() && !outlet.dirty {
+            outlet.dirty = true;
+            self.dirty.push_back(link);
         }
     }
 
     /// The next link with something to send.
     pub fn next_dirty(&mut self) -> Option<LinkId> {
-        let link = self.dirty.pop()?;
-        self.get(link).dirty = false;
+        let link = self.dirty.pop_front()?;
+        self.outlets[link.0 as usize].dirty = false;
         Some(link)
     }
 
+    /// Bytes that are ready to leave.
+    pub fn ready_bytes(&self, link: LinkId) -> usize {
+        let outlet = &self.outlets[link.0 as usize];
+        match outlet.is_ready() {
+            true => outlet.run.len() + self.conns[link.0 as usize].pending.len(),
+            false => 0,
+        }
+    }
+
     /// Takes what is ready to leave, to be given back by [`Conns::sent`].
-    pub fn take_pending(&mut self, link: LinkId) -> Option<Vec<u8>> {
-        let conn = self.get(link);
-        if conn.sending || conn.pending.is_empty() {
+    pub fn take_pending(&mut self, link: LinkId) -> Option<Buffer> {
+        let outlet = &mut self.outlets[link.0 as usize];
+        if !outlet.is_ready() {
             return None;
         }
-        let spare = std::mem::take(&mut conn.spare);
+        outlet.sending = true;
+        outlet.sending_frames = std::mem::take(&mut outlet.pending_frames);
+        let log = &self.logs[usize::from(outlet.log)];
+        let run = std::mem::take(&mut outlet.run);
+        if !outlet.has_pending {
+            return Some(Buffer::Shared { bytes: log.share(), part: run });
+        }
+        outlet.has_pending = false;
+        outlet.is_own = false;
+        let conn = &mut self.conns[link.0 as usize];
+        if !run.is_empty() {
+            let shared = log.bytes(run);
+            conn.pending.extend_from_slice(shared);
+            conn.pending.rotate_right(shared.len());
+        }
         conn.out_peak = conn.out_peak.max(conn.pending.len());
-        conn.sending = true;
-        conn.sending_frames = std::mem::take(&mut conn.pending_frames);
-        Some(std::mem::replace(&mut conn.pending, spare))
+        let spare = std::mem::take(&mut conn.spare);
+        Some(Buffer::Own(std::mem::replace(&mut conn.pending, spare)))
+    }
+
+    /// All that waited was taken: what comes next is shared anew.
+    pub fn end_turn(&mut self) {
+        self.logs.iter_mut().for_each(SharedLog::end_turn);
     }
 
     /// A buffer has left: how many frame bytes the shard may count as sent.
-    pub fn sent(&mut self, link: LinkId, mut buffer: Vec<u8>) -> u32 {
-        buffer.clear();
-        let conn = self.get(link);
-        conn.spare = buffer;
-        conn.sending = false;
-        let bytes = std::mem::take(&mut conn.sending_frames);
-        self.mark(link);
+    pub fn sent(&mut self, link: LinkId, buffer: Buffer) -> u32 {
+        if let Buffer::Own(mut bytes) = buffer {
+            bytes.clear();
+            self.get(link).spare = bytes;
+        }
+        let outlet = &mut self.outlets[link.0 as usize];
+        outlet.sending = false;
+        let bytes = std::mem::take(&mut outlet.sending_frames);
+        if outlet.has_pending {
+            self.mark(link);
+        }
         bytes
+    }
+
+    /// Whether the shard is still to hear what becomes of the link's frames.
+    pub fn is_heard_of(&self, link: LinkId) -> bool {
+        self.outlets[link.0 as usize].wrapping != Wrapping::None
     }
 
     /// Keeps what was received and not used.
@@ -387,14 +507,15 @@ impl Conns {
     /// What a leaving link can do next. The caller does it and asks again.
     pub fn farewell(&mut self, link: LinkId) -> Farewell {
         let now = self.now;
-        let conn = self.get(link);
+        let outlet = &mut self.outlets[link.0 as usize];
+        let conn = &mut self.conns[link.0 as usize];
         let Phase::Leaving(leaving) = &mut conn.phase else {
             return Farewell::Wait;
         };
         if leaving.broken {
             conn.pending.clear();
-            conn.pending_frames = 0;
-        } else if conn.sending || !conn.pending.is_empty() {
+            outlet.clear();
+        } else if outlet.sending || outlet.is_ready() {
             return Farewell::Wait;
         }
         if !leaving.told {
@@ -421,16 +542,19 @@ impl Conns {
 
     /// The ring let go of the link: its place is free again.
     pub fn free(&mut self, link: LinkId) {
+        let outlet = &mut self.outlets[link.0 as usize];
+        assert!(!outlet.sending, "the ring returns a buffer before it closes a stream");
+        outlet.clear();
+        outlet.wrapping = Wrapping::None;
         let conn = self.get(link);
-        assert!(!conn.sending, "the ring returns a buffer before it closes a stream");
         conn.phase = Phase::Free;
         conn.carry.clear();
         conn.pending.clear();
-        conn.pending_frames = 0;
+        self.open_links -= 1;
     }
 
     pub fn open_links(&self) -> u32 {
-        self.conns.iter().filter(|conn| conn.phase != Phase::Free).count() as u32
+        self.open_links
     }
 }
 
@@ -457,7 +581,6 @@ impl Conn {
     fn vacant() -> Self {
         Self {
             phase: Phase::Free,
-            carrier: Carrier::Port,
             transport: AnyTransport::Stream(clasp_rt_link::stream::Stream::new()),
             form: Form::Unknown,
             blocked: Blocked::No,
@@ -471,25 +594,14 @@ impl Conn {
             carry: Vec::with_capacity(CARRY_BYTES),
             pending: Vec::with_capacity(OUT_BYTES),
             spare: Vec::with_capacity(OUT_BYTES),
-            sending: false,
             carry_peak: 0,
             out_peak: 0,
-            pending_frames: 0,
-            sending_frames: 0,
-            dirty: false,
         }
     }
 
     /// When the oldest message that waits here arrived.
     pub fn kept_since(&self) -> Time {
         self.kept_since
-    }
-
-    /// Takes note of the form of a message; the first one decides.
-    pub fn speak(&mut self, form: Form) {
-        if self.form == Form::Unknown {
-            self.form = form;
-        }
     }
 
     /// Whether so much waits here that the peer should be slowed down.

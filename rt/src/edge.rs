@@ -18,7 +18,7 @@ use clasp_rt_core::{LinkId, ShardId};
 use clasp_rt_link::stream::Stream;
 use clasp_rt_link::ws::Ws;
 use clasp_rt_link::{AnyTransport, close};
-use clasp_rt_ring::{Event as RingEvent, Lease, Ring, Sizes, Sleeper, Socket, Wait};
+use clasp_rt_ring::{Buffer, Event as RingEvent, Lease, Ring, Sizes, Sleeper, Socket, Wait};
 use tracing::error;
 
 use self::feed::Feed;
@@ -314,7 +314,7 @@ impl Edge {
         self.forwards == Blocked::NoRoom
             || !conns.stalled.is_empty()
             || !conns.leaving.is_empty()
-            || ports.into_iter().any(|port| !conns.get(LinkId(port)).pending.is_empty())
+            || ports.into_iter().any(|port| conns.ready_bytes(LinkId(port)) > 0)
     }
 
     fn begin(&mut self) {
@@ -405,8 +405,8 @@ impl Edge {
 
     /// Lets a peer feel that it must wait, by not receiving from it.
     fn pause_or_resume(&mut self, link: LinkId) {
+        let Carrier::Socket(socket) = self.out.conns.carrier(link) else { return };
         let conn = self.out.conns.get(link);
-        let Carrier::Socket(socket) = conn.carrier else { return };
         if conn.wants_pause() && !conn.paused {
             conn.paused = true;
             self.ring.pause(socket);
@@ -416,7 +416,7 @@ impl Edge {
         }
     }
 
-    fn sent(&mut self, shard: &mut Shard, link: LinkId, buffer: Vec<u8>, how: io::Result<()>) {
+    fn sent(&mut self, shard: &mut Shard, link: LinkId, buffer: Buffer, how: io::Result<()>) {
         self.counts.bytes_out += buffer.len() as u64;
         let frame_bytes = self.out.conns.sent(link, buffer);
         if how.is_err() {
@@ -427,13 +427,12 @@ impl Edge {
 
     /// Tells the shard what left, so that its outbox lets more go.
     fn count_sent(&mut self, shard: &mut Shard, link: LinkId, bytes: u32) {
-        match self.out.conns.get(link).phase {
-            Phase::Open if bytes > 0 => {
-                let now = self.out.conns.now;
-                take(shard.step(now, Input::Sent { link, bytes }, &mut self.out));
-            }
-            Phase::Leaving(_) => self.out.conns.leave(link, |_| {}),
-            _ => {}
+        if !self.out.conns.is_heard_of(link) {
+            // If it is leaving, it may now take the next step.
+            self.out.conns.leave(link, |_| {});
+        } else if bytes > 0 {
+            let now = self.out.conns.now;
+            take(shard.step(now, Input::Sent { link, bytes }, &mut self.out));
         }
     }
 
@@ -573,7 +572,7 @@ impl Edge {
     fn say_farewell(&mut self, shard: &mut Shard, link: LinkId) -> bool {
         loop {
             let next = self.out.conns.farewell(link);
-            let carrier = self.out.conns.get(link).carrier;
+            let carrier = self.out.conns.carrier(link);
             match (next, carrier) {
                 (Farewell::Wait, _) => return true,
                 (Farewell::TellShard, _) => {
@@ -602,7 +601,7 @@ impl Edge {
         // A port that had no room is tried again each turn.
         (0..self.ports.len() as u32).for_each(|port| self.out.conns.mark(LinkId(port)));
         while let Some(link) = self.out.conns.next_dirty() {
-            match self.out.conns.get(link).carrier {
+            match self.out.conns.carrier(link) {
                 Carrier::Socket(socket) => {
                     if let Some(buffer) = self.out.conns.take_pending(link) {
                         self.ring.send(socket, buffer);
@@ -611,6 +610,7 @@ impl Edge {
                 Carrier::Port => self.flush_port(link),
             }
         }
+        self.out.conns.end_turn();
         for port in &mut self.ports {
             if std::mem::take(&mut port.touched) {
                 self.ring.wake(&port.far);
@@ -622,11 +622,12 @@ impl Edge {
     /// Hands a bridge of our own what waits for it. What the ring took counts as sent, next turn.
     fn flush_port(&mut self, link: LinkId) {
         let port = &mut self.ports[link.0 as usize];
-        let pending = &self.out.conns.get(link).pending;
-        if port.room() < pending.len() + PORT_SPARE_BYTES || !port.say(Said::Bytes(pending)) {
-            return;
+        if port.room() < self.out.conns.ready_bytes(link) + PORT_SPARE_BYTES {
+            return self.out.conns.stop_sharing(link);
         }
         if let Some(buffer) = self.out.conns.take_pending(link) {
+            let said = port.say(Said::Bytes(buffer.bytes()));
+            assert!(said, "there is room for it");
             self.counts.bytes_out += buffer.len() as u64;
             self.said_to_ports[link.0 as usize] += self.out.conns.sent(link, buffer);
             self.worked = true;

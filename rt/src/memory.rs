@@ -6,7 +6,7 @@ use clasp_rt_core::limits::Limits;
 use clasp_rt_core::shard::{Settings, Shard};
 
 use crate::bridge_thread;
-use crate::conns::LINK_BYTES;
+use crate::conns::{LINK_BYTES, SHARED_BYTES};
 use crate::edge;
 use crate::plan_types::Threads;
 use crate::stages;
@@ -37,6 +37,7 @@ pub fn terms(threads: &Threads) -> Vec<Term> {
     let terms = [
         ("state of a shard", shards, state_each),
         ("buffers of a link", shards * u64::from(links_each), LINK_BYTES),
+        ("frames that links share", shards, SHARED_BYTES),
         // Between each ordered pair of shards, and each bridge and its shard, two lanes each.
         (
             "ring between threads",

@@ -22,6 +22,13 @@ impl Stream {
     }
 }
 
+/// Appends `frame` as it is sent on every open connection, so that a frame for many is wrapped once.
+pub fn wrap_for_peers(frame: &[u8], out: &mut Vec<u8>) {
+    assert!(frame.len() <= MESSAGE_BYTES_MAX, "a packet is at most {MESSAGE_BYTES_MAX} bytes");
+    out.extend_from_slice(&(frame.len() as u32).to_be_bytes());
+    out.extend_from_slice(frame);
+}
+
 impl Transport for Stream {
     fn peek<'a>(&mut self, received: &'a mut [u8], _out: &mut Vec<u8>) -> Event<'a> {
         let len = match received.first_chunk::<PREFIX_LEN>() {
@@ -50,10 +57,8 @@ impl Transport for Stream {
     }
 
     fn wrap(&mut self, frame: &[u8], out: &mut Vec<u8>) {
-        assert!(frame.len() <= MESSAGE_BYTES_MAX, "a packet is at most {MESSAGE_BYTES_MAX} bytes");
         if self.is_open() {
-            out.extend_from_slice(&(frame.len() as u32).to_be_bytes());
-            out.extend_from_slice(frame);
+            wrap_for_peers(frame, out);
         }
     }
 

@@ -289,6 +289,14 @@ impl Transport for Ws {
     }
 }
 
+/// Appends `frame` as every server sends it on an open connection: one binary packet, not masked.
+///
+/// The same bytes serve all clients, so that a frame for many is wrapped once.
+pub fn wrap_for_clients(frame: &[u8], out: &mut Vec<u8>) {
+    assert!(frame.len() <= MESSAGE_BYTES_MAX, "a packet is at most {MESSAGE_BYTES_MAX} bytes");
+    frame::append(Opcode::Binary, frame, None, out);
+}
+
 /// Moves the piece at `next` behind the pieces at `body`; gives where they all are.
 fn join(received: &mut [u8], body: Range<usize>, next: Range<usize>) -> Range<usize> {
     let end = body.end + next.len();

@@ -14,6 +14,7 @@ use std::time::Duration;
 use io_uring::types::{CancelBuilder, Timespec};
 use io_uring::{IoUring, cqueue, squeue};
 
+use crate::buffer::Buffer;
 use crate::datagram::{self, Datagrams, Unreadable};
 use crate::enter::{self, Registered};
 use crate::exchange::Sleeper;
@@ -83,7 +84,7 @@ pub enum Event {
     /// A stream's peer says no more (`Ok`), or the connection broke.
     Ended { stream: Socket, how: io::Result<()> },
     /// The kernel took all of `buffer`, or will not.
-    Sent { stream: Socket, buffer: Vec<u8>, how: io::Result<()> },
+    Sent { stream: Socket, buffer: Buffer, how: io::Result<()> },
     /// The stream is closed; `stream` names nothing from now on.
     Closed { stream: Socket },
     /// One datagram; [`Ring::packet`] reads it.
@@ -253,7 +254,8 @@ impl Ring {
     }
 
     /// Sends a buffer that comes back with [`Event::Sent`]. Only one may be on its way.
-    pub fn send(&mut self, stream: Socket, buffer: Vec<u8>) {
+    pub fn send(&mut self, stream: Socket, buffer: impl Into<Buffer>) {
+        let buffer = buffer.into();
         assert!(!buffer.is_empty(), "nothing to send");
         let Some(state) = self.memory.slots.stream(stream) else {
             panic!("{stream:?} is closed");
@@ -472,11 +474,13 @@ impl Ring {
         let Some(Stream { sending: Some(sending), .. }) = self.memory.slots.stream(stream) else {
             return;
         };
-        let rest = &sending.buffer[sending.taken..];
+        let rest = &sending.buffer.bytes()[sending.taken..];
         let len = u32::try_from(rest.len()).unwrap_or(u32::MAX);
         let entry = op::send(stream.tag(Op::Send), rest.as_ptr(), len);
-        // SAFETY: the buffer is owned by the slot and not touched until the kernel's answer takes
-        // it out again; moving the vector does not move its bytes. Slots outlive the ring.
+        // SAFETY: the slot holds the buffer, untouched, until the kernel's answer takes it out
+        // again, and slots outlive the ring. An own vector is the slot's alone; moving it does not
+        // move its bytes. Of shared bytes the slot holds one count, so that they are neither freed
+        // nor, behind an `Rc` of which another may be left, changed.
         unsafe { self.push(entry) };
     }
 

@@ -4,6 +4,7 @@
 //! still be on their way. Each slot therefore counts its owners, and an answer names the one it is
 //! for.
 
+use crate::buffer::Buffer;
 use crate::op::{GENERATION_MASK, Op, Tag};
 
 /// One open file of one ring. Stays valid as a value after the file is closed, and then names
@@ -25,7 +26,9 @@ impl Socket {
     }
 }
 
+/// As long as a line of the cache: a fan-out to many streams touches each of theirs once.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub(crate) struct Slot {
     pub(crate) generation: u32,
     pub(crate) role: Role,
@@ -70,10 +73,12 @@ pub(crate) enum Receive {
 /// the second overtakes the rest of the first when the socket is full.
 #[derive(Debug)]
 pub(crate) struct Sending {
-    pub(crate) buffer: Vec<u8>,
+    pub(crate) buffer: Buffer,
     /// Bytes that the kernel took so far.
     pub(crate) taken: usize,
 }
+
+const _: () = assert!(size_of::<Slot>() == 64, "one line of the cache");
 
 /// A datagram socket. The kernel reads `header` whenever it receives.
 #[derive(Debug)]

@@ -5,12 +5,13 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use clasp_rt_ring::socket::{self, Datagrams};
-use clasp_rt_ring::{Event, Ring, Sizes, Sleeper, Socket, Unreadable, Wait};
+use clasp_rt_ring::{Buffer, Event, Ring, Sizes, Sleeper, Socket, Unreadable, Wait};
 
 /// Long enough for any machine; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -92,7 +93,7 @@ fn a_message_comes_and_goes_with_one_system_call_a_turn_at_most() {
         assert_eq!(server.receive(stream, 40), [round; 40]);
         server.ring.send(stream, vec![round; 30]);
         match server.event() {
-            Event::Sent { buffer, how: Ok(()), .. } => assert_eq!(buffer, [round; 30]),
+            Event::Sent { buffer, how: Ok(()), .. } => assert_eq!(buffer.bytes(), [round; 30]),
             other => panic!("{other:?}"),
         }
         let mut answer = [0; 30];
@@ -146,6 +147,36 @@ fn a_send_longer_than_the_socket_takes_arrives_whole() {
         other => panic!("{other:?}"),
     }
     assert!(reader.join().unwrap() == pattern(BYTES));
+}
+
+#[test]
+fn many_streams_send_parts_of_the_same_bytes() {
+    const BYTES: usize = 8 << 20;
+    let mut server = Server::new(&SMALL);
+    let peers = [server.connect(), server.connect()];
+    let bytes = Rc::new(pattern(BYTES));
+    let parts = [0..BYTES as u32, 5..BYTES as u32 - 7];
+    for ((_, stream), part) in peers.iter().zip(&parts) {
+        let shared = Buffer::Shared { bytes: Rc::clone(&bytes), part: part.clone() };
+        server.ring.send(*stream, shared);
+    }
+    let readers = peers.iter().zip(&parts).map(|((client, _), part)| {
+        let (mut client, mut heard) = (client.try_clone().unwrap(), vec![0; part.len()]);
+        thread::spawn(move || {
+            client.read_exact(&mut heard).unwrap();
+            heard
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    // More than the sockets hold, so that the kernel comes back for the rest.
+    assert_eq!(Rc::strong_count(&bytes), 3);
+    for _ in &parts {
+        assert!(matches!(server.event(), Event::Sent { how: Ok(()), .. }));
+    }
+    for (reader, part) in readers.into_iter().zip(parts) {
+        assert!(reader.join().unwrap() == bytes[part.start as usize..part.end as usize]);
+    }
+    assert_eq!(Rc::strong_count(&bytes), 1);
 }
 
 #[test]

@@ -55,7 +55,8 @@ fn frames_count_as_sent_when_their_buffer_comes_back() {
     assert_eq!(buffer.len(), 4 + 10 + 4 + 20);
     // What is said while a send is on its way waits for the next one.
     conns.queue(LINK, &[3; 5]);
-    assert_eq!((conns.next_dirty(), conns.take_pending(LINK)), (None, None));
+    assert_eq!(conns.next_dirty(), None);
+    assert!(conns.take_pending(LINK).is_none());
     assert_eq!(conns.sent(LINK, buffer), 30);
     assert_eq!(conns.next_dirty(), Some(LINK));
     let buffer = conns.take_pending(LINK).unwrap();
@@ -73,6 +74,7 @@ fn buffers_that_grew_for_long_frames_shrink_in_the_second_after_the_last() {
     for round in 0..3 {
         // Both buffers of the way out take their turn.
         for _ in 0..2 {
+            // No log has room for it.
             conns.queue(LINK, &[0; 60_000]);
             let buffer = conns.take_pending(LINK).unwrap();
             conns.sent(LINK, buffer);
@@ -96,7 +98,7 @@ fn the_end_of_a_link_goes_step_by_step() {
     conns.queue(LINK, b"after the end");
     assert_eq!(conns.farewell(LINK), Farewell::Wait, "the good-bye has not left");
     let buffer = conns.take_pending(LINK).unwrap();
-    assert!(buffer.ends_with(b"why"), "the good-bye comes last");
+    assert!(buffer.bytes().ends_with(b"why"), "the good-bye comes last");
     assert_eq!(conns.farewell(LINK), Farewell::Wait);
     conns.sent(LINK, buffer);
     assert_eq!(conns.farewell(LINK), Farewell::TellShard);
@@ -200,11 +202,105 @@ fn a_silent_websocket_is_asked_and_a_talking_one_is_not() {
 #[test]
 fn a_text_link_is_answered_in_text() {
     let mut conns = conns(upgraded());
-    conns.get(LINK).speak(Form::Text);
-    conns.get(LINK).speak(Form::Frames);
+    conns.speak(LINK, Form::Text);
+    conns.speak(LINK, Form::Frames);
     let ping = [0x53, 0, 0, 1, 0x41];
     conns.queue(LINK, &ping);
     let sent = conns.take_pending(LINK).unwrap();
-    assert!(String::from_utf8_lossy(&sent).contains("PING"));
+    assert!(String::from_utf8_lossy(sent.bytes()).contains("PING"));
     assert_eq!(conns.sent(LINK, sent), ping.len() as u32, "the shard counts frames");
+}
+
+/// What the links would send now, one after the other.
+fn flush(conns: &mut Conns) -> Vec<Buffer> {
+    let mut buffers = Vec::new();
+    while let Some(link) = conns.next_dirty() {
+        buffers.extend(conns.take_pending(link));
+    }
+    conns.end_turn();
+    buffers
+}
+
+fn prefixed(frames: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    frames.iter().for_each(|frame| wrap_for_peers(frame, &mut bytes));
+    bytes
+}
+
+#[test]
+fn links_that_get_the_same_frames_send_the_same_bytes() {
+    const OTHER: LinkId = LinkId(1);
+    let mut conns = conns(stream());
+    conns.open(OTHER, Carrier::Port, stream(), true);
+    for frame in [b"one", b"two"] {
+        [LINK, OTHER].iter().for_each(|&link| conns.queue(link, frame));
+    }
+    let sent = flush(&mut conns);
+    assert!(sent.iter().all(|buffer| buffer.bytes() == prefixed(&[b"one", b"two"])));
+    match &sent[..] {
+        [Buffer::Shared { bytes: one, .. }, Buffer::Shared { bytes: other, .. }] => {
+            assert!(std::rc::Rc::ptr_eq(one, other));
+        }
+        others => panic!("{others:?}"),
+    }
+    // While they are on their way, the next frames wait in bytes of each link's own.
+    [LINK, OTHER].iter().for_each(|&link| conns.queue(link, b"three"));
+    assert!(flush(&mut conns).is_empty());
+    for (link, buffer) in [LINK, OTHER].into_iter().zip(sent) {
+        assert_eq!(conns.sent(link, buffer), 6);
+    }
+    let sent = flush(&mut conns);
+    assert!(sent.iter().all(|buffer| matches!(buffer, Buffer::Own(_))));
+    assert!(sent.iter().all(|buffer| buffer.bytes() == prefixed(&[b"three"])));
+}
+
+#[test]
+fn a_frame_for_one_link_alone_keeps_its_place_among_those_for_many() {
+    const OTHER: LinkId = LinkId(1);
+    let mut conns = conns(stream());
+    conns.open(OTHER, Carrier::Port, stream(), true);
+    conns.queue(LINK, b"both");
+    conns.queue(OTHER, b"both");
+    conns.queue(OTHER, b"alone");
+    conns.queue(LINK, b"after");
+    conns.queue(OTHER, b"after");
+    let [first, second] = flush(&mut conns).try_into().unwrap();
+    assert_eq!(first.bytes(), prefixed(&[b"both", b"after"]));
+    assert_eq!(second.bytes(), prefixed(&[b"both", b"alone", b"after"]));
+    assert_eq!((conns.sent(LINK, first), conns.sent(OTHER, second)), (9, 14));
+}
+
+#[test]
+fn a_goodbye_and_the_end_of_a_handshake_keep_their_place_too() {
+    let (mut request, mut out) = (Vec::new(), Vec::new());
+    let client = Ws::client("router", "/", 1, &mut request).unwrap();
+    assert!(!client.is_open());
+    let mut conns = conns(AnyTransport::Ws(Ws::server()));
+    let conn = conns.get(LINK);
+    conn.transport.peek(&mut request, &mut conn.pending);
+    conn.transport.advance();
+    conns.opened(LINK);
+    conns.queue(LINK, b"welcome");
+    let [sent] = flush(&mut conns).try_into().unwrap();
+    assert!(sent.bytes().starts_with(b"HTTP/1.1 101") && sent.bytes().ends_with(b"welcome"));
+    conns.sent(LINK, sent);
+    conns.queue(LINK, b"last");
+    conns.dismiss(LINK, close::NORMAL, "");
+    let [sent] = flush(&mut conns).try_into().unwrap();
+    wrap_for_clients(b"last", &mut out);
+    out.extend([0x88, 2, 0x03, 0xE8]);
+    assert_eq!(sent.bytes(), out);
+}
+
+#[test]
+fn what_cannot_leave_in_a_turn_waits_in_bytes_of_its_own() {
+    let mut conns = conns(stream());
+    conns.queue(LINK, b"first");
+    conns.stop_sharing(LINK);
+    conns.end_turn();
+    assert_eq!(conns.ready_bytes(LINK), 9);
+    conns.queue(LINK, b"second");
+    conns.mark(LINK);
+    let [sent] = flush(&mut conns).try_into().unwrap();
+    assert_eq!(sent.bytes(), prefixed(&[b"first", b"second"]));
 }

@@ -32,13 +32,16 @@ impl Feed<'_> {
             }
             let blocked = match conn.transport.peek(&mut bytes[used..], &mut conn.pending) {
                 Event::More => break,
-                Event::Opened => Blocked::No,
+                Event::Opened => {
+                    self.out.conns.opened(link);
+                    Blocked::No
+                }
                 Event::Binary(frame) => {
-                    conn.speak(Form::Frames);
+                    self.out.conns.speak(link, Form::Frames);
                     self.offer(shard, link, frame)
                 }
                 Event::Text(text) => {
-                    conn.speak(Form::Text);
+                    self.out.conns.speak(link, Form::Text);
                     self.offer_text(shard, link, text)
                 }
                 Event::Alive => {
