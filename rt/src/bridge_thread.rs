@@ -12,7 +12,7 @@ use clasp_rt_core::time::{Span, Time};
 use clasp_rt_perf::counters::Writer;
 use clasp_rt_ring::socket::{self, Datagrams};
 use clasp_rt_ring::{Alarm, Event, Lease, Ring, Sizes, Sleeper, Socket, Wait};
-use clasp_rt_ring::{datagrams_lost, thread};
+use clasp_rt_ring::{datagrams_lost, napi, thread};
 
 use crate::clock::{self, Clock};
 use crate::dialer::Dialer;
@@ -49,6 +49,8 @@ pub const SIZES: Sizes = Sizes {
 /// What a thread of bridges is made of.
 pub struct BridgeSeed {
     pub core: Option<usize>,
+    /// How long to poll network cards before sleeping.
+    pub busy_poll: Option<Duration>,
     pub hosted: Vec<Hosted>,
     /// Shards wake the thread by it.
     pub sleeper: Arc<Sleeper>,
@@ -164,6 +166,9 @@ impl Host {
         thread::wake_punctually()?;
         thread::prefault_stack();
         let mut ring = Ring::new(&SIZES)?;
+        if let Some(limit) = seed.busy_poll {
+            napi::poll_while_waiting(&ring, limit)?;
+        }
         let alarm = ring.alarm()?;
         let mut owners = vec![None; FILES_MAX as usize];
         let mut guests = Vec::with_capacity(seed.hosted.len());

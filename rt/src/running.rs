@@ -90,7 +90,10 @@ pub fn start(threads: Threads) -> Result<Running, Fault> {
     });
     let bridges = threads.bridges.into_iter().chain(recording.transpose()?);
     let bridges = bridges
-        .map(|plan| bridge_seed(plan, &sleepers, &mut ports, threads.exchange_bytes, clock))
+        .map(|plan| {
+            let seed = bridge_seed(plan, &sleepers, &mut ports, threads.exchange_bytes, clock)?;
+            Ok(BridgeSeed { busy_poll: hygiene.busy_poll, ..seed })
+        })
         .collect::<Result<Vec<_>, _>>()?;
     let mut running = Running {
         listening,
@@ -276,7 +279,7 @@ fn bridge_seed(
         hosted.push(Hosted { bridge, to });
     }
     let stop = Arc::new(AtomicBool::new(false));
-    Ok(BridgeSeed { core: plan.core, hosted, sleeper, clock, stop })
+    Ok(BridgeSeed { core: plan.core, busy_poll: None, hosted, sleeper, clock, stop })
 }
 
 /// Where connections are accepted.
