@@ -1,5 +1,6 @@
 //! `clasp-rt doctor`: what this machine grants and lacks, and what its cores add by themselves.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,11 +42,9 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
         Some(folder) => look(Root::at(folder), args.cores.clone()),
         None => examine(args)?,
     };
-    if args.json {
-        println!("{:#}", report.json());
-    } else {
-        print!("{report}");
-    }
+    let text = if args.json { format!("{:#}\n", report.json()) } else { report.to_string() };
+    // Nobody has to read all of it: `| head`.
+    let _ = io::stdout().lock().write_all(text.as_bytes());
     usable(&report.findings).map_err(Failure::Failed)
 }
 
