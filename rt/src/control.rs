@@ -105,12 +105,17 @@ fn banner(plan: &Plan) -> String {
 fn memory() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let bytes = |name| kib_of(&status, name) * 1024;
-    let resident = format!("{} resident", Size(bytes("VmRSS:")));
-    // `VmLck` counts what is locked as it is touched, too, and start has touched what it took.
-    match bytes("VmLck:") {
-        0 => resident,
-        _ => format!("{resident}, locked"),
+    let mut text = format!("{} resident", Size(bytes("VmRSS:")));
+    let pages = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    let huge = kib_of(&pages, "AnonHugePages:") * 1024;
+    if huge > 0 {
+        let _ = write!(text, ", {} of it in huge pages", Size(huge));
     }
+    // `VmLck` counts what is locked as it is touched, too, and start has touched what it took.
+    if bytes("VmLck:") > 0 {
+        text.push_str(", locked");
+    }
+    text
 }
 
 /// What makes messages late on the cores of `plan`, in a line, if anything does.

@@ -44,7 +44,7 @@ fn every_machine_gets_the_verdicts_that_it_deserves() {
         ("quota", Ok, Ok, Warn),
         ("clock source", Ok, Ok, Lacks),
         ("real time", Ok, Ok, Ok),
-        ("huge pages", Warn, Ok, Ok),
+        ("huge pages", Warn, Ok, Warn),
         ("swap", Warn, Ok, Ok),
         ("NUMA", Ok, Ok, Warn),
         ("interrupts", Warn, Ok, Ok),
