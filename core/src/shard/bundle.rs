@@ -234,11 +234,10 @@ fn finish(payload: &mut [u8], count: usize) {
     payload[2..4].copy_from_slice(&(count as u16).to_be_bytes());
 }
 
+/// The messages of a canonical payload, which were checked when it was drafted.
 pub(super) fn messages_of(payload: &[u8]) -> Messages<'_> {
-    match binary::decode(payload) {
-        Ok(Message::Bundle(bundle)) => bundle.messages,
-        other => unreachable!("bundles are kept in canonical form: {other:?}"),
-    }
+    let count = u16::from_be_bytes([payload[2], payload[3]]);
+    Messages::of_checked(&payload[BEGIN.offset..], count)
 }
 
 /// The message at `offset` of a canonical payload, and where the next one lies.
@@ -298,7 +297,8 @@ impl Shard {
             };
             let address = address_of(&message);
             let refused = |refused| (refused, Some(address));
-            self.may_send(link, &message).map_err(refused)?;
+            let place = self.known.find(address.as_bytes());
+            self.may_send(link, &message, place).map_err(refused)?;
             if super::session::is_for_session(&message) {
                 return Err(refused(Refused::NotAlone));
             }
@@ -307,7 +307,8 @@ impl Shard {
             }
             drafted.messages += 1;
             drafted.has_gestures |= gesture_in(&message).is_some();
-            drafted.homes |= 1 << self.home_of(address).0;
+            let home = place.and_then(|place| self.known.home(place));
+            drafted.homes |= 1 << home.unwrap_or_else(|| self.home_of(address)).0;
         }
         finish(payload, drafted.messages);
         Ok(drafted)
@@ -474,8 +475,7 @@ impl Shard {
         for message in messages_of(payload).iter() {
             let Some(set) = self.own_set(&message) else { continue };
             let refused = |refused| (refused, Some(set.address));
-            let hash = self.store.hash(set.address);
-            let slot = self.store.find(hash, set.address);
+            let (_, hash, slot) = self.locate(None, set.address);
             let touched = self.bundles.touched(hash).expect("guarding went over every address");
             let (writes, lock) = (touched.writes, touched.lock);
             let earlier = touched.staged;
@@ -510,12 +510,12 @@ impl Shard {
         let mut new = 0;
         for message in messages_of(payload).iter() {
             let Some(set) = self.own_set(&message) else { continue };
-            let hash = self.store.hash(set.address);
+            let (_, hash, slot) = self.locate(None, set.address);
             if self.bundles.touched(hash).is_some() {
                 continue;
             }
             self.bundles.touch_first(hash);
-            match self.store.find(hash, set.address) {
+            match slot {
                 Some(slot) => {
                     self.store.guard(slot);
                     self.bundles.guarded.push(slot);
@@ -565,7 +565,7 @@ impl Shard {
                     progress.staged += 1;
                     revision = self.commit_set(origin, &set, write, fx).or(revision);
                 }
-                Message::Publish(publish) => self.publish(origin, &publish, None, fx),
+                Message::Publish(publish) => self.publish(origin, &publish, None, None, fx),
                 _ => {}
             }
         }
@@ -586,14 +586,16 @@ impl Shard {
         staged: Staged,
         fx: &mut impl Effects,
     ) -> Option<u64> {
-        let hash = self.store.hash(set.address);
-        let slot = self.store.find(hash, set.address);
+        let (place, hash, slot) = self.locate(None, set.address);
         if self.store.takes(slot, set.value).is_err() {
             self.counts.sets_outruled += 1;
             self.store.unstage(staged);
             return slot.map(|slot| self.store.revision(slot));
         }
-        let slot = self.store.commit(self.stamp(origin), hash, set, staged);
+        let slot = self.store.commit(self.stamp(origin), slot, hash, set, staged);
+        if let Some(place) = place {
+            self.known.set_slot(place, slot, self.store.removed());
+        }
         if !self.timelines.is_empty() {
             self.timelines.stop(hash, set.address);
         }

@@ -31,9 +31,14 @@ impl Critical {
         (texts + size_of_val(&*self.known)) as u64
     }
 
+    /// Without patterns no address needs to be read.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
     /// Whether a pattern matches `address`, whose hash is `key`.
     pub(crate) fn matches(&mut self, key: u64, address: &str) -> bool {
-        if self.patterns.is_empty() {
+        if self.is_empty() {
             return false;
         }
         let known = &mut self.known[key as usize % KNOWN];

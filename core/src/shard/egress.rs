@@ -113,7 +113,8 @@ impl Outgoing {
             _ => Kind::Event { key },
         };
         let in_bundle = origin.critical && self.signal != Signal::Stream;
-        let critical = in_bundle || critical.matches(key, address_of(frame));
+        let critical =
+            in_bundle || !critical.is_empty() && critical.matches(key, address_of(frame));
         Class::new(kind, critical, Some(Writer::of(origin.writer)))
     }
 }

@@ -111,7 +111,7 @@ impl Shard {
     pub(super) fn write(&mut self, origin: &Origin, payload: &[u8], fx: &mut impl Effects) {
         match binary::decode(payload).expect("shards forward only what they decoded") {
             Message::Set(set) => self.settle(origin, &set, None, fx),
-            Message::Publish(publish) => self.publish(origin, &publish, None, fx),
+            Message::Publish(publish) => self.publish(origin, &publish, None, None, fx),
             Message::Announce(announce) => self.announce(origin, &announce, fx),
             other => unreachable!("only writes are forwarded as such: {other:?}"),
         }
@@ -139,9 +139,7 @@ impl Shard {
         place: Option<Place>,
         fx: &mut impl Effects,
     ) -> Result<u64, Refused> {
-        let (place, hash) = self.resolve(place, set.address);
-        let known = place.and_then(|place| self.known.slot(place, self.store.removed()));
-        let slot = known.or_else(|| self.store.find(hash, set.address));
+        let (place, hash, slot) = self.locate(place, set.address);
         let locks_held = if set.lock { self.store.locks_of(origin.writer) } else { 0 };
         let ahead = Ahead { locks_held, ..Ahead::default() };
         self.store.check(slot, set, origin.writer, ahead)?;
@@ -150,9 +148,7 @@ impl Shard {
             return Err(outruled);
         }
         let slot = self.store.apply(self.stamp(origin), slot, hash, set)?;
-        if known.is_none()
-            && let Some(place) = place
-        {
+        if let Some(place) = place {
             self.known.set_slot(place, slot, self.store.removed());
         }
         if !self.timelines.is_empty() {
@@ -160,6 +156,17 @@ impl Shard {
         }
         self.announce_change(origin, slot, hash, set, fx);
         Ok(self.store.revision(slot))
+    }
+
+    /// Where a checked address is known, its hash, and where its param is, if it has one.
+    pub(super) fn locate(
+        &mut self,
+        place: Option<Place>,
+        address: &str,
+    ) -> (Option<Place>, u64, Option<u32>) {
+        let (place, hash) = self.resolve(place, address);
+        let known = place.and_then(|place| self.known.slot(place, self.store.removed()));
+        (place, hash, known.or_else(|| self.store.find(hash, address)))
     }
 
     /// Where a checked address is known, as long as it is not too long for that, and its hash.
@@ -198,31 +205,48 @@ impl Shard {
     }
 
     /// Tells everyone who listens, except the sender; nothing is kept but recent stream samples.
+    /// `exact`: the frame that it came in, if that can go on as it is.
     pub(super) fn publish(
         &mut self,
         origin: &Origin,
         publish: &Publish<'_>,
         place: Option<Place>,
+        exact: Option<&[u8]>,
         fx: &mut impl Effects,
     ) {
         self.counts.publishes += 1;
-        let signal = publish.signal.unwrap_or_default();
         let (place, hash) = self.resolve(place, publish.address);
-        let mut frame = self.lend();
-        let qos = binary::qos_of_publish(publish.signal);
-        if binary::encode_publish(publish, qos, &mut frame).is_ok() {
-            if signal == Signal::Stream {
-                self.history.push(self.now, hash, &frame);
+        if let Some(frame) = exact {
+            self.publish_frame(origin, hash, place, publish.signal, frame, fx);
+        } else {
+            let mut frame = self.lend();
+            let qos = binary::qos_of_publish(publish.signal);
+            if binary::encode_publish(publish, qos, &mut frame).is_ok() {
+                self.publish_frame(origin, hash, place, publish.signal, &frame, fx);
             }
-            let remembered = place.map_or(Audience::UNKNOWN, |place| self.known.audience(place));
-            let audience = self.distribute(origin, hash, remembered, &frame, fx);
-            if let Some(place) = place {
-                self.known.set_audience(place, audience);
-            }
+            self.give_back(frame);
         }
-        self.give_back(frame);
-        if signal == Signal::Timeline {
+        if publish.signal == Some(Signal::Timeline) {
             self.start_timeline(origin, hash, publish, fx);
+        }
+    }
+
+    fn publish_frame(
+        &mut self,
+        origin: &Origin,
+        hash: u64,
+        place: Option<Place>,
+        signal: Option<Signal>,
+        frame: &[u8],
+        fx: &mut impl Effects,
+    ) {
+        if signal == Some(Signal::Stream) {
+            self.history.push(self.now, hash, frame);
+        }
+        let remembered = place.map_or(Audience::UNKNOWN, |place| self.known.audience(place));
+        let audience = self.distribute(origin, hash, remembered, frame, fx);
+        if let Some(place) = place {
+            self.known.set_audience(place, audience);
         }
     }
 

@@ -208,7 +208,7 @@ impl Shard {
             return Outcome::Held;
         }
         let heard = match header::parse(bytes) {
-            Ok(frame) if state == State::Open => self.hear_frame(link, &frame, fx),
+            Ok(frame) if state == State::Open => self.hear_frame(link, bytes, &frame, fx),
             Ok(frame) => self.greet(link, &frame, fx),
             Err(malformed) => Err(malformed),
         };
@@ -226,12 +226,17 @@ impl Shard {
     fn hear_frame(
         &mut self,
         link: LinkId,
+        bytes: &[u8],
         frame: &Frame<'_>,
         fx: &mut impl Effects,
     ) -> Result<Outcome, Malformed> {
         match binary::decode_write(frame.payload)? {
             Some(Write::Set(set)) => Ok(self.hear_set(link, frame.header.qos, &set, fx)),
-            Some(Write::Publish(publish)) => Ok(self.hear_publish(link, &publish, fx)),
+            Some(Write::Publish(publish)) => {
+                let qos = binary::qos_of_publish(publish.signal);
+                let exact = binary::is_frame_of(bytes, &publish, qos).then_some(bytes);
+                Ok(self.hear_publish(link, &publish, exact, fx))
+            }
             None => {
                 let mut scratch = core::mem::take(&mut self.scratch);
                 let heard = wire::decode(frame.payload, &mut scratch)

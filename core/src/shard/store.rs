@@ -348,9 +348,15 @@ impl Store {
     }
 
     /// Applies a staged write; room was made sure of by [`Store::make_room`].
-    pub(crate) fn commit(&mut self, by: Stamp, hash: u64, set: &Set<'_>, staged: Staged) -> u32 {
-        let known = self.find(hash, set.address);
-        let slot = match known {
+    pub(crate) fn commit(
+        &mut self,
+        by: Stamp,
+        held: Option<u32>,
+        hash: u64,
+        set: &Set<'_>,
+        staged: Staged,
+    ) -> u32 {
+        let slot = match held {
             Some(slot) => {
                 let param = &mut self.params[slot as usize];
                 let old = param.piece();
@@ -363,7 +369,7 @@ impl Store {
                 placed.expect("make_room left a slot for every new address")
             }
         };
-        self.written(by, slot, set, known.is_none());
+        self.written(by, slot, set, held.is_none());
         slot
     }
 

@@ -12,7 +12,9 @@ pub use build::{ResultBuilder, SnapshotBuilder};
 pub use decode::{Write, decode, decode_write};
 pub(super) use decode::{decode_nested, legacy_publish};
 pub(super) use encode::ttl_word;
-pub use encode::{append_payload, default_qos, encode, encode_publish, encode_set, qos_of_publish};
+pub use encode::{
+    append_payload, default_qos, encode, encode_publish, encode_set, is_frame_of, qos_of_publish,
+};
 
 use crate::error::Malformed;
 use crate::limits::{BUNDLE_MESSAGES_MAX, NESTING_MAX};

@@ -380,6 +380,12 @@ impl<'a> Messages<'a> {
         Self::read(&mut Reader::new(bytes), count, Dialect::Wire, &mut nesting)
     }
 
+    /// The first `count` messages of `bytes`, which were checked before. What is no message after
+    /// all ends the walk.
+    pub(crate) fn of_checked(bytes: &'a [u8], count: u16) -> Self {
+        Self { dialect: Dialect::Wire, count, bytes }
+    }
+
     /// Appends one message to the bytes of a bundle; appends nothing where it is too long.
     pub fn append(out: &mut Vec<u8>, message: &Message<'_>) -> Result<(), TooLong> {
         let length_at = out.len();
@@ -458,7 +464,12 @@ impl<'a> Iterator for MessagesIter<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         let payload = self.reader.bytes().ok()?;
-        binary::decode_nested(payload, self.dialect, &mut Nesting::default()).ok()
+        match self.dialect {
+            Dialect::Wire => binary::decode(payload).ok(),
+            Dialect::Legacy => {
+                binary::decode_nested(payload, self.dialect, &mut Nesting::default()).ok()
+            }
+        }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

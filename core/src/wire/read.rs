@@ -11,14 +11,17 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    #[inline(always)]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
+    #[inline(always)]
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
+    #[inline(always)]
     pub fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
         let Some((taken, rest)) = self.rest.split_at_checked(len) else {
             return Err(Malformed::Truncated { need: len, got: self.rest.len() });
@@ -28,6 +31,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The bytes that `read` goes over.
+    #[inline(always)]
     pub fn span(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<(), Malformed>,
@@ -38,43 +42,52 @@ impl<'a> Reader<'a> {
         Ok(&before[..before.len() - self.rest.len()])
     }
 
+    #[inline(always)]
     pub fn u8(&mut self) -> Result<u8, Malformed> {
         let [byte] = self.array()?;
         Ok(byte)
     }
 
+    #[inline(always)]
     pub fn u16(&mut self) -> Result<u16, Malformed> {
         self.array().map(u16::from_be_bytes)
     }
 
+    #[inline(always)]
     pub fn u32(&mut self) -> Result<u32, Malformed> {
         self.array().map(u32::from_be_bytes)
     }
 
+    #[inline(always)]
     pub fn u64(&mut self) -> Result<u64, Malformed> {
         self.array().map(u64::from_be_bytes)
     }
 
+    #[inline(always)]
     pub fn f32(&mut self) -> Result<f32, Malformed> {
         self.array().map(f32::from_be_bytes)
     }
 
+    #[inline(always)]
     pub fn f64(&mut self) -> Result<f64, Malformed> {
         self.array().map(f64::from_be_bytes)
     }
 
     /// `u16` length and that many bytes.
+    #[inline(always)]
     pub fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let len = self.u16()?;
         self.take(usize::from(len))
     }
 
     /// `u16` length and that many bytes of UTF-8.
+    #[inline(always)]
     pub fn str(&mut self) -> Result<&'a str, Malformed> {
         utf8(self.bytes()?)
     }
 
     /// What `read` gives where the sender said that the field is there.
+    #[inline(always)]
     pub fn optional<T>(
         &mut self,
         present: bool,
@@ -83,6 +96,7 @@ impl<'a> Reader<'a> {
         if present { read(self).map(Some) } else { Ok(None) }
     }
 
+    #[inline(always)]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let Some((taken, rest)) = self.rest.split_first_chunk::<N>() else {
             return Err(Malformed::Truncated { need: N, got: self.rest.len() });

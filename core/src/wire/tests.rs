@@ -58,6 +58,35 @@ proptest! {
         prop_assert_eq!(again, frame);
     }
 
+    /// What a link forwards as it came must be what it would have written.
+    #[test]
+    fn a_publish_that_may_go_on_as_it_came_is_what_the_encoder_writes(
+        owned in message(),
+        changes in vec((0..40_usize, any::<u8>()), 0..3),
+        extra in vec(any::<u8>(), 0..3),
+    ) {
+        let message = owned.message();
+        let mut frame = Vec::new();
+        binary::encode(&message, binary::default_qos(&message), &mut frame)
+            .expect("generated messages are short");
+        let untouched = changes.is_empty() && extra.is_empty();
+        for (at, byte) in changes {
+            let at = at % frame.len();
+            frame[at] = byte;
+        }
+        frame.extend(extra);
+        if let Ok(parsed) = header::parse(&frame)
+            && let Ok(Message::Publish(publish)) = binary::decode(parsed.payload)
+        {
+            let qos = binary::qos_of_publish(publish.signal);
+            let mut written = Vec::new();
+            binary::encode_publish(&publish, qos, &mut written).expect("it was one frame before");
+            let exact = binary::is_frame_of(&frame, &publish, qos);
+            prop_assert_eq!(exact, written == frame);
+            prop_assert!(exact || !untouched);
+        }
+    }
+
     #[test]
     fn a_message_without_its_last_byte_is_refused(owned in message()) {
         let message = owned.message();

@@ -3,6 +3,7 @@
 mod bounds;
 mod bundles;
 mod net;
+mod remembered;
 mod strangers;
 
 use clasp_rt_core::limits::Limits;

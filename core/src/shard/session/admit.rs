@@ -55,7 +55,7 @@ impl Shard {
     ) -> Outcome {
         match message {
             Message::Set(set) => self.hear_set(link, frame.header.qos, set, fx),
-            Message::Publish(publish) => self.hear_publish(link, &canonical(publish), fx),
+            Message::Publish(publish) => self.hear_publish(link, &canonical(publish), None, fx),
             Message::Bundle(bundle) => self.hear_bundle(link, frame.header.qos, bundle, fx),
             // What it asks after a bundle across homes is answered as of after it.
             _ if self.sessions[link.0 as usize].order.waiting => Outcome::Held,
@@ -141,11 +141,13 @@ impl Shard {
         Outcome::Taken
     }
 
-    /// `publish` is in canonical form.
+    /// `publish` is in canonical form. `exact`: the frame that it came in, if that can go on as it
+    /// is.
     pub(super) fn hear_publish(
         &mut self,
         link: LinkId,
         publish: &Publish<'_>,
+        exact: Option<&[u8]>,
         fx: &mut impl Effects,
     ) -> Outcome {
         let address = publish.address;
@@ -169,7 +171,7 @@ impl Shard {
         } else if publish.signal == Some(Signal::Gesture) {
             self.admit_gesture(&origin, publish, to, fx);
         } else if to == self.settings.id {
-            self.publish(&origin, publish, place, fx);
+            self.publish(&origin, publish, place, exact, fx);
         } else {
             self.forward(&origin, to, &Message::Publish(*publish), fx);
         }
@@ -202,10 +204,11 @@ impl Shard {
         &self,
         link: LinkId,
         message: &Message<'_>,
+        place: Option<Place>,
     ) -> Result<(), Refused> {
         match message {
-            Message::Set(set) => self.may_write(link, set.address, None),
-            Message::Publish(publish) => self.may_publish(link, publish, None),
+            Message::Set(set) => self.may_write(link, set.address, place),
+            Message::Publish(publish) => self.may_publish(link, publish, place),
             _ => Ok(()),
         }
     }
@@ -369,7 +372,7 @@ impl Shard {
         if home == self.settings.id {
             return match message {
                 Message::Set(set) => self.settle(origin, set, None, fx),
-                Message::Publish(publish) => self.publish(origin, publish, None, fx),
+                Message::Publish(publish) => self.publish(origin, publish, None, None, fx),
                 Message::Announce(announce) => self.announce(origin, announce, fx),
                 _ => unreachable!("only writes are forwarded"),
             };

@@ -213,7 +213,7 @@ fn a_staged_merge_builds_on_the_one_before_it() {
             staged.push(next);
         }
         for (data, staged) in maps.iter().zip(staged) {
-            s.commit(by, hash, &of(data), staged);
+            s.commit(by, s.find(hash, "/merge/a"), hash, &of(data), staged);
         }
         let slot = s.find(hash, "/merge/a").unwrap();
         let number = |key| s.value(slot).get(key).and_then(|v| v.as_i64());

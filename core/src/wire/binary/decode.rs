@@ -21,7 +21,11 @@ use crate::wire::read::Reader;
 /// The strictest part is inside bundles: legacy MessagePack is refused there.
 #[inline]
 pub fn decode(payload: &[u8]) -> Result<Message<'_>, Malformed> {
-    decode_nested(payload, Dialect::Wire, &mut Nesting::default())
+    match decode_write(payload)? {
+        Some(Write::Set(set)) => Ok(Message::Set(set)),
+        Some(Write::Publish(publish)) => Ok(Message::Publish(publish)),
+        None => decode_nested(payload, Dialect::Wire, &mut Nesting::default()),
+    }
 }
 
 /// What a session says most.
@@ -138,6 +142,7 @@ fn subscribe<'a>(reader: &mut Reader<'a>) -> Result<Subscribe<'a>, Malformed> {
     Ok(Subscribe { id, pattern, types, options })
 }
 
+#[inline]
 fn publish<'a>(reader: &mut Reader<'a>) -> Result<Publish<'a>, Malformed> {
     let flags = reader.u8()?;
     let address = reader.str()?;
@@ -162,6 +167,7 @@ fn publish<'a>(reader: &mut Reader<'a>) -> Result<Publish<'a>, Malformed> {
     })
 }
 
+#[inline]
 fn set<'a>(reader: &mut Reader<'a>) -> Result<Set<'a>, Malformed> {
     let flags = reader.u8()?;
     Ok(Set {

@@ -12,7 +12,6 @@ use crate::message::{
     Subscribe, Sync, Ttl, Welcome,
 };
 use crate::signal::{Phase, Qos, Signal};
-use crate::value::push_value;
 use crate::wire::header::{self, FRAME_HEADER_LEN};
 use crate::wire::list::Features;
 use crate::wire::write::{flag, put_f64, put_str, put_u16, put_u32, put_u64};
@@ -30,16 +29,64 @@ pub fn encode(message: &Message<'_>, qos: Qos, out: &mut Vec<u8>) -> Result<(), 
 /// As [`encode`], a SET.
 #[inline]
 pub fn encode_set(set: &Set<'_>, qos: Qos, out: &mut Vec<u8>) -> Result<(), TooLong> {
-    encode_with(qos, out, |out| put_set(set, out))
+    out.clear();
+    let head = [code::SET, set_flags(set)];
+    let body_len = set.value.data().len()
+        + if set.revision.is_some() { 8 } else { 0 }
+        + if set.ttl.is_some() { 4 } else { 0 };
+    put_start(qos, head, set.address, body_len, out)?;
+    put_set_body(set, out);
+    Ok(())
 }
 
 /// As [`encode`], a PUBLISH.
 #[inline]
 pub fn encode_publish(publish: &Publish<'_>, qos: Qos, out: &mut Vec<u8>) -> Result<(), TooLong> {
-    encode_with(qos, out, |out| put_publish(publish, out))
+    out.clear();
+    let head = [code::PUBLISH, publish_flags(publish)];
+    put_start(qos, head, publish.address, publish_body_len(publish), out)?;
+    put_publish_body(publish, out);
+    Ok(())
 }
 
+/// Whether `frame`, which `publish` was decoded from, is what [`encode_publish`] would write.
+///
+/// Then it can go on as it is. Each field lies in it as it would be written, in the same order; so
+/// it can only differ in the bytes looked at here, or in length.
 #[inline]
+pub fn is_frame_of(frame: &[u8], publish: &Publish<'_>, qos: Qos) -> bool {
+    let address_len = publish.address.len();
+    let payload_len = START_LEN + address_len + publish_body_len(publish);
+    let Ok(header) = header::encode(qos, payload_len) else { return false };
+    frame.len() == FRAME_HEADER_LEN + payload_len
+        && frame[..FRAME_HEADER_LEN] == header
+        && frame[FRAME_HEADER_LEN..][..2] == [code::PUBLISH, publish_flags(publish)]
+        && frame[FRAME_HEADER_LEN + START_LEN + address_len] == carried(publish)
+}
+
+/// Code, flags and the length of the address, with which SET and PUBLISH begin.
+const START_LEN: usize = 4;
+
+/// The header, and a payload as far as its address; makes sure of room for the body behind it.
+#[inline]
+fn put_start(
+    qos: Qos,
+    [code, flags]: [u8; 2],
+    address: &str,
+    body_len: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), TooLong> {
+    let payload_len = START_LEN + address.len() + body_len;
+    // An address is shorter than its payload, so its length fits if that does.
+    let [magic, header_flags, high, low] = header::encode(qos, payload_len)?;
+    let [address_high, address_low] = (address.len() as u16).to_be_bytes();
+    out.reserve(FRAME_HEADER_LEN + payload_len);
+    let start = [magic, header_flags, high, low, code, flags, address_high, address_low];
+    out.extend_from_slice(&start);
+    out.extend_from_slice(address.as_bytes());
+    Ok(())
+}
+
 fn encode_with(
     qos: Qos,
     out: &mut Vec<u8>,
@@ -213,27 +260,61 @@ fn put_subscribe(subscribe: &Subscribe<'_>, out: &mut Vec<u8>) -> Result<(), Too
     Ok(())
 }
 
-/// The wire has room for one of value, payload and samples, in this order; for no timeline; and no
-/// way to leave out signal and phase.
 fn put_publish(publish: &Publish<'_>, out: &mut Vec<u8>) -> Result<(), TooLong> {
+    out.extend_from_slice(&[code::PUBLISH, publish_flags(publish)]);
+    put_str(out, publish.address)?;
+    put_publish_body(publish, out);
+    Ok(())
+}
+
+/// The wire has no way to leave out signal and phase.
+#[inline]
+fn publish_flags(publish: &Publish<'_>) -> u8 {
     let signal = publish.signal.unwrap_or(Signal::Event);
     let phase = publish.phase.unwrap_or(Phase::Start);
-    out.push(code::PUBLISH);
-    out.push(
-        signal.code() << publish_flag::SIGNAL_SHIFT
-            | flag(publish.timestamp_us.is_some(), publish_flag::TIMESTAMP)
-            | flag(publish.id.is_some(), publish_flag::ID)
-            | phase.code(),
-    );
-    put_str(out, publish.address)?;
-    if let Some(value) = publish.value.or(publish.payload) {
-        out.push(indicator::VALUE);
-        push_value(out, value);
-    } else if let Some(samples) = publish.samples {
-        out.push(indicator::SAMPLES);
-        samples.put(out);
+    signal.code() << publish_flag::SIGNAL_SHIFT
+        | flag(publish.timestamp_us.is_some(), publish_flag::TIMESTAMP)
+        | flag(publish.id.is_some(), publish_flag::ID)
+        | phase.code()
+}
+
+/// The wire has room for one of value, payload and samples, in this order; for no timeline.
+#[inline]
+fn carried(publish: &Publish<'_>) -> u8 {
+    if publish.value.is_some() || publish.payload.is_some() {
+        indicator::VALUE
+    } else if publish.samples.is_some() {
+        indicator::SAMPLES
     } else {
-        out.push(indicator::NOTHING);
+        indicator::NOTHING
+    }
+}
+
+/// What follows the address.
+#[inline]
+fn publish_body_len(publish: &Publish<'_>) -> usize {
+    let carried = match (publish.value.or(publish.payload), publish.samples) {
+        (Some(value), _) => value.encoded_len(),
+        (None, Some(samples)) => 2 + samples.as_bytes().len(),
+        (None, None) => 0,
+    };
+    1 + carried
+        + if publish.timestamp_us.is_some() { 8 } else { 0 }
+        + if publish.id.is_some() { 4 } else { 0 }
+        + if publish.rate.is_some() { 4 } else { 0 }
+}
+
+#[inline]
+fn put_publish_body(publish: &Publish<'_>, out: &mut Vec<u8>) {
+    let carried = carried(publish);
+    if let Some(value) = publish.value.or(publish.payload) {
+        out.extend_from_slice(&[carried, value.code()]);
+        out.extend_from_slice(value.data());
+    } else {
+        out.push(carried);
+        if let Some(samples) = publish.samples {
+            samples.put(out);
+        }
     }
     if let Some(timestamp_us) = publish.timestamp_us {
         put_u64(out, timestamp_us);
@@ -244,19 +325,26 @@ fn put_publish(publish: &Publish<'_>, out: &mut Vec<u8>) -> Result<(), TooLong> 
     if let Some(rate) = publish.rate {
         put_u32(out, rate);
     }
-    Ok(())
 }
 
 fn put_set(set: &Set<'_>, out: &mut Vec<u8>) -> Result<(), TooLong> {
-    out.push(code::SET);
-    out.push(
-        flag(set.revision.is_some(), set_flag::REVISION)
-            | flag(set.lock, set_flag::LOCK)
-            | flag(set.unlock, set_flag::UNLOCK)
-            | flag(set.ttl.is_some(), set_flag::TTL)
-            | set.value.code(),
-    );
+    out.extend_from_slice(&[code::SET, set_flags(set)]);
     put_str(out, set.address)?;
+    put_set_body(set, out);
+    Ok(())
+}
+
+#[inline]
+fn set_flags(set: &Set<'_>) -> u8 {
+    flag(set.revision.is_some(), set_flag::REVISION)
+        | flag(set.lock, set_flag::LOCK)
+        | flag(set.unlock, set_flag::UNLOCK)
+        | flag(set.ttl.is_some(), set_flag::TTL)
+        | set.value.code()
+}
+
+#[inline]
+fn put_set_body(set: &Set<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(set.value.data());
     if let Some(revision) = set.revision {
         put_u64(out, revision);
@@ -264,7 +352,6 @@ fn put_set(set: &Set<'_>, out: &mut Vec<u8>) -> Result<(), TooLong> {
     if let Some(ttl) = set.ttl {
         put_u32(out, ttl_word(ttl));
     }
-    Ok(())
 }
 
 /// Seconds lose their highest bit, and sliding 0 is never: the word cannot say otherwise.
