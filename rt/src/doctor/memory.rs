@@ -10,7 +10,7 @@ fn chosen(switch: &str) -> Option<&str> {
     switch.split_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']'))
 }
 
-/// The allocator asks for huge pages with `madvise`, so that `madvise` and `always` both grant them.
+/// The allocator asks for huge pages with `madvise`: the choices `madvise` and `always` grant them.
 pub fn huge_pages(machine: &Machine) -> Finding {
     const TOPIC: &str = "huge pages";
     let path = "/sys/kernel/mm/transparent_hugepage/enabled";

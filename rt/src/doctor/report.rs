@@ -6,7 +6,7 @@ use clasp_rt_perf::histogram::Latency;
 use serde_json::{Value, json};
 
 use super::probe::Core;
-use super::{Finding, Verdict, named};
+use super::{Finding, Verdict, are, named};
 
 /// Everything that was found.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ impl fmt::Display for Report {
             }
         }
         if !self.probe.is_empty() {
-            writeln!(f, "\nwhat {} add by themselves, in µs", named(&self.cores))?;
+            writeln!(f, "\nhow late {} without any router, in µs", are_late(&self.cores))?;
             let titles = ["p50", "p99", "p99.9", "max"];
             let [p50, p99, p99_9, max] = titles;
             writeln!(f, "  {:<28} {p50:>9} {p99:>9} {p99_9:>9} {max:>9}", "")?;
@@ -90,6 +90,11 @@ impl fmt::Display for Report {
         let (warn, lacks) = (self.count(Verdict::Warn), self.count(Verdict::Lacks));
         writeln!(f, "\n{warn} to change, {lacks} not there")
     }
+}
+
+/// `core 2 is`, `cores 2-3 are`.
+fn are_late(cores: &[usize]) -> String {
+    format!("{} {}", named(cores), are(cores))
 }
 
 fn row(f: &mut fmt::Formatter<'_>, what: &str, latency: &Latency) -> fmt::Result {
