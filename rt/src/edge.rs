@@ -156,6 +156,11 @@ impl Effects for Out {
         self.conns.queue(link, frame);
     }
 
+    fn send_late(&mut self, link: LinkId, frame: &[u8], since: Time) {
+        self.stages.late(since, frame);
+        self.conns.queue(link, frame);
+    }
+
     fn close(&mut self, link: LinkId, reason: CloseReason) {
         let (code, text) = close_code(reason);
         self.conns.dismiss(link, code, text);

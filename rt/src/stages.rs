@@ -8,8 +8,8 @@
 //! or one in [`GROUP_MAX`]: each stands for its group, so that the counts of stages come out about
 //! right. A message that crosses to another shard takes its arrival along.
 //!
-//! What leaves later because its link was told to wait, its subscription is paced or its time has
-//! not come is no part of this: nothing is handed over in the step that took the message.
+//! A frame that had to wait for its link counts by itself, for that link, since it began to wait.
+//! What leaves later because its subscription is paced or its time has not come is no part of this.
 
 use clasp_rt_core::shard::{Lane, Outcome};
 use clasp_rt_core::signal::Signal;
@@ -60,7 +60,8 @@ pub enum Path {
 /// A part of a message's way; the later four follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Arrival to hand-over. Every message, once on each shard that hands something of it over.
+    /// Arrival to hand-over. Every message, once on each shard that hands something of it over at
+    /// once, and once for each link that it had to wait for.
     Total,
     /// Arrival until it is whole, unmasked and its turn.
     Decode,
@@ -239,6 +240,13 @@ impl Stages {
     pub fn queued(&mut self) {
         if let Some(meter) = &mut self.0 {
             meter.queued();
+        }
+    }
+
+    /// A frame that waited for its link since `since` was queued for it.
+    pub fn late(&mut self, since: Time, frame: &[u8]) {
+        if let Some(meter) = &mut self.0 {
+            meter.count(since, Path::Same, Class::of(frame));
         }
     }
 
@@ -483,15 +491,14 @@ impl Meter {
             return;
         }
         if self.queued {
-            self.count(&cause);
+            self.count(cause.arrival, cause.path, cause.class);
         }
         if cause.weight > 0 {
             self.sample(cause);
         }
     }
 
-    fn count(&mut self, cause: &Cause) {
-        let Cause { arrival, path, class, .. } = *cause;
+    fn count(&mut self, arrival: Time, path: Path, class: Class) {
         let full = self.runs.len() == RUNS_MAX;
         match self.runs.last_mut() {
             Some(run) if full || (run.arrival == arrival && run.path == path) => {

@@ -91,6 +91,29 @@ fn what_crosses_counts_on_each_shard_that_hands_it_over() {
 }
 
 #[test]
+fn what_had_to_wait_for_a_slow_reader_counts_when_it_leaves() {
+    let router = start(&["--shards", "1"]);
+    let (mut desk, mut listener) = pair(&router);
+    // More than the kernel takes of a listener that does not read.
+    let long = "x".repeat(10_000);
+    let events = 60;
+    for _ in 0..events {
+        desk.send(json!({
+            "type": "PUBLISH", "signal": "event", "address": "/cue/go", "value": long,
+        }));
+    }
+    desk.ask(json!({"type": "GET", "address": "/nothing"}));
+    for _ in 0..events {
+        listener.receive_where(|message| message["type"] == "PUBLISH");
+    }
+    eventually("each event is counted, and once", || {
+        let total = Hops::ask(&router).total("event", "same");
+        assert!(total <= events, "{total}");
+        (total == events).then_some(())
+    });
+}
+
+#[test]
 fn prometheus_reads_a_summary_and_a_histogram_that_agree() {
     let router = start(&["--shards", "1"]);
     let (mut desk, mut listener) = pair(&router);

@@ -1,5 +1,6 @@
 //! What can happen to a shard, and what it can decide.
 
+use crate::time::Time;
 use crate::{LinkId, ShardId};
 
 /// What happened. The edge gives each with the instant of the turn.
@@ -114,6 +115,13 @@ pub trait Effects {
     /// Queues one whole frame on `link`. The shard never has more than `Limits::window_bytes` (or
     /// one frame) queued that no `Input::Sent` has answered.
     fn send(&mut self, link: LinkId, frame: &[u8]);
+
+    /// The same for a frame that had to wait, because `link` had too much unsent when it came, in
+    /// the step of `since`.
+    fn send_late(&mut self, link: LinkId, frame: &[u8], since: Time) {
+        let _ = since;
+        self.send(link, frame);
+    }
 
     /// Closes `link` after what is queued has left. `Input::Closed` follows when it is done; until
     /// then nothing more is sent to it.

@@ -20,6 +20,7 @@ use crate::LinkId;
 use crate::arena::{Arena, Block};
 use crate::index::{self, Index};
 use crate::limits::Limits;
+use crate::time::Time;
 use class::{RANKS, WRITERS};
 
 /// What became of a frame.
@@ -58,6 +59,8 @@ pub struct Outbox {
     link_bytes_max: u32,
     /// Of the entry that came last, over all links.
     serial: u64,
+    /// The instant of the step in hand.
+    now: Time,
 }
 
 /// What waits for one link.
@@ -107,6 +110,8 @@ struct Entry {
     /// Of a stream sample: its neighbours among the stale or the fresh ones.
     next_sample: u32,
     previous_sample: u32,
+    /// When its frame came.
+    since: Time,
     /// The link's count of snapshots when it came.
     fence: u32,
     /// Whether `newest` has it.
@@ -143,7 +148,13 @@ impl Outbox {
             newest: Index::new(entries_max),
             link_bytes_max: limits.outbox_bytes_max,
             serial: 0,
+            now: Time(0),
         }
+    }
+
+    /// The instant of the step in hand: what is pushed in it waits since then.
+    pub fn begin(&mut self, now: Time) {
+        self.now = now;
     }
 
     /// Bytes taken when it was made; there are never more.
@@ -230,6 +241,11 @@ impl Outbox {
     pub fn front(&self, link: LinkId) -> Option<(Rank, &[u8])> {
         let entry = &self.entries[self.front_entry(link)? as usize];
         Some((entry.class.rank, self.pool.get(self.frames[entry.frame as usize].block)))
+    }
+
+    /// Since when the frame that leaves next has waited.
+    pub fn front_since(&self, link: LinkId) -> Option<Time> {
+        Some(self.entries[self.front_entry(link)? as usize].since)
     }
 
     /// Forgets the frame that leaves next.
@@ -389,6 +405,7 @@ impl Outbox {
             return Self::refuse(class, dropped);
         };
         self.entries[at as usize].frame = frame;
+        self.entries[at as usize].since = self.now;
         self.note_writer(at, class.writer);
         if dropped == 0 { Push::Replaced } else { Push::DroppedStream(dropped) }
     }
@@ -510,11 +527,11 @@ impl Outbox {
         self.vacant_entry = self.entries[at as usize].next;
         self.serial += 1;
         let serial = self.serial;
-        let fence = self.links[link.0 as usize].snapshots;
+        let (since, fence) = (self.now, self.links[link.0 as usize].snapshots);
         let hash = hash(link, class.kind);
         let is_newest = hash.is_some();
         self.entries[at as usize] =
-            Entry { link, class, serial, frame, fence, is_newest, ..Entry::VACANT };
+            Entry { link, class, serial, frame, since, fence, is_newest, ..Entry::VACANT };
         self.join_queue(at);
         self.note_writer(at, class.writer);
         match class.kind {
@@ -646,6 +663,7 @@ impl Entry {
         previous: NONE,
         next_sample: NONE,
         previous_sample: NONE,
+        since: Time(0),
         fence: 0,
         is_newest: false,
         is_stale: false,

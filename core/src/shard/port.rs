@@ -61,6 +61,7 @@ impl Ports {
     /// The instant of the step in hand.
     pub(crate) fn begin(&mut self, now: Time) {
         self.now = now;
+        self.outbox.begin(now);
     }
 
     pub(crate) fn open(&mut self, link: LinkId) {
@@ -144,7 +145,10 @@ impl Ports {
             }
             self.ports[link.0 as usize].unsent += len as u32;
             counts.frames_out += 1;
-            fx.send(link, frame);
+            match self.outbox.front_since(link) {
+                Some(since) if since < self.now => fx.send_late(link, frame, since),
+                _ => fx.send(link, frame),
+            }
             self.outbox.pop(link);
         }
         self.stalled.clear(link.0);

@@ -128,6 +128,21 @@ fn a_held_message_counts_when_it_is_taken_since_it_arrived() {
 }
 
 #[test]
+fn a_frame_that_waited_for_its_link_counts_for_that_link() {
+    let mut rig = Rig::new();
+    rig.turn(0);
+    let since = rig.now;
+    // One link takes the event at once, another one two turns later.
+    rig.frame(&event(), 1);
+    rig.turn(20);
+    rig.turn(50);
+    rig.stages.late(since, &event());
+    rig.turn(10);
+    assert_eq!(rig.total_us(Path::Same, Class::Event), [20, 80]);
+    assert_eq!(rig.counts(Path::Same, Class::Event)[0], 2);
+}
+
+#[test]
 fn what_a_timer_sends_is_nobodys_message() {
     let mut rig = Rig::new();
     rig.turn(0);

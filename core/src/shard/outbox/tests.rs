@@ -94,6 +94,24 @@ fn assert_empty(outbox: &Outbox) {
 }
 
 #[test]
+fn a_frame_waits_since_it_came_and_a_newer_value_since_that_came() {
+    let mut outbox = roomy();
+    let pushes = [(1, param(1), "old"), (2, EVENT, "go"), (3, param(1), "new")];
+    for (at, kind, frame) in pushes {
+        outbox.begin(Time(at));
+        let _ = push(&mut outbox, A, kind, frame);
+    }
+    let mut left = Vec::new();
+    while let Some(frame) = front(&outbox, A) {
+        left.push((frame.to_vec(), outbox.front_since(A)));
+        outbox.pop(A);
+    }
+    left.sort();
+    assert_eq!(left, [(b"go".to_vec(), Some(Time(2))), (b"new".to_vec(), Some(Time(3)))]);
+    assert_eq!(outbox.front_since(A), None);
+}
+
+#[test]
 fn a_newer_value_takes_the_place_of_the_one_that_waits() {
     let mut outbox = roomy();
     let (x, y) = (param(1), param(2));
