@@ -1,11 +1,18 @@
 //! A zenoh router on `127.0.0.1:PORT`: what `zenohd` runs, without plugins and without scouting.
 
+mod version;
+
 use std::error::Error;
 use std::future;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
-    let port: u16 = std::env::args().nth(1).ok_or("usage: zenoh-router PORT")?.parse()?;
+    let argument = std::env::args().nth(1).ok_or("usage: zenoh-router PORT | --version")?;
+    if argument == "--version" {
+        println!("zenoh {}", version::of("zenoh").ok_or("not in Cargo.lock")?);
+        return Ok(());
+    }
+    let port: u16 = argument.parse()?;
     let mut config = zenoh::Config::default();
     let listen = format!("[\"tcp/127.0.0.1:{port}\"]");
     for (key, value) in [

@@ -70,6 +70,11 @@ impl Installed {
     /// Whether `program` is there; the error says how to get it.
     pub fn find(&self, program: Program) -> io::Result<PathBuf> {
         let (name, found) = match program {
+            // Without that device it would run, but as `clasp-rt-adaptive`.
+            Program::ClaspRt(Idle::NoHalt) if !may_forbid_halt() => {
+                let message = format!("{LATENCY_DEVICE} does not open: the core would halt");
+                return Err(io::Error::new(ErrorKind::PermissionDenied, message));
+            }
             Program::ClaspRt(_) => {
                 let found = Some(self.clasp_rt.clone()).filter(|path| path.exists());
                 return found.ok_or_else(|| {
@@ -86,6 +91,14 @@ impl Installed {
             let message = format!("{name} is not installed: bash bench/setup.sh");
             io::Error::new(ErrorKind::NotFound, message)
         })
+    }
+
+    /// What `program` says of itself, `nats-server: v2.9.10`.
+    pub fn version(&self, program: Program) -> io::Result<String> {
+        let argument = if program == Program::Mosquitto { "-h" } else { "--version" };
+        let output = Command::new(self.find(program)?).arg(argument).output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(text.lines().next().unwrap_or("without a version").trim().to_owned())
     }
 
     fn built(&self, name: &str) -> Option<PathBuf> {
@@ -195,6 +208,13 @@ impl Drop for Other {
             drop(fs::remove_file(path));
         }
     }
+}
+
+/// Holding this open keeps cores awake.
+const LATENCY_DEVICE: &str = "/dev/cpu_dma_latency";
+
+fn may_forbid_halt() -> bool {
+    fs::OpenOptions::new().write(true).open(LATENCY_DEVICE).is_ok()
 }
 
 /// What makes mosquitto quick: no Nagle, no log; and what keeps it from dropping messages that its

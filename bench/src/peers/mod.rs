@@ -50,7 +50,7 @@ impl Command {
         let comparison = Comparison { installed, places, only: self.only.clone() };
         let workloads = Workload::read_all(&self.workloads)?;
         let compared = comparison.run(&workloads, |line| eprintln!("{line}"))?;
-        let mut router = "one at a time, each on the router's core".to_owned();
+        let mut router = format!("one at a time: {}", compared.versions.join(", "));
         if !compared.missing.is_empty() {
             router += &format!("; not measured: {}", compared.missing.join("; "));
         }
@@ -214,6 +214,8 @@ mod tests {
         let missing = "reference-router is not installed: bash bench/setup.sh";
         assert_eq!(said[0], missing);
         assert_eq!(compared.missing, [format!("reference: {missing}")]);
+        let [mosquitto, nats] = &compared.versions[..] else { panic!("{:?}", compared.versions) };
+        assert!(mosquitto.contains("mosquitto version") && nats.contains("nats-server"));
         for row in &compared.rows {
             assert!(row.rounds.len() == 2 || row.key.contains("/sweep/"), "{row:?}");
             assert!(row.arrived > 0 && row.latency.count() > 0, "{}", row.key);

@@ -44,6 +44,8 @@ pub struct Comparison {
 pub struct Compared {
     pub rows: Vec<Row>,
     pub rates: Vec<Rate>,
+    /// What each router says of itself.
+    pub versions: Vec<String>,
     /// Who was not measured, or not to the end, and why.
     pub missing: Vec<String>,
 }
@@ -86,10 +88,16 @@ impl Comparison {
             }
         }
         for (name, program) in PROGRAMS {
-            let wanted = self.wants(name) && workloads.iter().any(|workload| workload.has(name));
-            if let (true, Err(why)) = (wanted, self.installed.find(program)) {
-                progress(&why.to_string());
-                compared.missing.push(format!("{name}: {why}"));
+            if !self.wants(name) || !workloads.iter().any(|workload| workload.has(name)) {
+                continue;
+            }
+            match self.installed.version(program) {
+                Ok(version) if compared.versions.contains(&version) => {}
+                Ok(version) => compared.versions.push(version),
+                Err(why) => {
+                    progress(&why.to_string());
+                    compared.missing.push(format!("{name}: {why}"));
+                }
             }
         }
         for workload in workloads {
