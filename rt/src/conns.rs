@@ -117,6 +117,8 @@ pub enum Blocked {
     Held,
     /// A ring to a peer is too full.
     NoRoom,
+    /// It had its share of the turn.
+    Share,
 }
 
 /// Whether a link speaks frames or their JSON form. Its first message decides.
@@ -170,12 +172,16 @@ pub struct Conns {
     pub resumed: VecDeque<LinkId>,
     /// Links that wait for room in a ring to a peer.
     pub stalled: VecDeque<LinkId>,
+    /// Links with more to say than their share of the turn: each goes on in the next one.
+    pub yielded: VecDeque<LinkId>,
     /// Links that are leaving and may be able to take the next step.
     pub leaving: VecDeque<LinkId>,
     /// The time of the turn.
     pub now: Time,
     ping_interval: Span,
     open_links: u32,
+    /// Counts turns, for the shares.
+    turn: u32,
     text: String,
 }
 
@@ -191,10 +197,12 @@ impl Conns {
             dirty: queue(),
             resumed: queue(),
             stalled: queue(),
+            yielded: queue(),
             leaving: queue(),
             now: Time(0),
             ping_interval: third.min(PING_INTERVAL_MAX),
             open_links: 0,
+            turn: 0,
             text: String::new(),
         }
     }
@@ -233,6 +241,16 @@ impl Conns {
         *outlet = Outlet { carrier, log, dirty: outlet.dirty, ..Outlet::shut() };
         self.open_links += 1;
         self.choose_wrapping(link);
+    }
+
+    /// How many messages of `link` this turn still takes: at first `whole`.
+    pub fn share(&mut self, link: LinkId, whole: u32) -> &mut u32 {
+        let turn = self.turn;
+        let outlet = &mut self.outlets[link.0 as usize];
+        if std::mem::replace(&mut outlet.turn, turn) != turn {
+            outlet.share = whole;
+        }
+        &mut outlet.share
     }
 
     pub fn carrier(&self, link: LinkId) -> Carrier {
@@ -412,6 +430,7 @@ impl Conns {
 
     /// All that waited was taken: what comes next is shared anew.
     pub fn end_turn(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
         self.logs.iter_mut().for_each(SharedLog::end_turn);
     }
 

@@ -3,6 +3,7 @@
 //! A turn takes what arrived, steps it at one instant, and lets what was decided leave with at most
 //! one system call. Whatever may hand records to peers waits until their rings have room.
 
+mod budget;
 mod feed;
 
 use std::io;
@@ -21,6 +22,7 @@ use clasp_rt_link::{AnyTransport, close};
 use clasp_rt_ring::{Buffer, Event as RingEvent, Lease, Ring, Sizes, Sleeper, Socket, Wait};
 use tracing::error;
 
+use self::budget::Budget;
 use self::feed::Feed;
 use crate::clock::{self, Clock};
 use crate::conns::{Blocked, Carrier, Conns, End, Farewell, Leaving, Phase, close_code};
@@ -30,7 +32,7 @@ use crate::port::{Port, Said};
 use crate::stages::Stages;
 
 /// Records taken from one lane in one turn, so that links are not starved by a busy peer.
-const RECORDS_PER_TURN: usize = 1_024;
+const RECORDS_PER_TURN: usize = 256;
 
 /// Bytes taken from one port in one turn, or one piece more: a bridge that always has something to
 /// say must not keep what it causes from leaving.
@@ -40,7 +42,7 @@ const PORT_BYTES_PER_TURN: usize = 64 << 10;
 const FULL_PEER_NAP: Duration = Duration::from_micros(50);
 
 /// How long links that read their good-bye slowly may delay a stop.
-const STOP_PATIENCE: Span = Span::from_secs(1);
+const STOP_PATIENCE: Span = Span::from_millis(500);
 
 /// Room that stays free in a ring to a bridge, so that its end can always be told.
 const PORT_SPARE_BYTES: usize = 64;
@@ -137,6 +139,7 @@ pub struct Edge {
     counts: EdgeCounts,
     /// Why records of peers wait although they could be stepped otherwise.
     forwards: Blocked,
+    budget: Budget,
     /// For each port, frame bytes that were said and not yet counted.
     said_to_ports: Vec<u32>,
     /// A text message as a frame.
@@ -201,6 +204,7 @@ impl Edge {
             next_tick: Time(0),
             counts: EdgeCounts::default(),
             forwards: Blocked::No,
+            budget: Budget::new(),
             said_to_ports,
             frame: Vec::with_capacity(FRAME_BYTES_MAX),
         }
@@ -275,9 +279,12 @@ impl Edge {
     }
 
     fn idle(&mut self, shard: &Shard) -> Wait {
+        let Some(spin) = self.spin else {
+            std::hint::spin_loop();
+            return Wait::No;
+        };
         let now = self.clock.now();
-        let polls = self.spin.is_none_or(|spin| clock::duration(now.since(self.last_work)) < spin);
-        if polls {
+        if clock::duration(now.since(self.last_work)) < spin {
             std::hint::spin_loop();
             return Wait::No;
         }
@@ -330,12 +337,15 @@ impl Edge {
         }
         self.out.stages.turn(now);
         self.worked = false;
+        self.budget.begin(self.out.conns.yielded.len());
         self.counts.turns += 1;
         self.out.conns.now = now;
     }
 
     fn take_events(&mut self, shard: &mut Shard) {
-        while let Some(event) = self.ring.next_event() {
+        while !self.budget.is_used_up()
+            && let Some(event) = self.ring.next_event()
+        {
             self.worked = true;
             match event {
                 RingEvent::Accepted { listener, stream } => self.accepted(shard, listener, stream),
@@ -384,7 +394,12 @@ impl Edge {
             // The common case: whole messages, used where the kernel put them.
             let bytes = self.ring.bytes_mut(&mut lease);
             let arrival = self.out.conns.now;
-            let mut feed = Feed { out: &mut self.out, frame: &mut self.frame, arrival };
+            let mut feed = Feed {
+                out: &mut self.out,
+                frame: &mut self.frame,
+                arrival,
+                budget: &mut self.budget,
+            };
             let used = feed.all(shard, link, bytes);
             self.out.conns.keep(link, &bytes[used..]);
             self.ring.give_back(lease);
@@ -403,7 +418,8 @@ impl Edge {
             return;
         }
         let mut carry = self.out.conns.take_carry(link);
-        let mut feed = Feed { out: &mut self.out, frame: &mut self.frame, arrival };
+        let mut feed =
+            Feed { out: &mut self.out, frame: &mut self.frame, arrival, budget: &mut self.budget };
         let used = feed.all(shard, link, &mut carry);
         self.out.conns.return_carry(link, carry, used);
     }
@@ -513,8 +529,17 @@ impl Edge {
         take(shard.step(now, Input::Opened { link, admit: Admit::Trusted }, &mut self.out));
     }
 
-    /// Offers frames again that were held, or that waited for room.
+    /// Offers frames again that were held, or that waited for room or for this turn.
     fn offer_again(&mut self, shard: &mut Shard) {
+        for nth in 0..self.budget.waiting() {
+            // At least one goes on, however much is new.
+            if nth > 0 && self.budget.is_used_up() {
+                break;
+            }
+            let Some(link) = self.out.conns.yielded.pop_front() else { break };
+            self.unblock(shard, link);
+        }
+        self.worked |= !self.out.conns.yielded.is_empty();
         for _ in 0..self.out.conns.resumed.len() {
             let Some(link) = self.out.conns.resumed.pop_front() else { break };
             self.unblock(shard, link);
@@ -646,6 +671,8 @@ impl Edge {
             self.out.conns.dismiss(link, close::GOING_AWAY, "the router stops");
         }
         self.worked = true;
+        // Nobody sleeps longer than that.
+        self.next_tick = self.next_tick.min(patience);
         while self.out.conns.open_links() > 0 && self.clock.now() < patience {
             self.turn(shard)?;
         }
@@ -663,3 +690,6 @@ impl Edge {
 fn take(outcome: Outcome) {
     debug_assert_eq!(outcome, Outcome::Taken);
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,10 @@ pub(super) struct Outlet {
     /// Frame bytes that wait, and that are on their way: what the shard counts.
     pub(super) pending_frames: u32,
     pub(super) sending_frames: u32,
+    /// The turn for which `share` stands.
+    pub(super) turn: u32,
+    /// Messages of the link that this turn still takes.
+    pub(super) share: u32,
 }
 
 const _: () = assert!(size_of::<Outlet>() == 64, "one line of the cache");
@@ -54,6 +58,8 @@ impl Outlet {
             run: 0..0,
             pending_frames: 0,
             sending_frames: 0,
+            turn: 0,
+            share: 0,
         }
     }
 

@@ -7,8 +7,15 @@ use clasp_rt_core::shard::{Input, Outcome, Shard};
 use clasp_rt_core::time::Time;
 use clasp_rt_link::{Event, Transport};
 
+use super::budget::Budget;
 use super::{Out, take};
 use crate::conns::{Blocked, Form, Phase};
+
+/// A message as it came.
+enum Offer<'a> {
+    Frame(&'a [u8]),
+    Text(&'a str),
+}
 
 /// Takes the messages of one link, one by one, to the shard.
 pub(super) struct Feed<'a> {
@@ -17,6 +24,7 @@ pub(super) struct Feed<'a> {
     pub(super) frame: &'a mut Vec<u8>,
     /// Since when the messages have been here.
     pub(super) arrival: Time,
+    pub(super) budget: &'a mut Budget,
 }
 
 impl Feed<'_> {
@@ -38,11 +46,11 @@ impl Feed<'_> {
                 }
                 Event::Binary(frame) => {
                     self.out.conns.speak(link, Form::Frames);
-                    self.offer(shard, link, frame)
+                    self.offer_share(shard, link, Offer::Frame(frame))
                 }
                 Event::Text(text) => {
                     self.out.conns.speak(link, Form::Text);
-                    self.offer_text(shard, link, text)
+                    self.offer_share(shard, link, Offer::Text(text))
                 }
                 Event::Alive => {
                     take(shard.step(self.out.conns.now, Input::Alive { link }, self.out));
@@ -62,11 +70,32 @@ impl Feed<'_> {
                     self.out.conns.stalled.push_back(link);
                     break;
                 }
+                Blocked::Share => {
+                    self.out.conns.yielded.push_back(link);
+                    break;
+                }
             }
         }
         // The transport may have answered by itself.
         self.out.conns.mark(link);
         used
+    }
+
+    /// Offers a message, unless the link had its share of the turn.
+    fn offer_share(&mut self, shard: &mut Shard, link: LinkId, offer: Offer<'_>) -> Blocked {
+        let left = self.out.conns.share(link, self.budget.share());
+        if *left == 0 {
+            return Blocked::Share;
+        }
+        let bytes = match &offer {
+            Offer::Frame(frame) => frame.len(),
+            Offer::Text(text) => text.len(),
+        };
+        self.budget.take(bytes, left);
+        match offer {
+            Offer::Frame(frame) => self.offer(shard, link, frame),
+            Offer::Text(text) => self.offer_text(shard, link, text),
+        }
     }
 
     fn offer(&mut self, shard: &mut Shard, link: LinkId, frame: &[u8]) -> Blocked {

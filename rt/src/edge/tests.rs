@@ -1,0 +1,128 @@
+//! Turns of one edge, taken one after the other over real sockets.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+
+use clasp_rt_core::limits::{Limits, PEER_ROOM_BYTES};
+use clasp_rt_core::message::{Hello, Message};
+use clasp_rt_core::shard::Settings;
+use clasp_rt_core::signal::Qos;
+use clasp_rt_core::wire::binary;
+use clasp_rt_core::wire::list::Features;
+use clasp_rt_link::stream::wrap_for_peers;
+use clasp_rt_ring::socket;
+
+use super::budget::TURN_MAX;
+use super::*;
+use crate::peers;
+
+const LINKS: u32 = 4;
+
+/// More than several turns take.
+const FLOOD: usize = 5_000;
+
+struct Router {
+    edge: Edge,
+    shard: Shard,
+    addr: SocketAddr,
+}
+
+impl Router {
+    fn new() -> Self {
+        let sleeper = Arc::new(Sleeper::new());
+        let exchange = peers::join(&[Arc::clone(&sleeper)], 2 * PEER_ROOM_BYTES).pop();
+        let (outbound, inbounds) = exchange.expect("one shard");
+        let clock = Clock::start();
+        let parts = Parts {
+            links: LINKS,
+            session_timeout: None,
+            outbound,
+            inbounds,
+            ports: Vec::new(),
+            sleeper,
+            seats: Arc::new(Seats::new(LINKS)),
+            clock,
+            stages: Stages::new(None, clock),
+            spin: Some(Duration::ZERO),
+            stop: Arc::new(AtomicBool::new(false)),
+        };
+        let limits = Limits { links_max: LINKS, params_max: 64, ..Limits::default() };
+        let shard = Shard::new(Settings { limits, rate_limit: None, ..Settings::default() });
+        let mut edge = Edge::new(Ring::new(&sizes(LINKS)).unwrap(), parts);
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = socket::listener(any_port).unwrap();
+        let addr = socket::address(&listener).unwrap();
+        edge.listen(listener, ListenerTransport::Tcp).unwrap();
+        Self { edge, shard, addr }
+    }
+
+    fn turn(&mut self) {
+        self.edge.turn(&mut self.shard).unwrap();
+    }
+
+    fn frames_in(&self) -> u64 {
+        self.shard.counts().frames_in
+    }
+
+    /// A client that has been welcomed.
+    fn join(&mut self) -> TcpStream {
+        let mut client = TcpStream::connect(self.addr).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let features = Features::from_bits(0xF8);
+        let hello = Hello { version: 1, features, name: "desk", token: None };
+        client.write_all(&packet(&Message::Hello(hello))).unwrap();
+        client.write_all(&packet(&Message::Ping)).unwrap();
+        let pong = packet(&Message::Pong);
+        let mut heard = Vec::new();
+        while !heard.ends_with(&pong) {
+            self.turn();
+            hear(&mut client, &mut heard);
+        }
+        client
+    }
+}
+
+fn packet(message: &Message<'_>) -> Vec<u8> {
+    let (mut frame, mut packet) = (Vec::new(), Vec::new());
+    binary::encode(message, Qos::Fire, &mut frame).unwrap();
+    wrap_for_peers(&frame, &mut packet);
+    packet
+}
+
+/// Adds what has arrived.
+fn hear(client: &mut TcpStream, heard: &mut Vec<u8>) {
+    let mut bytes = [0; 4096];
+    loop {
+        match client.read(&mut bytes) {
+            Ok(len) => heard.extend_from_slice(&bytes[..len]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_link_that_says_little_does_not_wait_for_all_that_another_one_says() {
+    let mut router = Router::new();
+    let (mut flooding, mut quiet) = (router.join(), router.join());
+    let before = router.frames_in();
+    flooding.write_all(&packet(&Message::Ping).repeat(FLOOD)).unwrap();
+    quiet.write_all(&packet(&Message::Ping)).unwrap();
+    let pong = packet(&Message::Pong);
+    let (mut answers, mut answer) = (Vec::new(), Vec::new());
+    let mut answered_after = None;
+    while answers.len() < FLOOD * pong.len() {
+        let taken = router.frames_in();
+        router.turn();
+        let taken = router.frames_in() - taken;
+        assert!(taken <= 2 * u64::from(TURN_MAX), "{taken} messages in one turn");
+        hear(&mut flooding, &mut answers);
+        hear(&mut quiet, &mut answer);
+        if answer == pong && answered_after.is_none() {
+            answered_after = Some(router.frames_in() - before);
+        }
+    }
+    assert_eq!(answers, pong.repeat(FLOOD), "nothing is lost");
+    let answered_after = answered_after.expect("the quiet link was answered");
+    assert!(answered_after < FLOOD as u64 / 2, "{answered_after} messages came first");
+}
