@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clasp-rt-client", &["core", "link"]),
     ("clasp-rt-bridges", &["core"]),
     ("clasp-rt", &["core", "link", "ring", "client", "bridges", "perf"]),
-    ("clasp-rt-chaos", &["core", "link", "bridges"]),
+    ("clasp-rt-chaos", &["core", "link", "bridges", "perf"]),
     ("clasp-rt-bench", &["core", "link", "ring", "client", "perf"]),
     ("clasp-rt-tests", &[]),
 ];

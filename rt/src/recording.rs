@@ -109,7 +109,8 @@ mod tests {
             files_max: Some(0),
             ..Recording::default()
         };
-        let errors = recording.plan("record", Uplink::Shard(0), None).err().expect("errors");
+        let planned = recording.plan("record", Uplink::Shard(0), None);
+        let Err(errors) = planned else { panic!("nothing is wrong") };
         let keys: Vec<_> = errors.iter().map(|error| error.key.as_str()).collect();
         let expected =
             ["record.folder", "record.patterns", "record.file_bytes", "record.files_max"];
@@ -119,7 +120,8 @@ mod tests {
     #[test]
     fn a_folder_is_enough() {
         let recording = Recording { folder: "show".into(), ..Recording::default() };
-        let plan = recording.plan("record", Uplink::Shard(0), None).ok().expect("a plan");
+        let planned = recording.plan("record", Uplink::Shard(0), None);
+        let Ok(plan) = planned else { panic!("something is wrong") };
         assert_eq!(plan.patterns, ["/**"]);
         assert_eq!(plan.reel.file_bytes, FILE_BYTES);
     }

@@ -15,17 +15,17 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clasp_rt_bridges::record::Tape;
-use clasp_rt_core::time::Time;
+use clasp_rt_core::time::{Span, Time};
 use clasp_rt_perf::calendar;
 use clasp_rt_perf::capture::{self, Header, Item, Record};
 use clasp_rt_ring::exchange::{self, Receiver, Sender};
 use rustix::fs::OFlags;
 use tracing::{error, info, warn};
 
-use crate::clock;
+use crate::clock::{self, Clock};
 
 /// What one write hands to the disk.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -40,10 +40,10 @@ const QUEUE_BYTES: usize = 64 << 20;
 const NAP: Duration = Duration::from_millis(5);
 
 /// What was recorded so long ago is on the disk.
-const FLUSH_EVERY: Duration = Duration::from_secs(1);
+const FLUSH_EVERY: Span = Span::from_secs(1);
 
 /// After a disk failed, a new file is tried so much later.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Span = Span::from_secs(1);
 
 /// The ending of the files' names.
 pub const SUFFIX: &str = ".clasprec";
@@ -160,8 +160,9 @@ struct Writer {
     /// Bytes of it.
     written: u64,
     block: Block,
-    flushed: Instant,
-    failed: Option<Instant>,
+    clock: Clock,
+    flushed: Time,
+    failed: Option<Time>,
     /// Frames that no file took since the last one that was written.
     lost: u64,
     last_ns: u64,
@@ -181,7 +182,8 @@ impl Writer {
             file: None,
             written: 0,
             block: Block::new(),
-            flushed: Instant::now(),
+            clock: Clock::start(),
+            flushed: Time(0),
             failed: None,
             lost: 0,
             last_ns: 0,
@@ -194,7 +196,7 @@ impl Writer {
         loop {
             let gone = self.ring.is_abandoned();
             while self.take_one() {}
-            if gone || self.flushed.elapsed() >= FLUSH_EVERY {
+            if gone || self.clock.now().since(self.flushed) >= FLUSH_EVERY {
                 self.flush();
             }
             if gone {
@@ -243,7 +245,8 @@ impl Writer {
 
     /// Begins the next file where this one is full, or where there is none.
     fn see_to_file(&mut self) {
-        let rests = |since: Instant| since.elapsed() < RETRY_AFTER;
+        let now = self.clock.now();
+        let rests = |since: Time| now.since(since) < RETRY_AFTER;
         let wanted = match self.file {
             Some(_) => self.written >= self.reel.file_bytes && !self.ring.is_empty(),
             None => !self.failed.is_some_and(rests),
@@ -255,7 +258,7 @@ impl Writer {
 
     /// Hands everything to the disk.
     fn flush(&mut self) {
-        self.flushed = Instant::now();
+        self.flushed = self.clock.now();
         if let Some(file) = &mut self.file
             && self.block.len() > 0
         {
@@ -287,7 +290,7 @@ impl Writer {
         }
         self.lost += self.block.clear();
         self.file = None;
-        self.failed = Some(Instant::now());
+        self.failed = Some(self.clock.now());
     }
 
     fn next_file(&mut self) -> io::Result<()> {
