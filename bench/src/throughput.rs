@@ -9,9 +9,10 @@ use crate::frames::{Kind, Message};
 
 const ADDRESS: &str = "/bench/throughput/fader/1";
 
-/// Messages on their way at most. Far less than a router keeps for a slow link, so that nothing may
-/// be dropped; far more than one system call carries, so that the pipe is never empty.
-const WINDOW: u64 = 2_048;
+/// Messages on their way at most. Less than any of the routers keeps for a slow link (the published
+/// one 1,000), so that nothing may be dropped; far more than one system call carries, so that the
+/// pipe is never empty.
+const WINDOW: u64 = 768;
 
 /// Messages that one system call of the publisher carries.
 const BURST: u64 = 64;
