@@ -13,6 +13,7 @@ mod connection;
 mod counts;
 mod expect;
 mod fanout;
+mod flame;
 mod floor;
 mod frames;
 mod hop;
@@ -136,6 +137,8 @@ enum Command {
     ///
     /// `bash bench/setup.sh` installs what is compared; what is not there is named and left out.
     Peers(peers::Command),
+    /// A flame graph and a list of functions, from what `perf script -F comm,ip,sym` printed.
+    Flame(flame::Command),
     /// Fill a router with connections and params, and keep it so until the input ends.
     Load {
         #[arg(long, default_value_t = 1_000)]
@@ -226,6 +229,7 @@ fn run(cli: &Cli) -> io::Result<()> {
         }
         Command::Counts(command) => command.run(places),
         Command::Table(command) => command.run(),
+        Command::Flame(command) => command.run(),
         Command::Load { connections, params, router } => {
             let load = Load::run(router, *connections, *params, |step| println!("{step}"))?;
             println!("{}", load.text());

@@ -26,9 +26,9 @@
 //! artnet/out/UNIVERSES/SLOTS/jitter                           row: error of each interval
 //! codec/{decode,encode}/{set,publish,mix}/{ours,clasp-core,rumqttc}   figure: ns a message
 //! codec/{decode,encode}/{set,publish,mix}/WHOSE/allocations   figure: allocations a message
-//! crossing/{same,across}                                      row: one hop in one process
+//! crossing/{same,across,there-and-back}                       row: one hop in one process
 //! flat/params/COUNT/{instructions,ns}                         figure: a message
-//! flat/subscriptions/COUNT/{instructions,ns}                  figure: a message
+//! flat/subscriptions/COUNT[/stream]/{instructions,ns}         figure: a message
 //! snapshot/PARAMS/complete                                    row
 //! snapshot/PARAMS/others/{undisturbed,meanwhile}              row
 //! memory/{param,idle-connection}                              figure: bytes
