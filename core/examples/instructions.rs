@@ -126,17 +126,59 @@ fn writes(n: u64, write: Write, addresses: u64, listeners: u32, subscriptions: u
         };
         router.subscribe(link, id, &pattern, None);
     }
-    let frames: Vec<Vec<u8>> = (0..addresses).map(|n| frame_of(write, n, addresses)).collect();
+    let mut frames = match (write, addresses) {
+        (Write::Set, 1_000..) => Frames::Numbered(frame_of(write, 0, addresses), addresses),
+        _ => Frames::Made((0..addresses).map(|n| frame_of(write, n, addresses)).collect()),
+    };
     // Every address twice: what is made when an address comes for the first time is there then.
     for _ in 0..2 {
-        router.write(addresses, &frames);
+        router.write(addresses, &mut frames);
     }
     router.out.restart();
     let began = Instant::now();
-    router.write(n, &frames);
+    router.write(n, &mut frames);
     let nanoseconds = began.elapsed().as_nanos();
     Run { frames: router.out.frames, bytes: router.out.bytes, nanoseconds }
 }
+
+/// What the writer sends, one frame for each address.
+enum Frames {
+    Made(Vec<Vec<u8>>),
+    /// So many that keeping them would cost more than what is measured: one SET, whose address is
+    /// written anew each time, as a frame that just arrived is new to nobody's cache.
+    Numbered(Vec<u8>, u64),
+}
+
+impl Frames {
+    fn count(&self) -> u64 {
+        match self {
+            Self::Made(frames) => frames.len() as u64,
+            Self::Numbered(_, count) => *count,
+        }
+    }
+
+    fn get(&mut self, n: u64) -> &[u8] {
+        match self {
+            Self::Made(frames) => &frames[n as usize],
+            Self::Numbered(frame, _) => {
+                let address = &mut frame[ADDRESS_AT..];
+                address[RIG_AT] = b'0' + (n % 7) as u8;
+                let mut left = n;
+                for digit in address[FIXTURE_AT].iter_mut().rev() {
+                    *digit = b'0' + (left % 10) as u8;
+                    left /= 10;
+                }
+                frame
+            }
+        }
+    }
+}
+
+/// Header, code, flags and the length of the address are in front of it.
+const ADDRESS_AT: usize = 8;
+/// Where the numbers stand in [`address`].
+const RIG_AT: usize = 9;
+const FIXTURE_AT: std::ops::Range<usize> = 18..24;
 
 /// 24 bytes up to a million of them: `/show/rig3/fixture000123`, and a tail where there are few.
 fn address(n: u64, addresses: u64) -> String {
@@ -233,10 +275,10 @@ impl Router {
     }
 
     /// `n` of `frames`, each as often as the others, in an order that no cache foresees.
-    fn write(&mut self, n: u64, frames: &[Vec<u8>]) {
+    fn write(&mut self, n: u64, frames: &mut Frames) {
         const STRIDE: u64 = 611_953; // A prime: it meets every frame.
         for at in 0..n {
-            let frame = &frames[(at * STRIDE % frames.len() as u64) as usize];
+            let frame = frames.get(at * STRIDE % frames.count());
             self.step(Input::Frame { link: WRITER, frame });
             if at % TURN == TURN - 1 {
                 self.end_turn();

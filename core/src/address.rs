@@ -36,7 +36,8 @@ pub fn check(address: &str) -> Result<(), AddressError> {
     if has_empty_segment(rest) {
         return Err(AddressError::EmptySegment);
     }
-    if address.contains('*') {
+    // No early end: addresses are short, and so they are looked at many bytes at once.
+    if address.bytes().fold(false, |found, byte| found | (byte == b'*')) {
         return Err(AddressError::Wildcard);
     }
     Ok(())
@@ -67,7 +68,10 @@ pub(crate) fn split_segment(rest: Option<&str>) -> Option<(&str, Option<&str>)> 
 
 /// Whether a segment other than the last is empty; `rest` is what follows the leading slash.
 pub(crate) fn has_empty_segment(rest: &str) -> bool {
-    rest.starts_with('/') || rest.contains("//")
+    let bytes = rest.as_bytes();
+    let pairs = bytes.iter().zip(bytes.iter().skip(1));
+    let doubled = pairs.fold(false, |found, (&a, &b)| found | (a == b'/' && b == b'/'));
+    doubled || bytes.first() == Some(&b'/')
 }
 
 impl fmt::Display for AddressError {

@@ -127,6 +127,7 @@ impl Arena {
     }
 
     /// The bytes of `block`.
+    #[inline]
     pub fn get(&self, block: Block) -> &[u8] {
         if block.is_empty() {
             return &[];
@@ -136,6 +137,7 @@ impl Arena {
     }
 
     /// The bytes of `block`, to be changed where they lie.
+    #[inline]
     pub fn get_mut(&mut self, block: Block) -> &mut [u8] {
         if block.is_empty() {
             return &mut [];

@@ -132,6 +132,7 @@ impl Audiences {
     }
 
     /// The audience of `address`: the remembered one if it still holds.
+    #[inline]
     pub(super) fn of(
         &mut self,
         remembered: Audience,
@@ -145,8 +146,18 @@ impl Audiences {
             self.seen = now;
         }
         if self.at(remembered).is_some() {
-            return remembered;
+            remembered
+        } else {
+            self.ask(address, subscriptions, interests)
         }
+    }
+
+    fn ask(
+        &mut self,
+        address: &[u8],
+        subscriptions: &Subscriptions,
+        interests: &Interests,
+    ) -> Audience {
         let address = core::str::from_utf8(address).unwrap_or_default();
         self.loose.ask(address, subscriptions);
         self.loose.shards = interests.of(address);
@@ -154,21 +165,25 @@ impl Audiences {
     }
 
     /// Members of `audience`, in the order in which their patterns were found.
+    #[inline]
     pub(super) fn members(&self, audience: Audience) -> impl ExactSizeIterator<Item = Member> {
         let (members, _) = self.parts(audience);
         members.iter().map(|&member| Member(member))
     }
 
     /// Slots of the paced subscriptions of `audience`.
+    #[inline]
     pub(super) fn paced(&self, audience: Audience) -> &[u32] {
         self.parts(audience).1
     }
 
     /// Other shards that `audience` has members on.
+    #[inline]
     pub(super) fn shards(&self, audience: Audience) -> u64 {
         self.at(audience).map_or(self.loose.shards, |kept| kept.shards)
     }
 
+    #[inline]
     fn parts(&self, audience: Audience) -> (&[u32], &[u32]) {
         let Some(kept) = self.at(audience) else {
             return (&self.loose.members, &self.loose.paced);
@@ -177,6 +192,7 @@ impl Audiences {
         self.pool[start..start + members + kept.paced as usize].split_at(members)
     }
 
+    #[inline]
     fn at(&self, audience: Audience) -> Option<&Kept> {
         self.kept.get(audience.0.wrapping_sub(self.first) as usize)
     }

@@ -78,6 +78,7 @@ struct Outgoing {
 }
 
 impl Outgoing {
+    #[inline]
     fn of(frame: &[u8]) -> Self {
         let is_set = frame[FRAME_HEADER_LEN] == binary::code::SET;
         let flags = frame[FRAME_HEADER_LEN + 1];
@@ -104,6 +105,7 @@ impl Outgoing {
     /// does not know its address's value, so a newer one is not known to stand for it.
     ///
     /// A bundle is critical, but not the samples in it: those of one address stay in order.
+    #[inline]
     fn class(&self, critical: &mut Critical, origin: &Origin, key: u64, frame: &[u8]) -> Class {
         let kind = match (self.signal, self.phase) {
             (Signal::Param, _) if self.is_set => Kind::Param { key },
@@ -124,6 +126,7 @@ pub(super) fn address_of(frame: &[u8]) -> &str {
     core::str::from_utf8(address_bytes_of(frame)).unwrap_or_default()
 }
 
+#[inline]
 fn address_bytes_of(frame: &[u8]) -> &[u8] {
     let start = FRAME_HEADER_LEN + 2;
     let len = usize::from(u16::from_be_bytes([frame[start], frame[start + 1]]));
@@ -155,6 +158,7 @@ fn wish_of(subscription: &Subscription) -> Wish {
 
 impl Shard {
     /// Whom a SET or PUBLISH frame is for: as remembered of its address, if that still holds.
+    #[inline]
     pub(super) fn audience(&mut self, remembered: Audience, frame: &[u8]) -> Audience {
         let address = address_bytes_of(frame);
         self.audiences.of(remembered, address, &self.subscriptions, &self.interests)
@@ -179,6 +183,7 @@ impl Shard {
     }
 
     /// Gives a frame to every link of `audience` that wants it, once each.
+    #[inline]
     pub(super) fn deliver(
         &mut self,
         origin: &Origin,
@@ -503,6 +508,7 @@ impl Shard {
     }
 
     /// The link of `origin` if it is one of this shard's.
+    #[inline]
     fn own_link(&self, origin: &Origin) -> Option<LinkId> {
         self.is_current(origin).then_some(origin.link)
     }

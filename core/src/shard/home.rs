@@ -86,6 +86,7 @@ impl Interests {
 
 impl Shard {
     /// The shard that orders the changes of `address`.
+    #[inline]
     pub(super) fn home_of(&self, address: &str) -> ShardId {
         match self.settings.shards {
             1 => self.settings.id,
@@ -118,6 +119,7 @@ impl Shard {
     }
 
     /// Decides a write, and tells everyone who listens, the writer included.
+    #[inline]
     pub(super) fn settle(
         &mut self,
         origin: &Origin,
@@ -132,6 +134,7 @@ impl Shard {
     }
 
     /// Applies a write and distributes it: its new revision, or why it was not taken.
+    #[inline]
     fn take(
         &mut self,
         origin: &Origin,
@@ -159,6 +162,7 @@ impl Shard {
     }
 
     /// Where a checked address is known, its hash, and where its param is, if it has one.
+    #[inline]
     pub(super) fn locate(
         &mut self,
         place: Option<Place>,
@@ -170,6 +174,7 @@ impl Shard {
     }
 
     /// Where a checked address is known, as long as it is not too long for that, and its hash.
+    #[inline]
     fn resolve(&mut self, place: Option<Place>, address: &str) -> (Option<Place>, u64) {
         let bytes = address.as_bytes();
         if let Some(place) = place.or_else(|| self.known.find(bytes)) {
@@ -180,6 +185,7 @@ impl Shard {
     }
 
     /// Tells everyone who listens what the param in `slot` now holds.
+    #[inline]
     pub(super) fn announce_change(
         &mut self,
         origin: &Origin,
@@ -231,6 +237,7 @@ impl Shard {
         }
     }
 
+    #[inline]
     fn publish_frame(
         &mut self,
         origin: &Origin,
@@ -316,6 +323,7 @@ impl Shard {
 
     /// Hands a frame to the other shards that want it and to this shard's own links. Returns whom
     /// it went to, to be remembered for the next frame of the same address.
+    #[inline]
     fn distribute(
         &mut self,
         origin: &Origin,
@@ -335,6 +343,7 @@ impl Shard {
         audience
     }
 
+    #[inline]
     pub(super) fn acknowledge(
         &mut self,
         origin: &Origin,

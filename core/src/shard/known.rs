@@ -75,6 +75,7 @@ impl Known {
     }
 
     /// Where `address` is, if it came lately, for a link that wrote what is at `last` before.
+    #[inline]
     pub(super) fn follow(&mut self, last: &mut Place, address: &[u8]) -> Option<Place> {
         if self.is_at(*last, address) {
             return Some(*last);
@@ -91,6 +92,7 @@ impl Known {
     }
 
     /// Where `address` is, if it came lately.
+    #[inline]
     pub(super) fn find(&self, address: &[u8]) -> Option<Place> {
         let place = self.place_of(address);
         self.is_at(place, address).then_some(place)
@@ -107,10 +109,12 @@ impl Known {
         Some(place)
     }
 
+    #[inline]
     pub(super) fn hash(&self, place: Place) -> u64 {
         self.entries[place.0 as usize].hash
     }
 
+    #[inline]
     pub(super) fn home(&self, place: Place) -> Option<ShardId> {
         let home = self.entries[place.0 as usize].home;
         (home != NO_HOME).then_some(ShardId(home))
@@ -122,30 +126,36 @@ impl Known {
 
     /// Where the param of the address is, if that was found when the store had `removed` as many
     /// as it has now.
+    #[inline]
     pub(super) fn slot(&self, place: Place, removed: u64) -> Option<u32> {
         let entry = &self.entries[place.0 as usize];
         (entry.slot != NO_SLOT && entry.removed == removed).then_some(entry.slot)
     }
 
+    #[inline]
     pub(super) fn set_slot(&mut self, place: Place, slot: u32, removed: u64) {
         let entry = &mut self.entries[place.0 as usize];
         (entry.slot, entry.removed) = (slot, removed);
     }
 
+    #[inline]
     pub(super) fn audience(&self, place: Place) -> Audience {
         self.entries[place.0 as usize].audience
     }
 
+    #[inline]
     pub(super) fn set_audience(&mut self, place: Place, audience: Audience) {
         self.entries[place.0 as usize].audience = audience;
     }
 
+    #[inline]
     fn is_at(&self, place: Place, address: &[u8]) -> bool {
         let entry = &self.entries[place.0 as usize];
         entry.text.get(..usize::from(entry.len)) == Some(address) && entry.len > 0
     }
 
     /// Mixes all bytes, eight at a time: much cheaper than a hash that no stranger can foresee.
+    #[inline]
     fn place_of(&self, address: &[u8]) -> Place {
         const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
         let mut mixed = self.seed ^ address.len() as u64;

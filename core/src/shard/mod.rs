@@ -497,20 +497,24 @@ impl Shard {
     }
 
     /// Microseconds since the Unix epoch, now.
+    #[inline]
     fn unix_us(&self) -> u64 {
         let (then, unix_us) = self.clock;
         unix_us + self.now.since(then).as_micros()
     }
 
+    #[inline]
     fn stamp(&self, origin: &Origin) -> Stamp {
         let holder = if origin.ended { SessionId::NONE } else { origin.writer };
         Stamp { now: self.now, unix_us: self.unix_us(), writer: origin.writer, holder }
     }
 
+    #[inline]
     fn lend(&mut self) -> Vec<u8> {
         self.spare.pop().expect("one step never nests deeper")
     }
 
+    #[inline]
     fn give_back(&mut self, mut buffer: Vec<u8>) {
         buffer.clear();
         self.spare.push(buffer);

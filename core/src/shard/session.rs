@@ -167,6 +167,7 @@ impl Shard {
     }
 
     /// Whether `origin` is a session of this shard that is still there.
+    #[inline]
     pub(super) fn is_current(&self, origin: &Origin) -> bool {
         origin.shard == self.settings.id
             && self
@@ -175,6 +176,7 @@ impl Shard {
                 .is_some_and(|s| s.state == State::Open && s.epoch == origin.epoch)
     }
 
+    #[inline]
     pub(super) fn origin(&self, link: LinkId) -> Origin {
         let session = &self.sessions[link.0 as usize];
         Origin {
@@ -196,6 +198,7 @@ impl Shard {
     }
 
     /// One transport message of a link.
+    #[inline]
     pub(super) fn receive(&mut self, link: LinkId, bytes: &[u8], fx: &mut impl Effects) -> Outcome {
         let state = self.sessions[link.0 as usize].state;
         if !self.ports.is_open(link) {
@@ -223,6 +226,7 @@ impl Shard {
     }
 
     /// What an open session says. Nearly all of it is SETs and PUBLISHes.
+    #[inline]
     fn hear_frame(
         &mut self,
         link: LinkId,
@@ -455,13 +459,19 @@ impl Shard {
 
     /// Takes `messages` from the session's bucket. If it is empty they are dropped, and told once a
     /// second.
+    #[inline]
     fn within_rate(&mut self, link: LinkId, messages: u32, fx: &mut impl Effects) -> bool {
         let now = self.now;
-        let session = &mut self.sessions[link.0 as usize];
-        let Some(bucket) = &mut session.bucket else { return true };
-        if bucket.take(now, messages) {
-            return true;
+        match &mut self.sessions[link.0 as usize].bucket {
+            None => true,
+            Some(bucket) => bucket.take(now, messages) || self.limit(link, fx),
         }
+    }
+
+    /// Says that messages are dropped, once a second; they are not within the rate.
+    fn limit(&mut self, link: LinkId, fx: &mut impl Effects) -> bool {
+        let now = self.now;
+        let session = &mut self.sessions[link.0 as usize];
         self.counts.rate_limited += 1;
         if session.limited.is_none_or(|last| now >= last + COMPLAINT_INTERVAL) {
             session.limited = Some(now);

@@ -158,6 +158,7 @@ impl Store {
         index::hash(self.seed, address.as_bytes())
     }
 
+    #[inline]
     pub(crate) fn find(&self, hash: u64, address: &str) -> Option<u32> {
         self.index.find(hash, |slot| self.address_bytes(slot) == address.as_bytes())
     }
@@ -221,6 +222,7 @@ impl Store {
     }
 
     /// Whether `set` may be applied to what is held, earlier writes of its bundle counted in.
+    #[inline]
     pub(crate) fn check(
         &self,
         slot: Option<u32>,
@@ -255,6 +257,7 @@ impl Store {
     }
 
     /// Who locked the param in `slot`; `SessionId::NONE`: nobody.
+    #[inline]
     fn holder(&self, slot: Option<u32>) -> SessionId {
         let locked = slot.filter(|&slot| self.params[slot as usize].is_locked());
         let at = locked.and_then(|slot| self.lock_at(slot));
@@ -276,6 +279,7 @@ impl Store {
     }
 
     /// Whether the param's rule takes `offered`; `Lock` and `Merge` have their own ways.
+    #[inline]
     pub(crate) fn takes(&self, slot: Option<u32>, offered: Value<'_>) -> Result<(), Refused> {
         let Some(slot) = slot else { return Ok(()) };
         let rule = self.rule(slot);
@@ -289,6 +293,7 @@ impl Store {
     }
 
     /// Applies one checked write. Fails only for want of room, and then changes nothing.
+    #[inline]
     pub(crate) fn apply(
         &mut self,
         by: Stamp,
@@ -442,6 +447,7 @@ impl Store {
     }
 
     /// The map that a merge rule makes of held and offered; `None` where the offered value stands.
+    #[inline]
     fn merge(
         &mut self,
         rule: Rule,
@@ -459,12 +465,14 @@ impl Store {
     }
 
     /// The piece that holds the value in `slot`, and where in it the value begins.
+    #[inline]
     fn value_place(&self, slot: u32) -> (Block, usize) {
         let param = &self.params[slot as usize];
         (param.piece(), usize::from(param.address_len))
     }
 
     /// Writes address, type code and data.
+    #[inline]
     fn overwrite(&mut self, slot: u32, parts: &[&[u8]; 3]) -> Result<(), Refused> {
         let param = &mut self.params[slot as usize];
         let [_, code, data] = parts;
@@ -523,6 +531,7 @@ impl Store {
     }
 
     /// What every accepted write changes, however its value got there.
+    #[inline]
     fn written(&mut self, by: Stamp, slot: u32, set: &Set<'_>, is_new: bool) {
         let param = &mut self.params[slot as usize];
         let revision = param.revision() + 1;
@@ -587,6 +596,7 @@ impl Store {
     }
 
     /// Puts `slot` last in the line for eviction, or takes it out of the line if it must stay.
+    #[inline]
     fn requeue(&mut self, slot: u32) {
         if self.params[slot as usize].may_go() {
             self.lines.join(&mut self.params, slot);

@@ -37,6 +37,7 @@ pub struct Frame<'a> {
 }
 
 /// Splits one transport message. Bytes after the declared payload are ignored, even a second frame.
+#[inline]
 pub fn parse(frame: &[u8]) -> Result<Frame<'_>, Malformed> {
     let mut reader = Reader::new(frame);
     let short = Malformed::ShortHeader { need: FRAME_HEADER_LEN, got: frame.len() };
@@ -63,6 +64,7 @@ pub fn frame_len(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The header of a frame that goes out.
+#[inline]
 pub fn encode(qos: Qos, payload_len: usize) -> Result<[u8; FRAME_HEADER_LEN], TooLong> {
     if payload_len > PAYLOAD_BYTES_MAX {
         return Err(TooLong);

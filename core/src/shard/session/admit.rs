@@ -114,6 +114,7 @@ impl Shard {
         }
     }
 
+    #[inline]
     pub(super) fn hear_set(
         &mut self,
         link: LinkId,
@@ -133,7 +134,10 @@ impl Shard {
         origin.confirm = qos > Qos::Fire;
         if let Err(refused) = self.may_write(link, set.address, place) {
             self.refuse(&origin, refused, Some(set.address), fx);
-        } else if home == self.settings.id {
+            return Outcome::Taken;
+        }
+        let place = place.or_else(|| self.note(link, set.address, home));
+        if home == self.settings.id {
             self.settle(&origin, set, place, fx);
         } else {
             self.forward(&origin, home, &Message::Set(*set), fx);
@@ -143,6 +147,7 @@ impl Shard {
 
     /// `publish` is in canonical form. `exact`: the frame that it came in, if that can go on as it
     /// is.
+    #[inline]
     pub(super) fn hear_publish(
         &mut self,
         link: LinkId,
@@ -166,9 +171,14 @@ impl Shard {
         let origin = self.origin(link);
         if let Err(refused) = self.may_publish(link, publish, place) {
             self.refuse(&origin, refused, Some(address), fx);
-        } else if let Some(target) = target {
+            return Outcome::Taken;
+        }
+        if let Some(target) = target {
             self.signal_peer(&origin, target, &Message::Publish(*publish), fx);
-        } else if publish.signal == Some(Signal::Gesture) {
+            return Outcome::Taken;
+        }
+        let place = place.or_else(|| self.note(link, address, to));
+        if publish.signal == Some(Signal::Gesture) {
             self.admit_gesture(&origin, publish, to, fx);
         } else if to == self.settings.id {
             self.publish(&origin, publish, place, exact, fx);
@@ -178,12 +188,23 @@ impl Shard {
         Outcome::Taken
     }
 
+    /// Makes a checked address known, where it was not.
+    fn note(&mut self, link: LinkId, address: &str, home: ShardId) -> Option<Place> {
+        let hash = self.store.hash(address);
+        let place = self.known.note(address.as_bytes(), hash)?;
+        self.known.set_home(place, home);
+        self.sessions[link.0 as usize].last = place;
+        Some(place)
+    }
+
     /// Where an address is known that came lately, which was checked then.
+    #[inline]
     fn place_of(&mut self, link: LinkId, address: &str) -> Option<Place> {
         let last = &mut self.sessions[link.0 as usize].last;
         self.known.follow(last, address.as_bytes())
     }
 
+    #[inline]
     fn home_at(&mut self, place: Option<Place>, address: &str) -> ShardId {
         if let Some(home) = place.and_then(|place| self.known.home(place)) {
             return home;
@@ -213,6 +234,7 @@ impl Shard {
         }
     }
 
+    #[inline]
     fn may_publish(
         &self,
         link: LinkId,
@@ -230,6 +252,7 @@ impl Shard {
     }
 
     /// An address that has a `place` was checked.
+    #[inline]
     fn may_write(&self, link: LinkId, address: &str, place: Option<Place>) -> Result<(), Refused> {
         if place.is_none() {
             address::check(address).map_err(Refused::Address)?;
@@ -449,6 +472,7 @@ impl Shard {
     }
 
     /// Whether a message for `home` may go on now; if not, it is held until [`Shard::fenced`].
+    #[inline]
     fn in_order(&mut self, link: LinkId, home: ShardId, fx: &mut impl Effects) -> bool {
         let own = self.settings.id;
         let order = &mut self.sessions[link.0 as usize].order;

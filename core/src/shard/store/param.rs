@@ -199,6 +199,7 @@ impl Lines {
     }
 
     /// Puts `slot` at the end, wherever it was.
+    #[inline]
     pub(super) fn join(&mut self, params: &mut [Param], slot: u32) {
         if self.newest == slot {
             return;
@@ -214,6 +215,7 @@ impl Lines {
     }
 
     /// Takes `slot` out, if it is in.
+    #[inline]
     pub(super) fn leave(&mut self, params: &mut [Param], slot: u32) {
         let param = &mut params[slot as usize];
         let (newer, older) = (param.newer, param.older);
