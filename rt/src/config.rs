@@ -26,6 +26,7 @@ pub struct Config {
     pub limits: LimitsAsWritten,
     pub auth: Auth,
     pub log: Log,
+    pub lanes: Lanes,
     pub listeners: Vec<Listener>,
     pub rules: Vec<RuleAsWritten>,
     pub bridges: Vec<BridgeAsWritten>,
@@ -36,7 +37,7 @@ pub struct Config {
 
 /// The tables that a file may have, each with the reader of its contents below.
 const SECTIONS: &[&str] =
-    &["server", "limits", "auth", "log", "listen", "rule", "bridge", "route", "record"];
+    &["server", "limits", "auth", "log", "lanes", "listen", "rule", "bridge", "route", "record"];
 
 /// `[server]`, and the flags of `clasp-rt server`.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -141,6 +142,14 @@ pub struct Log {
     /// What to log: error, warn, info, debug or trace [default: info]
     #[arg(long = "log", value_name = "LEVEL")]
     pub level: Option<LogLevel>,
+}
+
+/// `[lanes]`: what overtakes what on its way to a receiver that does not keep up.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lanes {
+    /// Patterns of show-critical addresses, beside all events and bundles.
+    pub critical: Vec<String>,
 }
 
 /// `[limits]`: bounds of each shard, because all of one namespace may live on one shard.
@@ -276,6 +285,7 @@ impl Config {
                 "limits" => config.limits = section(document, node, problems),
                 "auth" => config.auth = section(document, node, problems),
                 "log" => config.log = section(document, node, problems),
+                "lanes" => config.lanes = section(document, node, problems),
                 "listen" => config.listeners = document.decode_each(name, node, problems),
                 "rule" => config.rules = document.decode_each(name, node, problems),
                 "record" => config.record = Some(section(document, node, problems)),
@@ -597,6 +607,8 @@ mod tests {
             param_bytes_max = "1 MiB"
             [auth]
             tokens = ["a read:/**"]
+            [lanes]
+            critical = ["/cue/**"]
             [[listen]]
             transport = "tcp"
             port = 7340
@@ -619,6 +631,7 @@ mod tests {
         assert_eq!(limits.signals_max, Limits::default().signals_max);
         assert_eq!(config.auth.tokens, ["a read:/**"]);
         assert_eq!(config.listeners[0].transport, Transport::Tcp);
+        assert_eq!(config.lanes.critical, ["/cue/**"]);
         assert_eq!(config.rules[0].rule, RuleName::Max);
         assert_eq!((config.bridges[0].kind.as_str(), config.bridges[0].core), ("osc", Some(1)));
         assert_eq!(config.bridges[0].options["namespace"], "/osc");
@@ -627,6 +640,7 @@ mod tests {
     #[test]
     fn every_mistake_of_a_file_is_told_with_its_line() {
         let cases = [
+            ("[lanes]\ncritcal = []", "line 2: unknown key `critcal`: did you mean `critical`?"),
             ("[sever]\n", "line 1: unknown table `sever`: did you mean `server`?"),
             ("[server]\nprot = 1", "line 2: unknown key `prot`: did you mean `port`?"),
             (

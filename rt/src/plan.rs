@@ -264,7 +264,7 @@ fn settings(config: &Config, host: &Host, shards: usize, errors: &mut Vec<PlanEr
         timeline_interval: millis(server.timeline_interval_ms, normal.timeline_interval),
         param_ttl: seconds_unless_zero(server.param_ttl_s, normal.param_ttl),
         rules: rules(config, errors),
-        critical: normal.critical,
+        critical: critical(config, errors),
     }
 }
 
@@ -332,6 +332,15 @@ fn rules(config: &Config, errors: &mut Vec<PlanError>) -> Vec<RuleFor> {
         RuleFor { pattern: written.pattern.clone(), rule: written.rule.into() }
     });
     rules.collect()
+}
+
+fn critical(config: &Config, errors: &mut Vec<PlanError>) -> Vec<String> {
+    for (index, written) in config.lanes.critical.iter().enumerate() {
+        if let Err(why) = pattern::check(written) {
+            errors.push(error(format!("lanes.critical[{index}]"), format!("`{written}`: {why}")));
+        }
+    }
+    config.lanes.critical.clone()
 }
 
 /// Bridges that name the same core share a thread, and so do all that name none.
@@ -542,6 +551,7 @@ mod tests {
             ("[server]\nshards = 0", host(0..2), "1 to 64 shards"),
             ("[server]\nshards = 65", host(0..2), "1 to 64 shards"),
             ("[[rule]]\npattern = \"dmx\"\nrule = \"max\"", host(0..2), "rule[0].pattern"),
+            ("[lanes]\ncritical = [\"/a\", \"cue\"]", host(0..2), "lanes.critical[1]: `cue`"),
             ("[[bridge]]\ntype = \"oscc\"", host(0..2), "unknown bridge `oscc`"),
             ("[auth]\nmode = \"authenticated\"", host(0..2), "lets nobody in"),
             ("[auth]\nmode = \"open\"\ntokens = [\"a\"]", host(0..2), "asks for no token"),

@@ -90,6 +90,12 @@ fn write_settings(
     writeln!(f, "name       {}", settings.name)?;
     writeln!(f, "auth       {who}")?;
     writeln!(f, "sessions   {sessions_max} at once; each {rate}, {silent}")?;
+    let named: String = settings.critical.iter().map(|pattern| format!(", {pattern}")).collect();
+    let window = Size(settings.limits.window_bytes.into());
+    writeln!(
+        f,
+        "lanes      critical: events, bundles{named}; at most {window} of a link in front"
+    )?;
     for rule in &settings.rules {
         writeln!(f, "rule       {} keeps {:?}", rule.pattern, rule.rule)?;
     }
@@ -154,6 +160,7 @@ fn settings(settings: &Settings) -> Value {
         "gesture_interval_ms": settings.gesture_interval.as_millis(),
         "timeline_interval_ms": settings.timeline_interval.as_millis(),
         "param_ttl_ms": settings.param_ttl.map(Span::as_millis),
+        "critical": settings.critical,
         "rules": rules.collect::<Vec<_>>(),
     })
 }
