@@ -27,6 +27,9 @@ const BIRTH_US: u64 = 1_790_000_000_000_000;
 /// What one step of a shard costs in virtual time, so that time passes under load too.
 const STEP: Span = Span::from_micros(2);
 
+/// Steps that share an instant, on average.
+const TURN_STEPS: usize = 4;
+
 /// Steps without rest before a world counts as never coming to rest.
 const RESTLESS: u64 = 3_000_000;
 
@@ -276,7 +279,10 @@ impl World {
                 Some((shard, step)) => {
                     self.carry_out(shard, step)?;
                     self.serve_prompt(shard)?;
-                    self.now = self.now + STEP;
+                    // Inputs of one turn have one instant.
+                    if self.random.once_in(TURN_STEPS) {
+                        self.now = self.now + Span(STEP.0 * TURN_STEPS as u64);
+                    }
                     steps += 1;
                     if steps > RESTLESS {
                         return Err(format!("after {steps} steps shard {shard} wants {step:?}"));
@@ -459,6 +465,7 @@ mod tests {
             "params_coalesced",
             "streams_dropped",
             "overtakes",
+            "streams_deferred",
             "paced",
             "closed_slow",
             "params_expired",

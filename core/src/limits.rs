@@ -67,6 +67,8 @@ pub struct Limits {
     pub outbox_entries_max: u32,
     /// Bytes of the frames that wait for all congested links together.
     pub outbox_pool_bytes: u64,
+    /// Stream samples of other shards stepped in one turn; the rest waits for the next one.
+    pub samples_per_turn_max: u32,
     /// Addresses held back by `max_rate` or compared by `epsilon`, all subscriptions together.
     pub paced_max: u32,
     /// Gestures open at once.
@@ -102,6 +104,7 @@ impl Default for Limits {
             outbox_bytes_max: 1 << 20,
             outbox_entries_max: 65_536,
             outbox_pool_bytes: 32 << 20,
+            samples_per_turn_max: 256,
             paced_max: 16_384,
             gestures_max: 4_096,
             bundles_max: 1_024,

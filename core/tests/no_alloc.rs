@@ -127,6 +127,7 @@ impl Router {
             subscriptions_max: 512,
             subscriptions_per_session_max: 64,
             signals_max: 4,
+            samples_per_turn_max: 2,
             paced_max: 32,
             window_bytes: 512,
             outbox_bytes_max: 16 << 10,
@@ -286,7 +287,7 @@ impl Router {
         for (name, total) in totals {
             let cannot = match name {
                 "closed_idle" => true,
-                "records_out" | "records_in" | "held" => alone,
+                "records_out" | "records_in" | "held" | "streams_deferred" => alone,
                 _ => false,
             };
             assert!(cannot || total > 0, "no {name} with {} shards", self.shards.len());

@@ -165,6 +165,7 @@ pub struct LimitsAsWritten {
     pub outbox_bytes_max: Option<Bytes>,
     pub outbox_entries_max: Option<u32>,
     pub outbox_pool_bytes: Option<Bytes>,
+    pub samples_per_turn_max: Option<u32>,
     pub paced_max: Option<u32>,
     pub gestures_max: Option<u32>,
     pub bundles_max: Option<u32>,
@@ -367,6 +368,7 @@ impl LimitsAsWritten {
         put_bytes_u32(&mut limits.outbox_bytes_max, self.outbox_bytes_max);
         put(&mut limits.outbox_entries_max, self.outbox_entries_max);
         put_bytes(&mut limits.outbox_pool_bytes, self.outbox_pool_bytes);
+        put(&mut limits.samples_per_turn_max, self.samples_per_turn_max);
         put(&mut limits.paced_max, self.paced_max);
         put(&mut limits.gestures_max, self.gestures_max);
         put(&mut limits.bundles_max, self.bundles_max);

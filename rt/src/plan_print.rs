@@ -225,6 +225,7 @@ fn limit_rows(limits: &Limits) -> Vec<(&'static str, u64, Unit)> {
         outbox_bytes_max: Bytes,
         outbox_entries_max: Count,
         outbox_pool_bytes: Bytes,
+        samples_per_turn_max: Count,
         paced_max: Count,
         gestures_max: Count,
         bundles_max: Count,

@@ -104,6 +104,7 @@ pub(super) fn small_limits(shards: u16) -> Limits {
         outbox_bytes_max: 96 << 10,
         outbox_entries_max: 4_096,
         outbox_pool_bytes: 1 << 20,
+        samples_per_turn_max: 1,
         paced_max: 256,
         gestures_max: 64,
         bundles_max: 64,

@@ -45,8 +45,11 @@ counts! {
     moves_coalesced,
     /// Params replaced by a newer value while their link was congested.
     params_coalesced,
-    /// Stream samples, and moves of gestures, dropped because their link was congested.
+    /// Stream samples, and moves of gestures, dropped because their link, or the way from another
+    /// shard, was congested.
     streams_dropped,
+    /// Stream samples of other shards that waited for the next turn and let others pass.
+    streams_deferred,
     /// Critical frames that came to a link for which others waited, and were put in front of them.
     overtakes,
     /// Deliveries held back, or left out, by `max_rate` and `epsilon`.

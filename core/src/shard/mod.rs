@@ -5,6 +5,7 @@
 //! three may be three shards, and `record` is what they hand to each other.
 
 mod announced;
+mod aside;
 mod audience;
 pub mod bucket;
 mod bundle;
@@ -22,6 +23,7 @@ mod pace;
 mod port;
 mod record;
 mod refused;
+mod samples;
 pub mod scope;
 mod session;
 mod session_id;
@@ -41,6 +43,7 @@ use alloc::vec::Vec;
 use core::fmt::Write as _;
 
 use announced::AnnouncedSignals;
+use aside::Aside;
 use audience::Audiences;
 use bundle::Bundles;
 use critical::Critical;
@@ -115,6 +118,7 @@ pub struct Shard {
     interests: Interests,
     history: History,
     timelines: Timelines,
+    aside: Aside,
     announced: AnnouncedSignals,
     bundles: Bundles,
 
@@ -157,6 +161,7 @@ impl Shard {
             interests: Interests::new(limits, settings.shards, seed),
             history: History::new(limits.history_bytes),
             timelines: Timelines::new(limits, settings.timeline_interval),
+            aside: Aside::new(limits),
             announced: AnnouncedSignals::new(limits, seed),
             bundles: Bundles::new(limits),
             subscriptions: Subscriptions::new(limits, seed),
@@ -190,6 +195,7 @@ impl Shard {
             + self.interests.memory_bytes()
             + self.history.memory_bytes()
             + self.timelines.memory_bytes()
+            + self.aside.memory_bytes()
             + self.announced.memory_bytes()
             + self.bundles.memory_bytes()
             + self.subscriptions.memory_bytes()
@@ -253,6 +259,7 @@ impl Shard {
         }
         [
             self.subscriptions.next_orphan().map(|_| at_once),
+            (!self.aside.is_empty()).then_some(at_once),
             self.quiet.next(),
             self.expiring.next(),
             self.ports.deadline(),
@@ -290,6 +297,7 @@ impl Shard {
         self.emit_timelines(fx);
         self.expire_params();
         self.flush_paced(fx);
+        self.step_aside(fx);
         if forward_room {
             self.flush_gestures(fx);
             self.start_spanning(fx);
@@ -321,7 +329,11 @@ impl Shard {
             return Outcome::Held;
         }
         self.counts.records_in += 1;
-        let record = Record::decode(record).expect("shards write only whole records");
+        let bytes = record;
+        let record = Record::decode(bytes).expect("shards write only whole records");
+        if self.set_aside(&record, bytes) {
+            return Outcome::Taken;
+        }
         match record {
             Record::Write { origin, payload } => self.write(&origin, payload, fx),
             Record::Bundle { origin, payload } => self.apply_bundle(&origin, payload, fx),

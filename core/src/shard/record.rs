@@ -6,6 +6,9 @@ use super::input::Lane;
 use super::session_id::SessionId;
 use crate::LinkId;
 use crate::ShardId;
+use crate::signal::Signal;
+use crate::wire::binary::code;
+use crate::wire::header::FRAME_HEADER_LEN;
 
 /// Who caused something, and where replies go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,6 +274,19 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// The address of the stream sample that it carries, if it does, and the hash of it where that is
+    /// known.
+    pub(crate) fn sample(&self) -> Option<(&'a str, Option<u64>)> {
+        match *self {
+            Self::Write { payload, .. } => address_of_sample(payload).map(|found| (found, None)),
+            Self::Published { key, frame, .. } => {
+                let payload = frame.get(FRAME_HEADER_LEN..)?;
+                address_of_sample(payload).map(|found| (found, Some(key)))
+            }
+            _ => None,
+        }
+    }
+
     /// Clears `out` and writes the record.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.clear();
@@ -357,6 +373,16 @@ impl<'a> Record<'a> {
             _ => return None,
         })
     }
+}
+
+/// The address of a PUBLISH payload of a stream.
+fn address_of_sample(payload: &[u8]) -> Option<&str> {
+    let [code::PUBLISH, flags, high, low, rest @ ..] = payload else { return None };
+    if Signal::from_code(flags >> 5) != Signal::Stream {
+        return None;
+    }
+    let address = rest.get(..usize::from(u16::from_be_bytes([*high, *low])))?;
+    core::str::from_utf8(address).ok()
 }
 
 #[cfg(test)]

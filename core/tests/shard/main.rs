@@ -2,6 +2,7 @@
 
 mod bounds;
 mod bundles;
+mod lanes;
 mod net;
 mod remembered;
 mod strangers;

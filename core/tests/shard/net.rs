@@ -65,6 +65,8 @@ pub struct Net {
     rings: BTreeMap<(usize, usize, bool), Ring>,
     /// From where to where nothing is handed over for now, and whether on the `Publish` lane.
     pub stuck: Option<(usize, usize, bool)>,
+    /// Turns do not end: no deadline is stepped.
+    pub busy: bool,
     /// The most that one step queued on links together.
     pub step_bytes_max: usize,
     seed: [u64; 2],
@@ -86,6 +88,7 @@ impl Net {
             peers: BTreeMap::new(),
             rings: BTreeMap::new(),
             stuck: None,
+            busy: false,
             step_bytes_max: 0,
             seed: settings.seed,
         };
@@ -310,7 +313,8 @@ impl Net {
                 for from in 0..self.shards.len() {
                     idle &= !self.hand_over(from, to, false);
                 }
-                if self.shards[to].deadline().is_some_and(|due| due <= self.now) {
+                let due = self.shards[to].deadline().is_some_and(|due| due <= self.now);
+                if due && !self.busy {
                     let _ = self.input(to, Input::Deadline { forward_room: true });
                     idle = false;
                 }
