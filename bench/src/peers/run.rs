@@ -293,11 +293,13 @@ impl Entry {
         Ok(())
     }
 
-    /// Doubles the rate until messages are lost or wait too long; each rate is a row.
+    /// Doubles the rate until messages are lost or wait too long, twice: each rate is a row, and a
+    /// stall of the machine must not pass for the router's limit.
     fn sweep(&mut self, way: &Way<'_>, turn: &Turn<'_>, hz: f64, hz_max: f64) -> io::Result<()> {
         let mut path = way.path(turn)?;
         path.run(&Schedule::jittered(hz, WARM_UP, SEED))?;
         let mut hz = hz;
+        let mut saturated = false;
         while hz <= hz_max {
             let measured = path.run(&turn.schedule(hz));
             let row = self.row(&format!("sweep/{hz:.0}"), &format!("sweep {hz:.0}/s"));
@@ -311,11 +313,15 @@ impl Entry {
             };
             add_hop(row, &measured);
             let waits = measured.latency.quantile_ns(0.99) > SATURATED_NS;
-            if waits || measured.arrived < measured.sent {
+            if !waits && measured.arrived == measured.sent {
+                saturated = false;
+                hz *= 2.0;
+            } else if saturated {
                 row.note = format!("saturated; {}", row.note);
                 break;
+            } else {
+                saturated = true;
             }
-            hz *= 2.0;
         }
         Ok(())
     }
