@@ -80,10 +80,7 @@ impl Look {
 
     /// The counters of each shard, in the order of their numbers.
     fn shards(&self) -> impl Iterator<Item = (usize, Shard<'_>)> {
-        let shards = (0..).map_while(|number| {
-            Some((number, Shard(self.counters.get(&format!("shard {number}"))?)))
-        });
-        shards
+        (0..).map_while(|number| Some((number, of(self, number)?)))
     }
 
     fn sum(&self, name: &str) -> u64 {

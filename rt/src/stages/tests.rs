@@ -47,7 +47,7 @@ impl Rig {
     fn total_us(&self, path: Path, class: Class) -> [u64; 2] {
         let index = Kind { path, class, stage: Stage::Total }.index();
         let summary = self.counted.latency(index).expect("messages").summary();
-        [(summary.min_ns + 999) / 1_000, self.counted.max_ns(index) / 1_000]
+        [summary.min_ns.div_ceil(1_000), self.counted.max_ns(index) / 1_000]
     }
 }
 
