@@ -19,6 +19,7 @@ mod frames;
 mod hop;
 mod load;
 mod machine;
+mod overhead;
 mod pace;
 mod pcap;
 mod peer;
@@ -139,6 +140,8 @@ enum Command {
     Peers(peers::Command),
     /// A flame graph and a list of functions, from what `perf script -F comm,ip,sym` printed.
     Flame(flame::Command),
+    /// What histograms cost: throughput with and without them, in turns.
+    Overhead(overhead::Command),
     /// Fill a router with connections and params, and keep it so until the input ends.
     Load {
         #[arg(long, default_value_t = 1_000)]
@@ -230,6 +233,10 @@ fn run(cli: &Cli) -> io::Result<()> {
         Command::Counts(command) => command.run(places),
         Command::Table(command) => command.run(),
         Command::Flame(command) => command.run(),
+        Command::Overhead(command) => {
+            show(cli, &command.run(places)?);
+            Ok(())
+        }
         Command::Load { connections, params, router } => {
             let load = Load::run(router, *connections, *params, |step| println!("{step}"))?;
             println!("{}", load.text());

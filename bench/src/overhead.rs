@@ -1,0 +1,106 @@
+//! What counting costs: the same pipe through a router with histograms and through one without.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::frames::Kind;
+use crate::machine::{self, Machine, Places};
+use crate::report::{self, Rate, RateRound, Report};
+use crate::router::{Idle, Router};
+use crate::suite::Size;
+use crate::throughput::{Measured, Pipe};
+
+/// The arguments of `clasp-bench overhead`.
+#[derive(clap::Args)]
+pub struct Command {
+    /// The router to start twice.
+    #[arg(long, value_name = "PROGRAM")]
+    spawn: PathBuf,
+    #[arg(long, value_enum, default_value = "event")]
+    kind: Kind,
+    #[arg(long, value_enum, default_value = "canonical")]
+    size: Size,
+    /// Results go to `DIR/<date>-<machine>/`.
+    #[arg(long, value_name = "DIR", default_value = "bench/results")]
+    results: PathBuf,
+}
+
+impl Command {
+    pub fn run(&self, places: Places) -> io::Result<Report> {
+        let Self { spawn, kind, size, results } = self;
+        let routers = [open(spawn, places, "on")?, open(spawn, places, "off")?];
+        let pair = machine::on_core(places.client, || pair(routers, *kind, *size))?;
+        let report = Report {
+            title: "What histograms cost".to_owned(),
+            machine: Machine::look(),
+            places,
+            router: spawn.display().to_string(),
+            rows: Vec::new(),
+            rates: pair.into(),
+            figures: Vec::new(),
+        };
+        let folder = report::folder_of_today(results, &report.machine)?;
+        report.write(&folder, "overhead")?;
+        eprintln!("written to {}", folder.display());
+        Ok(report)
+    }
+}
+
+/// A router of each kind and a pipe through it. Only one of the two runs at a time.
+struct Side {
+    router: Router,
+    pipe: Pipe,
+}
+
+/// Before this thread keeps to its core, because a program keeps to that of who starts it.
+fn open(program: &Path, places: Places, histograms: &str) -> io::Result<Router> {
+    Router::open_with(program, places, Idle::Spin, &["--histograms", histograms])
+}
+
+impl Side {
+    fn of(router: Router, kind: Kind) -> io::Result<Self> {
+        let pipe = Pipe::through_router(router.url("ws")?, kind)?;
+        router.pause();
+        Ok(Self { router, pipe })
+    }
+
+    fn run(&mut self, length: Duration) -> io::Result<Measured> {
+        self.router.resume();
+        let measured = self.pipe.run(length);
+        self.router.pause();
+        measured
+    }
+}
+
+/// The rates with and without; round for round they were measured side by side.
+fn pair(routers: [Router; 2], kind: Kind, size: Size) -> io::Result<[Rate; 2]> {
+    let [on, off] = routers;
+    let mut sides = [Side::of(on, kind)?, Side::of(off, kind)?];
+    let mut rates = ["on", "off"].map(|histograms| {
+        Rate::new(
+            format!("histograms/{histograms}"),
+            format!("throughput, histograms {histograms}"),
+        )
+    });
+    let rounds = size.rounds();
+    let length = size.length() / (4 * rounds);
+    for _ in 0..rounds {
+        // On, off, off, on: a machine that grows slower or quicker does so for both.
+        let mut halves = [Vec::new(), Vec::new()];
+        for side in [0, 1, 1, 0] {
+            halves[side].push(sides[side].run(length)?);
+        }
+        for (rate, halves) in rates.iter_mut().zip(halves) {
+            let messages: u64 = halves.iter().map(|half| half.messages).sum();
+            let seconds: f64 = halves.iter().map(|half| half.seconds).sum();
+            rate.rounds.push(RateRound {
+                per_second: messages as f64 / seconds,
+                floor_per_second: None,
+                messages,
+                breaks: halves.iter().map(|half| half.breaks).sum(),
+            });
+        }
+    }
+    Ok(rates)
+}
