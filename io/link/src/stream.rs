@@ -22,7 +22,7 @@ impl Stream {
     }
 }
 
-/// Appends `frame` as it is sent on every open connection, so that a frame for many is wrapped once.
+/// Appends `frame` as every open connection sends it, so that a frame for many is wrapped once.
 pub fn wrap_for_peers(frame: &[u8], out: &mut Vec<u8>) {
     assert!(frame.len() <= MESSAGE_BYTES_MAX, "a packet is at most {MESSAGE_BYTES_MAX} bytes");
     out.extend_from_slice(&(frame.len() as u32).to_be_bytes());

@@ -109,6 +109,22 @@ impl Ws {
         })
     }
 
+    /// Reads what nearly every frame of a client is: a whole packet below 126 bytes, all here.
+    /// `None` leaves everything as it was, for [`Ws::read`].
+    #[inline]
+    fn read_short(&mut self, received: &mut [u8]) -> Option<Shown> {
+        let from_client = self.masks.is_none() && matches!(self.phase, Phase::Open);
+        if !from_client || self.scanned != 0 || self.partial.is_some() {
+            return None;
+        }
+        let (header, rest) = received.split_first_chunk_mut()?;
+        let (len, mask) = frame::short_packet(header)?;
+        frame::apply_mask(rest.get_mut(..len)?, mask);
+        let end = header.len() + len;
+        self.scanned = end;
+        Some(Shown { kind: Kind::Binary, body: header.len()..end, used: end })
+    }
+
     fn read_head(&mut self, received: &[u8], out: &mut Vec<u8>) -> Result<Option<Shown>, End> {
         let is_text = received.first().is_none_or(|byte| byte.is_ascii_alphabetic());
         let len = if is_text {
@@ -241,7 +257,10 @@ impl Ws {
 impl Transport for Ws {
     fn peek<'a>(&mut self, received: &'a mut [u8], out: &mut Vec<u8>) -> Event<'a> {
         if self.shown.is_none() {
-            self.shown = self.read(received, out);
+            self.shown = match self.read_short(received) {
+                None => self.read(received, out),
+                short => short,
+            };
         }
         let Some(shown) = &self.shown else { return Event::More };
         let body = received.get(shown.body.clone()).unwrap_or_default();

@@ -147,6 +147,15 @@ fn payload_len(short_len: u8, rest: &[u8]) -> Result<Option<(usize, usize)>, Vio
     }
 }
 
+/// Length and mask of a whole, masked, binary frame below 126 bytes; `None` for any other frame.
+#[inline]
+pub fn short_packet(header: &[u8; 6]) -> Option<(usize, [u8; 4])> {
+    let &[first, second, a, b, c, d] = header;
+    let len = second & LEN;
+    let is_short = first == FIN | Opcode::Binary.bits() && second & MASKED != 0 && len < LEN_IS_U16;
+    is_short.then_some((usize::from(len), [a, b, c, d]))
+}
+
 /// The message, or the pieces of it, are more than a CLASP frame can be.
 pub const TOO_LONG: Violation =
     Violation { code: close::TOO_LONG, what: "a message is longer than 65547 bytes" };
@@ -182,6 +191,7 @@ pub fn append(opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>, out: &mut V
 }
 
 /// Masks or unmasks, eight bytes at a time.
+#[inline]
 pub fn apply_mask(bytes: &mut [u8], mask: [u8; 4]) {
     let [a, b, c, d] = mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
@@ -265,6 +275,26 @@ mod tests {
                 for cut in 0..len {
                     assert_eq!(Header::parse(&bytes[..cut], sender), Ok(None), "{cut} of {len}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_packet_is_what_the_whole_header_says_it_is() {
+        for first in 0..=0xFF {
+            for second in 0..=0xFF {
+                let header = [first, second, 1, 2, 3, 4];
+                let whole = match Header::parse(&header, Sender::Client) {
+                    Ok(Some(Header {
+                        fin: true,
+                        opcode: Opcode::Binary,
+                        mask,
+                        len: 6,
+                        payload_len,
+                    })) => mask.map(|mask| (payload_len, mask)),
+                    _ => None,
+                };
+                assert_eq!(short_packet(&header), whole, "{first:02x} {second:02x}");
             }
         }
     }
