@@ -671,9 +671,9 @@ impl Edge {
             self.out.conns.dismiss(link, close::GOING_AWAY, "the router stops");
         }
         self.worked = true;
-        // Nobody sleeps longer than that.
-        self.next_tick = self.next_tick.min(patience);
         while self.out.conns.open_links() > 0 && self.clock.now() < patience {
+            // A sleep ends with the next tick.
+            self.next_tick = self.next_tick.min(patience);
             self.turn(shard)?;
         }
         self.sleeper.detach();

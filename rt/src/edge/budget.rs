@@ -2,11 +2,11 @@
 //! say little do not wait for those that say much.
 //!
 //! A link alone may bring [`TURN_MAX`] into a turn; where `n` links go on from the last turn, each
-//! link may bring the `n`th part, and [`SHARE_MIN`] at least. What a link has beyond that waits in its
-//! carry, and goes on in the next turn, behind what is new, one link after the other. So a message
-//! of a link that says little waits for the rest of the turn in hand, at most twice [`TURN_MAX`], and
-//! for one share of each link whose bytes arrived before it. A link whose carry grows beyond 16 KiB
-//! is not received from until it is empty, so that its peer waits instead.
+//! link may bring the `n`th part, and [`SHARE_MIN`] at least. What a link has beyond that waits in
+//! its carry, and goes on in the next turn, behind what is new, one link after the other. So a
+//! message of a link that says little waits for the rest of the turn in hand, at most twice
+//! [`TURN_MAX`], and for one share of each link whose bytes arrived before it. A link whose carry
+//! grows beyond 16 KiB is not received from until it is empty, so that its peer waits instead.
 
 /// Messages after which a turn takes no more events.
 pub(super) const TURN_MAX: u32 = 256;
