@@ -35,6 +35,7 @@ mod stream;
 mod suite;
 mod table;
 mod throughput;
+mod universes;
 
 use frames::Kind;
 use load::Load;
@@ -142,6 +143,8 @@ enum Command {
     Flame(flame::Command),
     /// What histograms cost: throughput with and without them, in turns.
     Overhead(overhead::Command),
+    /// Art-Net at 44 frames a second, from few universes to many, until something is lost.
+    Universes(universes::Command),
     /// Fill a router with connections and params, and keep it so until the input ends.
     Load {
         #[arg(long, default_value_t = 1_000)]
@@ -234,6 +237,10 @@ fn run(cli: &Cli) -> io::Result<()> {
         Command::Table(command) => command.run(),
         Command::Flame(command) => command.run(),
         Command::Overhead(command) => {
+            show(cli, &command.run(places)?);
+            Ok(())
+        }
+        Command::Universes(command) => {
             show(cli, &command.run(places)?);
             Ok(())
         }

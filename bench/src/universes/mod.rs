@@ -1,0 +1,326 @@
+//! Art-Net at full rate: universes in and out of a router, raised until the first loss.
+//!
+//! Each universe changes 44 times a second, evenly spread over the frame, open loop. *In*: packets
+//! for the router, whose loss is counted there and, by slot 1 of every universe, at a subscriber.
+//! *Out*: a publisher's BUNDLEs, and the packets that leave by them. The router's shard and its
+//! bridge thread share one core, the load has the other.
+
+mod input;
+mod output;
+mod stage;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use clasp_rt_perf::histogram::Latency;
+
+use crate::machine::{self, Machine, Places};
+use crate::report::{self, Figure, Rate, RateRound, Report, Row};
+use stage::Stage;
+
+/// What Art-Net allows a universe.
+pub const FRAMES_HZ: u64 = 44;
+
+pub const SLOTS: usize = 512;
+
+/// What changes from frame to frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The first so many slots, each told and written by itself.
+    Slots(usize),
+    /// The first 16, but each universe is told and written whole.
+    Whole,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Direction {
+    In,
+    Out,
+    Both,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Command {
+    /// The router to start, again for every number of universes.
+    #[arg(long, value_name = "PROGRAM")]
+    spawn: PathBuf,
+    /// Into the router, out of it, or one after the other.
+    #[arg(long, value_enum, default_value = "both")]
+    direction: Direction,
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=32_768))]
+    from: u16,
+    #[arg(long, default_value_t = 4_096, value_parser = clap::value_parser!(u16).range(1..=32_768))]
+    to: u16,
+    /// Slots that change in each frame, 0 to 512; `whole`: 16, and universes are told and written
+    /// whole.
+    #[arg(long, value_delimiter = ',', default_value = "0,16,512,whole")]
+    slots: Vec<Change>,
+    /// Of each run.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// How often each is measured.
+    #[arg(long, default_value_t = 1)]
+    rounds: u32,
+    /// Results go to `DIR/<date>-<machine>/`, too.
+    #[arg(long, value_name = "DIR")]
+    results: Option<PathBuf>,
+}
+
+/// What one run showed.
+#[derive(Debug, Default)]
+struct Run {
+    sent: u64,
+    arrived: u64,
+    /// Packets that did not arrive where they are counted first.
+    packets_lost: u64,
+    /// Values of slot 1 that were sent and never seen at the other end.
+    values_missing: u64,
+    seconds: f64,
+    /// From when a frame should have left to when its value of slot 1 was seen.
+    latency: Latency,
+    /// How far the time between two frames of a universe is from 1/44 s.
+    jitter: Latency,
+    /// The most that the generator was behind its schedule.
+    late: Duration,
+    shard_busy: f64,
+    bridges_busy: f64,
+}
+
+impl Change {
+    /// Slots that change in each frame.
+    fn slots(self) -> usize {
+        match self {
+            Self::Slots(count) => count,
+            Self::Whole => 16,
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Slots(count) => write!(f, "{count}"),
+            Self::Whole => f.write_str("whole"),
+        }
+    }
+}
+
+impl FromStr for Change {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let slots = || text.parse().ok().filter(|count| *count <= SLOTS).map(Self::Slots);
+        let change = if text == "whole" { Some(Self::Whole) } else { slots() };
+        change.ok_or_else(|| format!("`{text}` is neither 0 to {SLOTS} slots nor `whole`"))
+    }
+}
+
+impl Command {
+    /// Everything that was asked for, smallest first.
+    pub fn run(&self, places: Places) -> io::Result<Report> {
+        let mut report = Report {
+            title: "Art-Net universes at 44 frames a second".to_owned(),
+            machine: Machine::look(),
+            places,
+            router: self.spawn.display().to_string(),
+            rows: Vec::new(),
+            rates: Vec::new(),
+            figures: Vec::new(),
+        };
+        let floor = input::floor(places)?;
+        for change in &self.slots {
+            for direction in [Direction::In, Direction::Out] {
+                let is_meant = [direction, Direction::Both].contains(&self.direction);
+                // Out of the router comes only what changes; repeats are no stream.
+                let is_silent = direction == Direction::Out && change.slots() == 0;
+                if is_meant && !is_silent {
+                    self.raise(direction, *change, floor, &mut report)?;
+                }
+            }
+        }
+        if let Some(results) = &self.results {
+            report.write(&report::folder_of_today(results, &report.machine)?, "universes")?;
+        }
+        Ok(report)
+    }
+
+    /// Doubles the universes of one case until something is lost.
+    fn raise(
+        &self,
+        direction: Direction,
+        change: Change,
+        floor: f64,
+        report: &mut Report,
+    ) -> io::Result<()> {
+        let places = report.places;
+        let length = Duration::try_from_secs_f64(self.seconds).map_err(io::Error::other)?;
+        let (mut universes, most) = (usize::from(self.from), usize::from(self.to));
+        loop {
+            let run = || {
+                let mut stage = Stage::open(&self.spawn, places, universes, change)?;
+                machine::on_core(places.client, || match direction {
+                    Direction::Out => output::run(&mut stage, universes, change, length),
+                    _ => input::run(&mut stage, universes, change, length),
+                })
+            };
+            let runs = (0..self.rounds.max(1)).map(|_| run()).collect::<io::Result<Vec<_>>>()?;
+            let is_clean = runs.iter().all(|run| run.lost() == 0);
+            note(direction, universes, change, floor, &runs, report);
+            if !is_clean || universes >= most {
+                return Ok(());
+            }
+            universes = (universes * 2).min(most);
+        }
+    }
+}
+
+impl Run {
+    fn lost(&self) -> u64 {
+        self.packets_lost.max(self.values_missing)
+    }
+}
+
+fn note(
+    direction: Direction,
+    universes: usize,
+    change: Change,
+    floor: f64,
+    runs: &[Run],
+    report: &mut Report,
+) {
+    let word = if direction == Direction::Out { "out" } else { "in" };
+    let key = format!("artnet/{word}/{universes}/{change}");
+    let name = format!("Art-Net {word}, {universes} universes, {change} slots");
+    let mut packets = Rate::new(&key, &name);
+    let mut slots = Rate::new(format!("{key}/slots"), format!("{name}: changed slots"));
+    let mut latency = Row::new(format!("{key}/latency"), format!("{name}: value"));
+    let mut jitter = Row::new(format!("{key}/jitter"), format!("{name}: interval error"));
+    let mut busy = [("shard", Vec::new()), ("bridges", Vec::new())];
+    for run in runs {
+        let per_second = run.arrived as f64 / run.seconds;
+        packets.rounds.push(RateRound {
+            per_second,
+            floor_per_second: (direction == Direction::In).then_some(floor),
+            messages: run.arrived,
+            breaks: run.lost(),
+        });
+        slots.rounds.push(RateRound {
+            per_second: per_second * change.slots() as f64,
+            floor_per_second: None,
+            messages: run.arrived * change.slots() as u64,
+            breaks: run.values_missing,
+        });
+        for (row, samples) in [(&mut latency, &run.latency), (&mut jitter, &run.jitter)] {
+            row.round(samples, None);
+            row.sent += run.sent;
+            row.expected += run.sent;
+            row.arrived += run.arrived;
+        }
+        latency.note = format!("generator late by {:.1} ms at most", run.late.as_secs_f64() * 1e3);
+        busy[0].1.push(run.shard_busy * 100.0);
+        busy[1].1.push(run.bridges_busy * 100.0);
+        eprintln!(
+            "{name}: {:.0} packets/s, {} packets lost, {} values missing; shard {:.0} %, bridges \
+             {:.0} % of the core; value p50 {:.1} ms p99 {:.1} ms, interval error p99 {:.2} ms",
+            per_second,
+            run.packets_lost,
+            run.values_missing,
+            run.shard_busy * 100.0,
+            run.bridges_busy * 100.0,
+            run.latency.quantile_ns(0.5) as f64 / 1e6,
+            run.latency.quantile_ns(0.99) as f64 / 1e6,
+            run.jitter.quantile_ns(0.99) as f64 / 1e6,
+        );
+    }
+    report.rates.extend([packets, slots]);
+    report.rows.extend([latency, jitter].into_iter().filter(|row| row.latency.count() > 0));
+    report.figures.extend(busy.map(|(thread, rounds)| Figure {
+        key: format!("{key}/{thread}"),
+        name: format!("{name}: {thread}"),
+        unit: "% of one core",
+        rounds,
+        note: String::new(),
+    }));
+}
+
+/// When frame `number` of all universes should leave: each universe has its own place in a frame.
+fn due(number: u64, universes: usize) -> Duration {
+    let ns = u128::from(number) * 1_000_000_000 / u128::from(FRAMES_HZ) / universes as u128;
+    Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
+}
+
+/// Frames of all universes together in `length`: whole rounds.
+fn frames_in(length: Duration, universes: usize) -> u64 {
+    let rounds = length.as_nanos() as u64 * FRAMES_HZ / 1_000_000_000;
+    rounds.max(2) * universes as u64
+}
+
+/// What was last seen of each universe: which round, and when.
+struct Seen {
+    universes: Vec<(u64, Option<Duration>)>,
+}
+
+impl Seen {
+    fn new(universes: usize) -> Self {
+        Self { universes: vec![(0, None); universes] }
+    }
+
+    /// Takes the value of slot 1 of `universe` at `now`: a round's number without its upper bits.
+    /// Rounds that are passed over are missing.
+    fn see(&mut self, universe: usize, level: u8, now: Duration, run: &mut Run) {
+        let count = self.universes.len();
+        let Some((round, seen)) = self.universes.get_mut(universe) else { return };
+        let step = u64::from(level.wrapping_sub(*round as u8));
+        if step == 0 {
+            return;
+        }
+        *round += step;
+        run.values_missing -= run.values_missing.min(1);
+        let due = due((*round - 1) * count as u64 + universe as u64, count);
+        run.latency.record_duration(now.saturating_sub(due));
+        if let Some(before) = seen.replace(now) {
+            let frame_ns = 1_000_000_000 / FRAMES_HZ;
+            let apart_ns = now.saturating_sub(before).as_nanos() as u64;
+            run.jitter.record(apart_ns.abs_diff(frame_ns * step));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_due_evenly_and_in_whole_rounds() {
+        assert_eq!(frames_in(Duration::from_secs(1), 100), 4_400);
+        assert_eq!(frames_in(Duration::ZERO, 3), 6);
+        assert_eq!(due(4_400, 100), Duration::from_secs(1));
+        assert_eq!(due(50, 100), due(100, 100) / 2);
+    }
+
+    #[test]
+    fn a_value_that_was_passed_over_stays_missing() {
+        let mut run = Run { values_missing: 5, ..Run::default() };
+        let mut seen = Seen::new(1);
+        for (level, round) in [(1, 0), (2, 1), (2, 1), (5, 4)] {
+            seen.see(0, level, due(round, 1), &mut run);
+        }
+        assert_eq!(run.values_missing, 2);
+        assert_eq!((run.latency.count(), run.jitter.count()), (3, 2));
+        assert!(run.jitter.quantile_ns(1.0) < 10, "in step with the frames");
+    }
+
+    #[test]
+    fn changes_are_read_as_they_are_typed() {
+        let cases = [("0", Some(Change::Slots(0))), ("512", Some(Change::Slots(512)))];
+        for (text, change) in
+            cases.into_iter().chain([("whole", Some(Change::Whole)), ("513", None)])
+        {
+            assert_eq!(text.parse().ok(), change, "{text}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! A router with an Art-Net bridge, and what can be seen of it from outside.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Change, SLOTS};
+use crate::machine::Places;
+use crate::router::{Idle, Router};
+
+pub(super) struct Stage {
+    pub(super) router: Router,
+    /// Where the bridge listens.
+    pub(super) bridge: SocketAddr,
+    /// Where it sends universes.
+    pub(super) node: UdpSocket,
+    config: PathBuf,
+}
+
+/// What the router's threads had done at one instant.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Looked {
+    pub(super) packets_in: u64,
+    shard_ns: u64,
+    bridges_ns: u64,
+}
+
+/// Counters are written once a second.
+pub(super) const COUNTED_AFTER: Duration = Duration::from_millis(1_300);
+
+/// Bytes that may wait at our end, so that it is not here that packets are lost.
+const QUEUE_BYTES: usize = 16 << 20;
+
+impl Stage {
+    /// Starts a router with room for `universes`, its shard and its bridge thread on one core.
+    pub(super) fn open(
+        program: &Path,
+        places: Places,
+        universes: usize,
+        change: Change,
+    ) -> io::Result<Self> {
+        let node = udp()?;
+        let to = node.local_addr()?;
+        // Free until now; nobody else is given it before the router binds it.
+        let bridge = udp()?.local_addr()?;
+        let core = places.router;
+        let (mode, params) = match change {
+            Change::Slots(_) => ("channel", universes * SLOTS),
+            Change::Whole => ("universe", universes),
+        };
+        let (params, bytes) = (params + 1_000, params * 64 + universes * SLOTS * 2 + (1 << 20));
+        let (last, pool) = (universes - 1, bytes * 2);
+        // A subscriber that falls behind is sent the newest of every universe, not sent away.
+        let text = format!(
+            "[limits]\nparams_max = {params}\nparam_bytes_max = {bytes}\n\
+             outbox_bytes_max = {bytes}\noutbox_pool_bytes = {pool}\n[[bridge]]\n\
+             type = \"artnet\"\ncore = {core}\nbind = \"{bridge}\"\ntargets = [\"{to}\"]\n\
+             poll = false\nuniverses_max = {universes}\ninputs = \"0-{last}\"\nmode = \"{mode}\"\n"
+        );
+        let config = std::env::temp_dir().join(format!(
+            "clasp-bench-universes-{}-{}.toml",
+            std::process::id(),
+            bridge.port()
+        ));
+        fs::write(&config, text)?;
+        let shown = config.to_string_lossy();
+        let arguments = ["--config", &*shown, "--metrics", "127.0.0.1:0"];
+        let router = Router::open_with(program, places, Idle::NoHalt, &arguments);
+        if router.is_err() {
+            drop(fs::remove_file(&config));
+        }
+        Ok(Self { router: router?, bridge, node, config })
+    }
+
+    /// What was counted until about a second ago, and how long threads have run.
+    pub(super) fn look(&self) -> io::Result<Looked> {
+        let counters = self.counters()?;
+        let bridges = counters.get("bridges 0");
+        let count = |name| bridges.and_then(|one| one.get(name)).and_then(Value::as_u64);
+        let missing = || io::Error::other("the router counts no packets of bridges");
+        Ok(Looked {
+            packets_in: count("packets_in").ok_or_else(missing)?,
+            shard_ns: self.ran_ns("shard 0")?,
+            bridges_ns: self.ran_ns("bridges 0")?,
+        })
+    }
+
+    fn counters(&self) -> io::Result<Value> {
+        let url = self.router.url("http")?;
+        let host = url.trim_start_matches("http://").split('/').next().unwrap_or_default();
+        let mut peer = TcpStream::connect(host)?;
+        peer.write_all(b"GET /metrics.json HTTP/1.1\r\n\r\n")?;
+        let mut answer = String::new();
+        peer.read_to_string(&mut answer)?;
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        serde_json::from_str(body).map_err(io::Error::other)
+    }
+
+    /// How long the thread called `name` has run.
+    fn ran_ns(&self, name: &str) -> io::Result<u64> {
+        let pid = self.router.pid().ok_or(io::ErrorKind::Unsupported)?;
+        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let folder = thread?.path();
+            if fs::read_to_string(folder.join("comm"))?.trim() == name {
+                let text = fs::read_to_string(folder.join("schedstat"))?;
+                let ran_ns = text.split(' ').next().and_then(|first| first.parse().ok());
+                return ran_ns.ok_or_else(|| io::Error::other(format!("schedstat says {text:?}")));
+            }
+        }
+        Err(io::Error::other(format!("the router has no thread called {name}")))
+    }
+}
+
+impl Looked {
+    /// Shares of a core that shard and bridges took from `before` on.
+    pub(super) fn busy_since(&self, before: &Self, length: Duration) -> (f64, f64) {
+        let share = |now: u64, before: u64| {
+            Duration::from_nanos(now.saturating_sub(before)).as_secs_f64() / length.as_secs_f64()
+        };
+        (share(self.shard_ns, before.shard_ns), share(self.bridges_ns, before.bridges_ns))
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.config));
+    }
+}
+
+/// A socket on a port that the kernel chose, with a long queue as far as that is allowed.
+pub(super) fn udp() -> io::Result<UdpSocket> {
+    use rustix::net::sockopt;
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    if sockopt::set_socket_recv_buffer_size_force(&socket, QUEUE_BYTES).is_err() {
+        sockopt::set_socket_recv_buffer_size(&socket, QUEUE_BYTES)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
