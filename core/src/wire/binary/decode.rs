@@ -21,10 +21,10 @@ use crate::wire::read::Reader;
 /// The strictest part is inside bundles: legacy MessagePack is refused there.
 #[inline]
 pub fn decode(payload: &[u8]) -> Result<Message<'_>, Malformed> {
-    match decode_write(payload)? {
-        Some(Write::Set(set)) => Ok(Message::Set(set)),
-        Some(Write::Publish(publish)) => Ok(Message::Publish(publish)),
-        None => decode_nested(payload, Dialect::Wire, &mut Nesting::default()),
+    match payload.split_first() {
+        Some((&code::SET, body)) => set(&mut Reader::new(body)).map(Message::Set),
+        Some((&code::PUBLISH, body)) => publish(&mut Reader::new(body)).map(Message::Publish),
+        _ => decode_nested(payload, Dialect::Wire, &mut Nesting::default()),
     }
 }
 
@@ -142,7 +142,7 @@ fn subscribe<'a>(reader: &mut Reader<'a>) -> Result<Subscribe<'a>, Malformed> {
     Ok(Subscribe { id, pattern, types, options })
 }
 
-#[inline]
+#[inline(always)]
 fn publish<'a>(reader: &mut Reader<'a>) -> Result<Publish<'a>, Malformed> {
     let flags = reader.u8()?;
     let address = reader.str()?;
@@ -167,7 +167,7 @@ fn publish<'a>(reader: &mut Reader<'a>) -> Result<Publish<'a>, Malformed> {
     })
 }
 
-#[inline]
+#[inline(always)]
 fn set<'a>(reader: &mut Reader<'a>) -> Result<Set<'a>, Malformed> {
     let flags = reader.u8()?;
     Ok(Set {
