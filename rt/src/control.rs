@@ -24,6 +24,7 @@ use crate::doctor::{Machine, Root};
 use crate::host::kib_of;
 use crate::memory::Size;
 use crate::metrics;
+use crate::open_bridge::notes;
 use crate::plan::Plan;
 use crate::plan_print::{uplink, url};
 use crate::plan_types::ListenerPlan;
@@ -87,6 +88,9 @@ fn banner(plan: &Plan) -> String {
     if let Some(recording) = &threads.recording {
         let folder = recording.reel.folder.display();
         let _ = writeln!(text, "record  {} to {folder}", recording.patterns.join(" "));
+    }
+    for note in notes(threads) {
+        let _ = writeln!(text, "note    {note}");
     }
     let _ = writeln!(text, "idle    {}: {}", threads.idle, plan.idle_why);
     if !threads.shards.is_empty()

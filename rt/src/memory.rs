@@ -33,6 +33,8 @@ pub fn terms(threads: &Threads) -> Vec<Term> {
     let bridges: usize = threads.bridges.iter().map(|thread| thread.bridges.len()).sum();
     let recordings = u64::from(threads.recording.is_some());
     let bridges = bridges as u64 + recordings;
+    let tables = threads.bridges.iter().flat_map(|thread| &thread.bridges);
+    let tables = tables.map(|plan| plan.bridge.memory_bytes_max()).sum();
     let state_each = threads.shards.first().map_or(0, |shard| state_bytes(&shard.settings));
     let terms = [
         ("state of a shard", shards, state_each),
@@ -56,6 +58,7 @@ pub fn terms(threads: &Threads) -> Vec<Term> {
             bridge_thread::SIZES.memory_bytes(),
         ),
         ("frames on their way to a recording", recordings, tape::MEMORY_BYTES),
+        ("tables of bridges, when they are full", 1, tables),
         ("allocator of a shard's thread", shards, ALLOCATOR_BYTES),
         ("program", 1, PROGRAM_BYTES),
     ];

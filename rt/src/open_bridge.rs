@@ -5,6 +5,7 @@ use clasp_rt_bridges::{BRIDGES, Bridge};
 use crate::config::{BridgeAsWritten, Config};
 use crate::document::{explain, unknown};
 use crate::plan::{PlanError, error};
+use crate::plan_types::{BridgePlan, Threads, Uplink};
 
 /// Every bridge with the key under which the file has it. All routes together are one bridge.
 pub fn named_bridges(config: &Config) -> impl Iterator<Item = (String, BridgeAsWritten)> {
@@ -16,6 +17,26 @@ pub fn named_bridges(config: &Config) -> impl Iterator<Item = (String, BridgeAsW
         (String::new(), routes)
     });
     written.map(|(index, bridge)| (format!("bridge[{index}]"), bridge)).chain(routes)
+}
+
+/// What will run, but perhaps not as it was meant: a network that can bring more params than the
+/// router keeps.
+pub fn notes(threads: &Threads) -> Vec<String> {
+    let kept = threads.shards.iter().map(|shard| u64::from(shard.settings.limits.params_max));
+    let kept: u64 = kept.sum();
+    let bridges = threads.bridges.iter().flat_map(|thread| &thread.bridges);
+    let too_much = |plan: &&BridgePlan| {
+        matches!(plan.uplink, Uplink::Shard(_)) && plan.bridge.params_max() > kept
+    };
+    let note = |plan: &BridgePlan| {
+        let (name, count) = (plan.bridge.name(), plan.bridge.params_max());
+        format!(
+            "the network of {name} can fill {count} params, limits.params_max keeps {kept}: beyond \
+             that those written longest ago are forgotten; name fewer `inputs`, lower \
+             `universes_max`, choose `mode = \"universe\"`, or raise the limit"
+        )
+    };
+    bridges.filter(too_much).map(note).collect()
 }
 
 /// Opens a bridge of any kind, or says which of its keys are wrong.
@@ -98,3 +119,29 @@ fn pieces(options: &Options) -> impl Iterator<Item = (Piece<'_>, Options)> {
 
 /// What a bridge names as the key when it cannot read its table.
 const WHOLE_TABLE: &str = "bridge";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Host;
+    use crate::plan::Plan;
+
+    #[test]
+    fn a_network_that_brings_more_params_than_are_kept_is_noted() {
+        let cases = [
+            ("", Some("can fill 2097152 params, limits.params_max keeps 100000")),
+            ("inputs = \"0-1023\"\n", Some("can fill 524288 params")),
+            ("inputs = \"0-15\"\n", None),
+            ("mode = \"universe\"\n", None),
+        ];
+        for (options, noted) in cases {
+            let text = format!("[server]\nshards = 1\n[[bridge]]\ntype = \"artnet\"\n{options}");
+            let (config, problems) = Config::parse(&text);
+            assert_eq!(problems.len(), 0, "{options}");
+            let plan = Plan::new(&config, &Host::read()).ok().expect(options);
+            let notes = notes(&plan.threads);
+            assert_eq!(notes.len(), noted.iter().len(), "{options}: {notes:?}");
+            assert!(notes.iter().zip(noted).all(|(note, said)| note.contains(said)), "{notes:?}");
+        }
+    }
+}

@@ -8,6 +8,7 @@ use clasp_rt_core::time::Span;
 use serde_json::{Value, json};
 
 use crate::memory::{Size, Term};
+use crate::open_bridge::notes;
 use crate::plan::Plan;
 use crate::plan_types::{ListenerPlan, ListenerTransport, Uplink};
 use crate::tape::Reel;
@@ -40,6 +41,9 @@ impl fmt::Display for Table<'_> {
                 writeln!(f, "metrics    http://{addr}/metrics")?;
             }
             write_settings(f, &shard.settings, threads.sessions_max)?;
+        }
+        for note in notes(threads) {
+            writeln!(f, "note       {note}")?;
         }
         for thread in &threads.bridges {
             for bridge in &thread.bridges {
@@ -138,6 +142,7 @@ pub fn json(plan: &Plan) -> Value {
         "settings": first.map(|shard| settings(&shard.settings)),
         "limits_of_each_shard": first.map(|shard| limits(&shard.settings.limits)),
         "bridges": bridges.collect::<Vec<_>>(),
+        "notes": notes(threads),
         "lock_memory": threads.lock_memory,
         "busy_poll_us": threads.hygiene.busy_poll.map(|time| time.as_micros() as u64),
         "fifo_priority": threads.hygiene.fifo_priority,

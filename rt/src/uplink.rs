@@ -402,3 +402,52 @@ impl Uplink {
         }
     }
 }
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use std::sync::Arc;
+
+    use clasp_rt_ring::{Sizes, Sleeper};
+
+    use super::*;
+
+    #[test]
+    fn what_a_port_has_no_room_for_leaves_later_in_order_and_slows_the_bridge() {
+        let sizes = Sizes {
+            accepted_max: 0,
+            fixed_max: 1,
+            stream_buffers: 1,
+            packet_buffers: 1,
+            datagrams_max: 1,
+        };
+        let mut ring = Ring::new(&sizes).expect("a ring");
+        let sleeper = Arc::new(Sleeper::new());
+        let (near, mut far) = Port::pair(3 * PIECE_BYTES, &sleeper, &sleeper);
+        let mut uplink = Uplink::new(Way::Port(near));
+        assert_eq!(uplink.look(Time(0), &mut ring), Some(Change::Joined));
+        let mut said = Vec::new();
+        let mut number = 0_u32;
+        while uplink.room() > 0 {
+            let frame = number.to_be_bytes();
+            uplink.say(&frame);
+            Stream::new().wrap(&frame, &mut said);
+            number += 1;
+        }
+        assert_eq!(uplink.pending, said);
+        let mut heard = Vec::new();
+        while heard.len() < said.len() {
+            let before = heard.len();
+            uplink.flush(&mut ring);
+            while let Some(piece) = far.hear() {
+                if let Said::Bytes(bytes) = piece {
+                    assert!(bytes.len() <= PIECE_BYTES);
+                    heard.extend_from_slice(bytes);
+                }
+                far.heard();
+            }
+            assert!(heard.len() > before, "the port carries something each time");
+        }
+        assert_eq!(heard, said);
+        assert_eq!(uplink.room(), PENDING_BYTES_CALM);
+    }
+}

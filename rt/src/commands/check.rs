@@ -8,6 +8,7 @@ use super::Failure;
 use super::server::{read, tell};
 use crate::config::Config;
 use crate::host::Host;
+use crate::open_bridge::notes;
 use crate::plan::Plan;
 
 #[derive(Args, Debug)]
@@ -19,10 +20,12 @@ pub struct CheckArgs {
 pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     let text = read(&args.file)?;
     let (config, problems) = Config::parse(&text);
-    let errors = Plan::new(&config, &Host::read()).err().unwrap_or_default();
-    if problems.is_empty() && errors.is_empty() {
+    let plan = Plan::new(&config, &Host::read());
+    if let (Ok(plan), []) = (&plan, problems.as_slice()) {
         println!("{}: fine", args.file.display());
+        notes(&plan.threads).iter().for_each(|note| println!("note: {note}"));
         return Ok(());
     }
+    let errors = plan.err().unwrap_or_default();
     Err(Failure::Wrong(tell(Some(&args.file), &text, problems, &errors)))
 }
