@@ -5,7 +5,7 @@
 //! | address | value | direction |
 //! |---|---|---|
 //! | `/artnet/{port-address}/{slot 1-512}` | level: int of 0-255, or float of 0.0-1.0 | both ways |
-//! | `/artnet/{port-address}` | levels from slot 1 on: array or bytes | to the network; from it, as bytes, with [`Mode::Universe`] |
+//! | `/artnet/{port-address}` | levels from slot 1 on: array or bytes | to the network |
 //!
 //! Port-addresses are told in decimal (0-32767) and also understood as `net:sub-net:universe`. What
 //! a float means when it is written is [`Floats`].
@@ -18,16 +18,16 @@
 //! lost after 10 s. After an ArtSync its sender's frames wait for the next one, until none came for
 //! 4 s; while two senders merge, nothing waits. A router that takes less than the network brings is
 //! told the newest look of each universe, when it takes more again: looks in between are left out,
-//! the last one never.
+//! the last one never. With [`Mode::Universe`] a universe is told as one param of bytes.
 //!
 //! # To the network
 //!
 //! Changes of a universe within [`GATHER`] leave as one ArtDmx, at most `rate_hz_max` a second, and
 //! the last one is repeated every [`REPEAT`]. Universes that are due at once leave one after the
-//! other, spread over at most three quarters of a frame. It goes to the nodes whose poll reply lists the
-//! port-address and to every `target`; to `broadcast` only when `broadcast_levels` says so and
-//! nobody lists it. What came in from the network is not sent out again unless `resend_received`
-//! says so.
+//! other, spread over at most three quarters of a frame. It goes to the nodes whose poll reply
+//! lists the port-address and to every `target`; to `broadcast` only when `broadcast_levels` says
+//! so and nobody lists it. What came in from the network is not sent out again unless
+//! `resend_received` says so.
 
 mod input;
 mod nodes;

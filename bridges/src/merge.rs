@@ -98,7 +98,7 @@ impl Levels {
         let next = &next[..next.len().min(SLOTS)];
         let known = self.len.min(next.len());
         let (next_known, next_new) = next.split_at(known);
-        // Most of a universe stands still from frame to frame, so eight slots are looked at at once.
+        // Most of a universe stands still from frame to frame: eight slots are compared at once.
         let mut held = self.slots[..known].chunks_exact_mut(WORD);
         let mut come = next_known.chunks_exact(WORD);
         let mut slot = 0;

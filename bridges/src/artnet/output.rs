@@ -1,11 +1,11 @@
 //! Universes that go to the network: gathered, held to a rate, spread, repeated while nothing
 //! changes.
 //!
-//! A universe goes out [`GATHER`] after its first change, and then as often as it changes, up to its
-//! rate. When more are due at once than a network takes in one gulp, they leave one after the other
-//! ([`Outputs::spacing`]); each keeps its place in that order, and so its distance from frame to
-//! frame, because the next frame counts from when the last one should have left, not from when the
-//! thread came round to it.
+//! A universe goes out [`GATHER`] after its first change, and then as often as it changes, up to
+//! its rate. When more are due at once than a network takes in one gulp, they leave one after the
+//! other ([`Outputs::spacing`]); each keeps its place in that order, and so its distance from frame
+//! to frame, because the next frame counts from when the last one should have left, not from when
+//! the thread came round to it.
 
 use clasp_rt_core::time::{Span, Time};
 use clasp_rt_core::timers::Timers;
@@ -20,7 +20,8 @@ use crate::{Counters, Out};
 /// Frames that are due within this leave together, so that the thread is not woken for each.
 const TURN: Span = Span::from_micros(200);
 
-/// With fewer universes than this a burst is spread as if there were so many: 17 µs apart at 44 Hz.
+/// With fewer universes than this a burst is spread as if there were so many: 17 µs apart at 44
+/// Hz.
 const SPREAD_MIN: usize = 1_024;
 
 pub(super) struct Outputs {

@@ -151,8 +151,8 @@ pub fn datagrams_lost(socket: impl AsFd) -> io::Result<u64> {
     const DROPS: usize = 8;
     let mut counters = [0_u32; COUNTERS];
     let mut bytes = size_of_val(&counters) as libc::socklen_t;
-    // SAFETY: the descriptor is borrowed, so it is open; the kernel writes at most `bytes` bytes into
-    // the array, which holds as many, and how many it wrote into `bytes`.
+    // SAFETY: the descriptor is borrowed, so it is open; the kernel writes at most `bytes` bytes
+    // into the array, which holds as many, and how many it wrote into `bytes`.
     let result = unsafe {
         libc::getsockopt(
             socket.as_fd().as_raw_fd(),
