@@ -539,7 +539,6 @@ impl Edge {
             let Some(link) = self.out.conns.yielded.pop_front() else { break };
             self.unblock(shard, link);
         }
-        self.worked |= !self.out.conns.yielded.is_empty();
         for _ in 0..self.out.conns.resumed.len() {
             let Some(link) = self.out.conns.resumed.pop_front() else { break };
             self.unblock(shard, link);
@@ -549,6 +548,8 @@ impl Edge {
             self.unblock(shard, link);
         }
         self.counts.peer_waits += u64::from(!self.out.conns.stalled.is_empty());
+        // Whatever made them yield: they go on at once.
+        self.worked |= !self.out.conns.yielded.is_empty();
     }
 
     fn unblock(&mut self, shard: &mut Shard, link: LinkId) {
