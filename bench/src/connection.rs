@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use clasp_rt_core::signal::Qos;
 
-use crate::frames::{self, Message, Numbered};
+use crate::frames::{Message, NumberReader, Numbered};
 use crate::peer::Peer;
 use crate::peers::mqtt::Mqtt;
 use crate::peers::nats::Nats;
@@ -45,13 +45,14 @@ pub enum Role {
 pub struct Clasp {
     peer: Peer,
     message: Numbered,
+    arrivals: NumberReader,
 }
 
 impl Clasp {
     /// Without a word: what the floor relays.
     pub fn bare(url: &str, message: &Message<'_>) -> io::Result<Self> {
         let message = Numbered::with(message, Qos::Fire)?;
-        Ok(Self { peer: Peer::connect(url)?, message })
+        Ok(Self { peer: Peer::connect(url)?, message, arrivals: NumberReader::default() })
     }
 
     pub fn publisher(url: &str, message: &Message<'_>) -> io::Result<Self> {
@@ -84,7 +85,7 @@ impl Connection for Clasp {
 
     fn poll(&mut self, seen: &mut dyn FnMut(u64)) -> io::Result<()> {
         self.peer.poll(|frame| {
-            if let Some(number) = frames::number(frame) {
+            if let Some(number) = self.arrivals.number(frame) {
                 seen(number);
             }
         })

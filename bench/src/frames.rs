@@ -124,6 +124,40 @@ pub fn last_number(payload: &[u8]) -> Option<u64> {
     payload.last_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
+/// Reads numbers of frames that differ from the one before in their number alone, as a router
+/// forwards them, by comparing bytes: decoding each would cost the generator more than its socket.
+#[derive(Clone, Debug, Default)]
+pub struct NumberReader {
+    /// The last frame that was decoded, and where its number lies.
+    before: Vec<u8>,
+    at: usize,
+}
+
+impl NumberReader {
+    /// The same as [`number`].
+    pub fn number(&mut self, frame: &[u8]) -> Option<u64> {
+        let end = self.at + NUMBER_LEN;
+        if frame.len() == self.before.len()
+            && let (Some(head), Some(tail)) = (frame.get(..self.at), frame.get(end..))
+            && head == &self.before[..self.at]
+            && tail == &self.before[end..]
+        {
+            // An integer below zero is none of ours.
+            return last_number(&frame[..end]).filter(|number| i64::try_from(*number).is_ok());
+        }
+        let number = number(frame)?;
+        // Where its bytes are found twice, nobody can say which of them will change.
+        let mut places = frame.windows(NUMBER_LEN).enumerate();
+        let mut next = || places.find(|(_, bytes)| *bytes == number.to_be_bytes());
+        if let (Some((at, _)), None) = (next(), next()) {
+            self.before.clear();
+            self.before.extend_from_slice(frame);
+            self.at = at;
+        }
+        Some(number)
+    }
+}
+
 pub fn hello(name: &str) -> Vec<u8> {
     encoded(&Packet::Hello(Hello {
         version: 1,
@@ -187,6 +221,28 @@ mod tests {
             let mut numbered = Numbered::with(&message(1_000), Qos::Confirm).unwrap();
             assert_eq!(number(numbered.frame(1 << 40)), Some(1 << 40));
             assert!(Numbered::with(&message(70_000), Qos::Fire).is_err(), "longer than a frame");
+        }
+    }
+
+    #[test]
+    fn numbers_are_the_same_whether_decoded_or_compared() {
+        let mut reader = NumberReader::default();
+        assert_eq!(reader.number(&[]), None);
+        for kind in [Kind::Set, Kind::Event, Kind::Stream] {
+            let message = Message { bytes: 100, ..Message::new(kind, "/bench/hop/fader/1") };
+            let long = Numbered::with(&message, Qos::Fire).unwrap();
+            for mut numbered in [Numbered::new(kind, "/a/b"), Numbered::new(kind, "/a/c"), long] {
+                for wanted in [0, 0, 1, 255, 256, 1 << 40, i64::MAX as u64] {
+                    assert_eq!(reader.number(numbered.frame(wanted)), Some(wanted));
+                }
+                assert_eq!(reader.number(&hello("bench")), None);
+                // Something else changed beside the number: decoded again.
+                let mut other = numbered.frame(7).to_vec();
+                let address = other.windows(2).position(|pair| pair[0] == b'/').unwrap();
+                other[address + 1] = b'x';
+                assert_eq!(reader.number(&other), number(&other));
+            }
+            assert_eq!(reader.number(Numbered::new(kind, "/a/b").frame(u64::MAX)), None);
         }
     }
 
