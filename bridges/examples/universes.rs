@@ -28,8 +28,10 @@ const SLOTS: usize = 512;
 
 const SECOND: u64 = Span::from_secs(1).0;
 
-/// Name, and the run.
-const CASES: &[(&str, fn(u32) -> u64)] = &[
+/// Name, and the run of so many frames: how many bytes came out.
+type Case = (&'static str, fn(u32) -> u64);
+
+const CASES: &[Case] = &[
     // ArtDmx that repeats the last levels; that changes some slots; all of them.
     ("in_unchanged", |frames| Rig::new().receive(frames, 0, 1)),
     ("in_16", |frames| Rig::new().receive(frames, 16, 1)),
