@@ -22,7 +22,7 @@
 //! lanes/streams/{delivered,dropped}                           figure: messages
 //! histograms/{on,off}                                         rate
 //! artnet/{in,out}/UNIVERSES/SLOTS                             rate: packets a second
-//! artnet/{in,out}/UNIVERSES/SLOTS/{floor,slots}               rate: floor's packets, slots a second
+//! artnet/{in,out}/UNIVERSES/SLOTS/{floor,slots}               rate: packets of the floor, slots
 //! artnet/out/UNIVERSES/SLOTS/jitter                           row: error of each interval
 //! codec/{decode,encode}/{set,publish,mix}/{ours,clasp-core,rumqttc}   figure: ns a message
 //! codec/{decode,encode}/{set,publish,mix}/WHOSE/allocations   figure: allocations a message
