@@ -158,6 +158,15 @@ impl NumberReader {
     }
 }
 
+/// Whether `frame` is a PUBLISH of an event.
+pub fn is_event(frame: &[u8]) -> bool {
+    let signal = header::parse(frame).ok().and_then(|frame| match frame.payload {
+        [PUBLISH, flags, ..] => Some(Signal::from_code(flags >> 5)),
+        _ => None,
+    });
+    signal == Some(Signal::Event)
+}
+
 pub fn hello(name: &str) -> Vec<u8> {
     encoded(&Packet::Hello(Hello {
         version: 1,
@@ -181,6 +190,7 @@ pub fn is(frame: &[u8], message_code: u8) -> bool {
     header::parse(frame).is_ok_and(|frame| frame.payload.first() == Some(&message_code))
 }
 
+const PUBLISH: u8 = 0x20;
 pub const WELCOME: u8 = 0x02;
 pub const PONG: u8 = 0x42;
 pub const ERROR: u8 = 0x51;

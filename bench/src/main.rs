@@ -17,6 +17,7 @@ mod flame;
 mod floor;
 mod frames;
 mod hop;
+mod lanes;
 mod load;
 mod machine;
 mod overhead;
@@ -110,6 +111,21 @@ enum Command {
         kind: Kind,
         #[arg(long, default_value_t = 3.0)]
         seconds: f64,
+    },
+    /// A GO event alone, among more samples than its way carries, and to a slow reader.
+    Lanes {
+        #[command(flatten)]
+        router: RouterArgs,
+        #[arg(long, default_value = "ws")]
+        transport: String,
+        /// GO events a second.
+        #[arg(long, default_value_t = 20.0)]
+        rate: f64,
+        /// Of each case and round.
+        #[arg(long, default_value_t = 5.0)]
+        seconds: f64,
+        #[arg(long, default_value_t = 1)]
+        rounds: u32,
     },
     /// The bare relay alone: what this machine can do at best.
     Floor {
@@ -298,6 +314,20 @@ fn run(cli: &Cli) -> io::Result<()> {
                 suite::throughput(&running, places, scheme, *kind, length, 1)
             })?;
             show(cli, &report(places, "Throughput", &name, Vec::new(), vec![rate]));
+            Ok(())
+        }
+        Command::Lanes { router, transport, rate, seconds, rounds } => {
+            let (running, name) = open(router, places)?;
+            let wish = lanes::Wish {
+                scheme: scheme(router, transport),
+                go_hz: *rate,
+                length: length(*seconds)?,
+                rounds: (*rounds).max(1),
+            };
+            let measure = || lanes::measure(&running, wish);
+            let (rows, figures) = machine::on_core(places.client, measure)?;
+            let report = report(places, "GO among streams", &name, rows, Vec::new());
+            show(cli, &Report { figures, ..report });
             Ok(())
         }
         Command::Peers(command) => {
