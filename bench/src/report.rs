@@ -38,8 +38,8 @@
 //! JSON of a file: `title`, `commit`, `router`, `machine`, and three lists. `rows` hold `key`,
 //! `name`, counts, `latency` and `floor` over all samples, and `rounds`, each with its own
 //! `latency` and `floor`; `rates` hold `key`, `per_second` and `floor_per_second` (medians of the
-//! rounds) and `rounds`; `figures` hold `key`, `unit`, `value` (the median) and `rounds`. Round n of
-//! two keys of one file was measured side by side, so their ratio is taken round by round.
+//! rounds) and `rounds`; `figures` hold `key`, `unit`, `value` (the median) and `rounds`. Round n
+//! of two keys of one file was measured side by side, so their ratio is taken round by round.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
