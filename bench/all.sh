@@ -44,6 +44,7 @@ if [ -n "$quick" ]; then
     measure suite --size small --results "$folder"
     measure rows --size small --results "$folder"
     measure overhead --size small --results "$folder"
+    measure lanes --seconds 1 --results "$folder"
     measure universes --from 64 --to 64 --slots 16 --seconds 1 --results "$folder"
     cp README.md "$folder/README.md"
     "$bench" table --results "$folder" --readme "$folder/README.md"
@@ -51,6 +52,7 @@ else
     measure suite
     measure rows
     measure overhead
+    measure lanes --seconds 4 --rounds 5 --results bench/results
     measure universes --from 1024 --slots 16 --seconds 3 --rounds 3 --results bench/results
     measure peers
     "$bench" table

@@ -126,6 +126,9 @@ enum Command {
         seconds: f64,
         #[arg(long, default_value_t = 1)]
         rounds: u32,
+        /// Results go to `DIR/<date>-<machine>/`, too.
+        #[arg(long, value_name = "DIR")]
+        results: Option<PathBuf>,
     },
     /// The bare relay alone: what this machine can do at best.
     Floor {
@@ -316,7 +319,7 @@ fn run(cli: &Cli) -> io::Result<()> {
             show(cli, &report(places, "Throughput", &name, Vec::new(), vec![rate]));
             Ok(())
         }
-        Command::Lanes { router, transport, rate, seconds, rounds } => {
+        Command::Lanes { router, transport, rate, seconds, rounds, results } => {
             let (running, name) = open(router, places)?;
             let wish = lanes::Wish {
                 scheme: scheme(router, transport),
@@ -327,7 +330,11 @@ fn run(cli: &Cli) -> io::Result<()> {
             let measure = || lanes::measure(&running, wish);
             let (rows, figures) = machine::on_core(places.client, measure)?;
             let report = report(places, "GO among streams", &name, rows, Vec::new());
-            show(cli, &Report { figures, ..report });
+            let report = Report { figures, ..report };
+            if let Some(results) = results {
+                report.write(&report::folder_of_today(results, &report.machine)?, "lanes")?;
+            }
+            show(cli, &report);
             Ok(())
         }
         Command::Peers(command) => {
@@ -346,11 +353,9 @@ fn run(cli: &Cli) -> io::Result<()> {
             drop(running);
             if let (Some(program), []) = (&router.spawn, router.arguments.as_slice()) {
                 // The same hop where the core is shared with others, as on a desk's own computer.
-                for idle in [Idle::NoHalt, Idle::Adaptive, Idle::Park] {
-                    let running = Router::open_idling(program, places, idle)?;
-                    let hop = || suite::easy_hop(&running, places, idle.name(), *size);
-                    rows.push(machine::on_core(places.client, hop)?);
-                }
+                let running = Router::open_idling(program, places, Idle::NoHalt)?;
+                let hop = || suite::easy_hop(&running, places, Idle::NoHalt.name(), *size);
+                rows.push(machine::on_core(places.client, hop)?);
             }
             let report = report(places, "clasp-rt, measured from outside", &name, rows, rates);
             let folder = report::folder_of_today(results, &report.machine)?;

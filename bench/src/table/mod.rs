@@ -299,6 +299,32 @@ mod tests {
 
     use super::*;
 
+    fn repository() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    }
+
+    #[test]
+    fn the_readme_says_what_the_newest_results_say() {
+        let root = repository();
+        let readme = fs::read_to_string(root.join("README.md")).unwrap();
+        let folder = newest(&root.join("bench/results")).unwrap();
+        let results = Results::read(&folder).unwrap();
+        if results.is_empty() {
+            // Results from before there were keys: the part is still somebody's own words.
+            assert!(replaced(&readme, BEGIN).is_ok(), "the README has no place for the table");
+            assert!(!readme.contains("targets.md"), "a table of results that are not there");
+            return;
+        }
+        let lines = lines(&results);
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let part = readme_part(&results, &lines, &format!("bench/results/{name}"));
+        let again = replaced(&readme, &part).unwrap();
+        assert!(readme == again, "run: clasp-bench table");
+        assert_eq!(replaced(&again, &part).unwrap(), again, "twice changes nothing");
+        let targets = fs::read_to_string(folder.join("targets.md")).unwrap();
+        assert!(targets == targets_text(&results, &lines), "run: clasp-bench table");
+    }
+
     #[test]
     fn what_stands_around_the_marks_stays() {
         let text = format!("before\n{BEGIN}\nold\n{END}\nafter\n");

@@ -56,9 +56,11 @@ impl Results {
 
     /// The measurements of one file.
     fn add(&mut self, json: &Json, file: &str) -> io::Result<()> {
+        let mut measured_any = false;
         for list in ["rows", "rates", "figures"] {
             for measured in json[list].as_array().into_iter().flatten() {
                 let Some(key) = measured["key"].as_str() else { continue };
+                measured_any = true;
                 let raw = match list {
                     "rows" => report::hgrm_name(key),
                     _ => file.to_owned(),
@@ -69,6 +71,9 @@ impl Results {
                     return Err(io::Error::other(message));
                 }
             }
+        }
+        if !measured_any {
+            return Ok(());
         }
         let text = |json: &Json| json.as_str().map(str::to_owned);
         note(&mut self.commits, text(&json["commit"]));
@@ -137,6 +142,9 @@ mod tests {
     #[test]
     fn a_number_is_found_by_its_key_and_field() {
         let mut results = Results::default();
+        let before_keys = json!({"commit": "old", "rows": [{"name": "hop", "lost": 0}]});
+        results.add(&before_keys, "summary.json").unwrap();
+        assert!(results.is_empty() && results.commits.is_empty());
         let round = |ns: u64| json!({"latency": {"p50_ns": ns, "p99_9_ns": 9 * ns}, "floor": {"p50_ns": 1_000}});
         let file = json!({
             "commit": "abc", "machine": {"cpu": "AMD EPYC", "cores": 2, "kernel": "6.18",
