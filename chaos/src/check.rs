@@ -285,7 +285,8 @@ pub fn verdicts_are_true(evidence: &Evidence) -> Result<(), Broken> {
 
 /// All of a bundle or nothing of it, and the part of one home in one piece.
 ///
-/// With several shards only addresses with equal first segments are known to share a home.
+/// With several shards only addresses with equal first segments are known to share a home. Samples
+/// may come late, and so between two parts.
 pub fn bundles_are_whole(evidence: &Evidence) -> Result<(), Broken> {
     let bundles = evidence.ledger.bundles();
     for hearing in evidence.hearings.iter().filter(|hearing| hearing.prompt && hearing.is_live()) {
@@ -312,7 +313,8 @@ pub fn bundles_are_whole(evidence: &Evidence) -> Result<(), Broken> {
                 let stranger = delivered[*first..=*last].iter().find(|(address, number)| {
                     let deed = evidence.ledger.deeds.get(number);
                     let same_home = evidence.shards == 1 || home_key(address) == home;
-                    same_home && deed.and_then(|deed| deed.bundle) != Some(*bundle)
+                    let may_be_late = deed.is_some_and(|deed| deed.act == Act::Stream);
+                    same_home && !may_be_late && deed.and_then(|deed| deed.bundle) != Some(*bundle)
                 });
                 if let Some((address, number)) = stranger {
                     return broken(
