@@ -1,4 +1,4 @@
-//! The promise beside what was measured: `targets.md` of a folder of results, and the README's part.
+//! The promise beside what was measured: `targets.md` of a folder, and the part of the README.
 //!
 //! Written from the JSON of the folder alone, so that no number in prose is anybody's memory, and a
 //! row that is not reached stands there like the others.
