@@ -145,7 +145,10 @@ mod tests {
         let before_keys = json!({"commit": "old", "rows": [{"name": "hop", "lost": 0}]});
         results.add(&before_keys, "summary.json").unwrap();
         assert!(results.is_empty() && results.commits.is_empty());
-        let round = |ns: u64| json!({"latency": {"p50_ns": ns, "p99_9_ns": 9 * ns}, "floor": {"p50_ns": 1_000}});
+        let round = |ns: u64| {
+            let latency = json!({"p50_ns": ns, "p99_9_ns": 9 * ns});
+            json!({"latency": latency, "floor": {"p50_ns": 1_000}})
+        };
         let file = json!({
             "commit": "abc", "machine": {"cpu": "AMD EPYC", "cores": 2, "kernel": "6.18",
                 "hypervisor": true},
