@@ -9,6 +9,7 @@ use clap::Args;
 use crate::machine::{Machine, Places};
 use crate::picture::{self, Curve};
 use crate::report::{self, Report, Row};
+use crate::suite::Size;
 
 pub mod curves;
 pub mod launch;
@@ -35,6 +36,9 @@ pub struct Command {
     /// `clasp-rt-park`, `reference`, `mosquitto`, `nats`, `zenoh`.
     #[arg(long, value_name = "PEER", value_delimiter = ',')]
     only: Vec<String>,
+    /// `small`: each workload once and for a moment, to see that all can be measured.
+    #[arg(long, value_enum, default_value = "canonical")]
+    size: Size,
     /// Where the workloads lie, as TOML files.
     #[arg(long, value_name = "DIR", default_value = "bench/workloads")]
     workloads: PathBuf,
@@ -48,7 +52,10 @@ impl Command {
     pub fn run(&self, places: Places) -> io::Result<Report> {
         let installed = Installed { clasp_rt: self.spawn.clone(), built: self.built.clone() };
         let comparison = Comparison { installed, places, only: self.only.clone() };
-        let workloads = Workload::read_all(&self.workloads)?;
+        let mut workloads = Workload::read_all(&self.workloads)?;
+        if self.size == Size::Small {
+            workloads.iter_mut().for_each(Workload::shorten);
+        }
         let compared = comparison.run(&workloads, |line| eprintln!("{line}"))?;
         let mut router = format!("one at a time: {}", compared.versions.join(", "));
         if !compared.missing.is_empty() {

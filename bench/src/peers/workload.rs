@@ -26,6 +26,9 @@ use serde::Deserialize;
 use super::launch::{PROGRAMS, Program};
 use crate::frames::{Kind, NUMBER_LEN};
 
+/// A round that shows only that it runs.
+const SHORT: Duration = Duration::from_millis(100);
+
 /// What a run is for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Load {
@@ -114,6 +117,12 @@ impl Workload {
             })
         };
         paths.iter().map(read).collect()
+    }
+
+    /// One short round: enough to see that it runs, too little to count on.
+    pub fn shorten(&mut self) {
+        self.rounds = 1;
+        self.length = self.length.min(SHORT);
     }
 
     /// Reads one file; the error says which key is wrong and what would be right.
@@ -218,6 +227,9 @@ mod tests {
         assert_eq!(workload.load, Load::Hop { rate_hz: 1_000.0 });
         assert_eq!((workload.message, workload.value_bytes, workload.rounds), (Kind::Set, 8, 5));
         assert_eq!(workload.length, Duration::from_secs(2));
+        let mut short = workload.clone();
+        short.shorten();
+        assert_eq!((short.rounds, short.length), (1, SHORT));
         let nats = ("nats".to_owned(), Contender::Program(Program::Nats));
         assert_eq!(workload.contenders, [("floor".to_owned(), Contender::Floor), nats]);
     }
