@@ -150,8 +150,8 @@ pub fn writers_are_heard_in_order(evidence: &Evidence) -> Result<(), Broken> {
     Ok(())
 }
 
-/// However slow the hearer: once it heard an event, no value that the same session wrote before that
-/// follows, unless the hearer wanted values held back. Homes and timed bundles as above.
+/// However slow the hearer: once it heard an event, no value that the same session wrote before
+/// that follows, unless the hearer wanted values held back. Homes and timed bundles as above.
 pub fn cues_follow_the_params_before_them(evidence: &Evidence) -> Result<(), Broken> {
     for hearing in evidence.hearings.iter().filter(|hearing| !hearing.paced) {
         let mut last: HashMap<(usize, &str), Number> = HashMap::new();

@@ -1,8 +1,8 @@
 //! Who gets what is sent to an address, found once and remembered until somebody's wishes change.
 //!
 //! Asking the patterns costs more than all the rest of a message. But most addresses of a show have
-//! the same audience, and it is the same from message to message. So each audience is kept once, and
-//! a param, or an address that came lately, remembers its number.
+//! the same audience, and it is the same from message to message. So each audience is kept once,
+//! and a param, or an address that came lately, remembers its number.
 
 use alloc::boxed::Box;
 use alloc::vec;

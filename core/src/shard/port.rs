@@ -79,8 +79,8 @@ impl Ports {
         self.ports.get(link.0 as usize).is_some_and(|port| port.open)
     }
 
-    /// Whether another part of a snapshot may be asked for: half a window is free, and nothing waits
-    /// but samples and moves, which would leave after it.
+    /// Whether another part of a snapshot may be asked for: half a window is free, and nothing
+    /// waits but samples and moves, which would leave after it.
     pub(crate) fn is_clear(&self, link: LinkId) -> bool {
         let port = &self.ports[link.0 as usize];
         port.open && port.unsent <= self.window / 2 && self.outbox.has_samples_only(link)

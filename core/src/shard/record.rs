@@ -274,8 +274,8 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The address of the stream sample that it carries, if it does, and the hash of it where that is
-    /// known.
+    /// The address of the stream sample that it carries, if it does, and the hash of it where that
+    /// is known.
     pub(crate) fn sample(&self) -> Option<(&'a str, Option<u64>)> {
         match *self {
             Self::Write { payload, .. } => address_of_sample(payload).map(|found| (found, None)),

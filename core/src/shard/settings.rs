@@ -40,8 +40,8 @@ pub struct Settings {
     pub param_ttl: Option<Span>,
     /// The first pattern that matches an address decides how its writes are settled; none: `Last`.
     pub rules: Vec<RuleFor>,
-    /// Show-critical addresses, by pattern: what is said of them overtakes whatever is not critical,
-    /// and is never dropped. Events and bundles of any address do, too.
+    /// Show-critical addresses, by pattern: what is said of them overtakes whatever is not
+    /// critical, and is never dropped. Events and bundles of any address do, too.
     pub critical: Vec<String>,
 }
 

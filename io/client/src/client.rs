@@ -62,7 +62,7 @@ pub enum Item<'a> {
 }
 
 /// How long a router may take to say good-bye before it is hung up on.
-const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELL: Duration = Duration::from_secs(3);
 
 impl Client {
     /// `ws://host:port/path` or `tcp://host:port`; the port is 7330 or 7340 where none is given.
@@ -332,7 +332,7 @@ impl Client {
         self.shared().state().trouble.clone()
     }
 
-    /// Says good-bye, ends the connection and waits for the client's thread, for a second or so.
+    /// Says good-bye, ends the connection and waits for the client's thread, for some seconds at most.
     pub fn close(&self) {
         self.handle.close();
     }

@@ -20,10 +20,10 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// Bytes of a stream that may wait in the kernel to leave: beyond them it takes no more, so that what
-/// is urgent waits here, where it can overtake. One segment more may wait (64 KiB on a machine that
-/// leaves cutting it up to its card, or to nobody); bytes that left and are not acknowledged do not
-/// count, so that a long way is not made slow.
+/// Bytes of a stream that may wait in the kernel to leave: beyond them it takes no more, so that
+/// what is urgent waits here, where it can overtake. One segment more may wait (64 KiB on a machine
+/// that leaves cutting it up to its card, or to nobody); bytes that left and are not acknowledged
+/// do not count, so that a long way is not made slow.
 const STREAM_UNSENT_BYTES: u32 = 16 << 10;
 
 /// Bytes of datagrams that may wait: every universe of a big show arrives in one burst.
