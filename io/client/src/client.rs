@@ -332,7 +332,7 @@ impl Client {
         self.shared().state().trouble.clone()
     }
 
-    /// Says good-bye, ends the connection and waits for the client's thread, for some seconds at most.
+    /// Says good-bye, ends the connection and waits for the client's thread, some seconds at most.
     pub fn close(&self) {
         self.handle.close();
     }
