@@ -136,10 +136,12 @@ mod tests {
 
     use super::*;
 
+    type Kept = Arc<Mutex<Vec<(u64, Vec<u8>)>>>;
+
     /// Keeps up to `room` frames.
     struct Reel {
         room: usize,
-        kept: Arc<Mutex<Vec<(u64, Vec<u8>)>>>,
+        kept: Kept,
     }
 
     impl Tape for Reel {
@@ -169,8 +171,6 @@ mod tests {
 
         fn to_network(&mut self, _socket: u8, _to: std::net::SocketAddr, _bytes: &[u8]) {}
     }
-
-    type Kept = Arc<Mutex<Vec<(u64, Vec<u8>)>>>;
 
     fn recorder(patterns: &[&str], room: usize) -> (Box<dyn Bridge>, Kept) {
         let kept = Kept::default();

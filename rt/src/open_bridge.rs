@@ -138,7 +138,7 @@ mod tests {
             let text = format!("[server]\nshards = 1\n[[bridge]]\ntype = \"artnet\"\n{options}");
             let (config, problems) = Config::parse(&text);
             assert_eq!(problems.len(), 0, "{options}");
-            let plan = Plan::new(&config, &Host::read()).ok().expect(options);
+            let Ok(plan) = Plan::new(&config, &Host::read()) else { panic!("{options}") };
             let notes = notes(&plan.threads);
             assert_eq!(notes.len(), noted.iter().len(), "{options}: {notes:?}");
             assert!(notes.iter().zip(noted).all(|(note, said)| note.contains(said)), "{notes:?}");
