@@ -238,6 +238,11 @@ fn rings_that_are_almost_always_full_delay_messages_and_lose_none() {
     let mut threads = plan(2);
     // Barely more than has to be free for a step: after one of these events, senders must wait.
     threads.exchange_bytes = PEER_ROOM_BYTES + 4_096;
+    // All that is said may wait for a lamp: here nobody is to be closed for reading slowly.
+    for shard in &mut threads.shards {
+        shard.settings.limits.outbox_bytes_max = 16 << 20;
+        shard.settings.limits.outbox_pool_bytes = 64 << 20;
+    }
     let running = start(threads).unwrap();
     let lamps: Vec<_> =
         (0..6).map(|n| client(&running, ListenerTransport::Tcp, &format!("lamp{n}"))).collect();
