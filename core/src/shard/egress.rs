@@ -13,7 +13,7 @@ use super::subscription::{Reach, Subscription};
 use super::{Effects, Exits, Outcome, RECORD_BYTES_MAX, Shard, TURN_MAX};
 use crate::index;
 use crate::limits::Limits;
-use crate::message::{Message, Subscribe};
+use crate::message::{Ack, Message, Subscribe};
 use crate::signal::{Phase, Signal};
 use crate::time::Time;
 use crate::timers::Timers;
@@ -340,6 +340,8 @@ impl Shard {
         if wish.types.contains(Signal::Param) {
             self.pulls.enqueue(link, slot);
             self.pulls.due.set(link.0, self.now);
+        } else {
+            self.tell_complete(link, wish.pattern, fx);
         }
         Ok(())
     }
@@ -502,8 +504,23 @@ impl Shard {
             return;
         }
         pull.active = false;
-        if pull.subscription == NONE && !pull.any {
+        let (subscription, any) = (pull.subscription, pull.any);
+        if subscription != NONE && self.sessions[link.0 as usize].asked_only {
+            let mut pattern = self.lend();
+            pattern.extend_from_slice(self.subscriptions.pattern(subscription).as_bytes());
+            self.tell_complete(link, core::str::from_utf8(&pattern).unwrap_or_default(), fx);
+            self.give_back(pattern);
+        } else if subscription == NONE && !any {
             self.send_empty_snapshot(link, fx);
+        }
+    }
+
+    /// Tells a session that wants to know it that the snapshot of `pattern` is complete.
+    fn tell_complete(&mut self, link: LinkId, pattern: &str, fx: &mut impl Effects) {
+        if self.sessions[link.0 as usize].asked_only {
+            let origin = self.origin(link);
+            let ack = Ack { address: Some(pattern), ..Ack::default() };
+            self.reply(&origin, &Message::Ack(ack), fx);
         }
     }
 

@@ -22,6 +22,8 @@ use crate::{LinkId, ShardId};
 /// What WELCOME offers: all five signals.
 const FEATURES: u8 =
     Features::PARAM | Features::EVENT | Features::STREAM | Features::GESTURE | Features::TIMELINE;
+/// What WELCOME grants to those who asked for it.
+const PRIVATE: u8 = Features::NO_ECHO | Features::ASKED_ONLY;
 /// A session that asked for nothing and says nothing is closed after so many session time-outs,
 /// although its pings are answered: the published Rust client leaves its socket behind when it is
 /// closed.
@@ -50,6 +52,8 @@ pub(super) struct Session {
     epoch: u32,
     pub id: SessionId,
     quiet: bool,
+    /// It is told nothing but what it asked for, and the end of that.
+    pub asked_only: bool,
     /// Which grant its token has; `UNLIMITED` in open mode.
     pub grant: u32,
     bucket: Option<Bucket>,
@@ -86,6 +90,7 @@ impl Session {
         epoch: 0,
         id: SessionId::NONE,
         quiet: false,
+        asked_only: false,
         grant: UNLIMITED,
         bucket: None,
         heard: Time(0),
@@ -318,12 +323,13 @@ impl Shard {
         let id = SessionId::new(self.settings.seed, self.settings.id, self.sessions_begun);
         self.sessions_begun += 1;
         self.counts.sessions_opened += 1;
-        let quiet = hello.features.contains(Features::NO_ECHO);
+        let private = hello.features.bits() & PRIVATE;
         let rate = self.settings.rate_limit.filter(|_| !trusted);
         let session = &mut self.sessions[link.0 as usize];
         session.state = State::Open;
         session.id = id;
-        session.quiet = quiet;
+        session.quiet = private & Features::NO_ECHO != 0;
+        session.asked_only = private & Features::ASKED_ONLY != 0;
         session.grant = grant;
         session.bucket = rate.map(|rate| Bucket::new(rate, self.now));
         self.quiet.clear(link.0);
@@ -335,10 +341,9 @@ impl Shard {
         let origin = self.origin(link);
         let text = id.text();
         let name = core::mem::take(&mut self.settings.name);
-        let features = if quiet { FEATURES | Features::NO_ECHO } else { FEATURES };
         let welcome = Welcome {
             version: 1,
-            features: Features::from_bits(features),
+            features: Features::from_bits(FEATURES | private),
             time_us: self.unix_us(),
             session: text.as_str(),
             name: &name,
@@ -346,7 +351,9 @@ impl Shard {
         };
         self.reply(&origin, &Message::Welcome(welcome), fx);
         self.settings.name = name;
-        self.start_connect_snapshot(link);
+        if private & Features::ASKED_ONLY == 0 {
+            self.start_connect_snapshot(link);
+        }
         if self.settings.shards == 1 {
             self.continue_pulls(fx);
         }

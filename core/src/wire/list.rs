@@ -495,6 +495,9 @@ impl Features<'_> {
     pub const TIMELINE: u8 = 0x08;
     /// Only in HELLO; WELCOME neither writes nor reads it.
     pub const FEDERATION: u8 = 0x04;
+    /// Ours alone: the sender wants no snapshot but those of its subscriptions, and an ACK with the
+    /// pattern when such a snapshot is complete.
+    pub const ASKED_ONLY: u8 = 0x02;
     /// Ours alone: the sender does not want to be sent its own SETs.
     pub const NO_ECHO: u8 = 0x01;
 

@@ -434,6 +434,37 @@ fn a_subscription_without_params_gets_no_snapshot() {
 }
 
 #[test]
+fn whoever_wants_only_what_it_asks_for_is_told_where_that_ends() {
+    for shards in [1, 3] {
+        let mut net = Net::new(settings(shards));
+        net.join(A);
+        for address in ["/a/x", "/a/y/z", "/b/x"] {
+            net.set(A, address, 1.0);
+        }
+        net.open(B, Admit::Stranger);
+        net.say(B, &hello(None, Features::ASKED_ONLY), Qos::Fire);
+        let welcome = net.take(B);
+        assert!(welcome[0].starts_with("WELCOME"), "{welcome:?}");
+        assert_eq!(welcome.len(), 1, "no snapshot that nobody asked for");
+        for (pattern, params) in [("/a/**", 2), ("/none/*", 0), ("/b/x", 1), ("/**", 3)] {
+            net.subscribe(B, 1, pattern);
+            let got = net.take(B);
+            let (end, snapshot) = got.split_last().expect("the end is told");
+            assert_eq!(end, &format!("ACK {pattern}"), "{shards} shards");
+            assert_eq!(snapshot.len(), params, "{pattern}: {snapshot:?}");
+        }
+        let events = Subscribe {
+            id: 2,
+            pattern: "/**",
+            types: SignalMask(2),
+            options: SubscribeOptions::default(),
+        };
+        net.say(B, &Message::Subscribe(events), Qos::Fire);
+        assert_eq!(net.take(B), ["ACK /**"]);
+    }
+}
+
+#[test]
 fn a_published_param_is_not_kept() {
     let mut net = one();
     net.join(A);
