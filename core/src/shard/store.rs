@@ -1,9 +1,12 @@
 //! The params of one home: their last values, revisions, locks, rules and lives.
 
+mod locks;
+mod merge;
 mod param;
 
 use alloc::vec::Vec;
 
+use merge::merge_maps;
 use param::{Lines, Param};
 
 use super::audience::Audience;
@@ -22,8 +25,6 @@ use crate::value::{self, Value};
 /// Params locked at once, at most: by all sessions, and by one.
 const LOCKS_MAX: usize = 4_096;
 const LOCKS_PER_SESSION_MAX: usize = LOCKS_MAX / 4;
-/// Keys of a merged map, at most.
-const MERGED_KEYS_MAX: usize = 256;
 /// Sessions that ended last, so that what they sent before takes no lock after.
 const ENDED_MAX: usize = 1_024;
 
@@ -254,28 +255,6 @@ impl Store {
             return Err(Refused::Busy { what: "locks" });
         }
         Ok(())
-    }
-
-    /// Who locked the param in `slot`; `SessionId::NONE`: nobody.
-    #[inline]
-    fn holder(&self, slot: Option<u32>) -> SessionId {
-        let locked = slot.filter(|&slot| self.params[slot as usize].is_locked());
-        let at = locked.and_then(|slot| self.lock_at(slot));
-        at.map_or(SessionId::NONE, |at| self.locked[at as usize].0)
-    }
-
-    /// Where `locked` has the param in `slot`.
-    fn lock_at(&self, slot: u32) -> Option<u32> {
-        self.locked_at.find(self.lock_hash(slot), |at| self.locked[at as usize].1 == slot)
-    }
-
-    fn lock_hash(&self, slot: u32) -> u64 {
-        index::join(self.seed[0], slot)
-    }
-
-    /// Locks that `session` has.
-    pub(crate) fn locks_of(&self, session: SessionId) -> usize {
-        self.locked.iter().filter(|(holder, _)| *holder == session).count()
     }
 
     /// Whether the param's rule takes `offered`; `Lock` and `Merge` have their own ways.
@@ -568,33 +547,6 @@ impl Store {
         }
     }
 
-    fn lock(&mut self, slot: u32, holder: SessionId) {
-        let nobody = holder == SessionId::NONE || self.ended.contains(&holder);
-        if nobody || self.params[slot as usize].is_locked() || self.locked.len() == LOCKS_MAX {
-            return;
-        }
-        let (hash, at) = (self.lock_hash(slot), self.locked.len() as u32);
-        self.locked_at.insert(hash, at).expect("the index holds as many as there are locks");
-        self.locked.push((holder, slot));
-        self.params[slot as usize].set_locked(true);
-    }
-
-    fn unlock(&mut self, slot: u32) {
-        if !self.params[slot as usize].is_locked() {
-            return;
-        }
-        self.params[slot as usize].set_locked(false);
-        let at = self.lock_at(slot).expect("a locked param has its entry");
-        let last = self.locked.len() as u32 - 1;
-        self.locked_at.remove(self.lock_hash(slot), at);
-        self.locked.swap_remove(at as usize);
-        if let Some(&(_, moved)) = self.locked.get(at as usize) {
-            let hash = self.lock_hash(moved);
-            self.locked_at.remove(hash, last);
-            self.locked_at.insert(hash, at).expect("one was removed");
-        }
-    }
-
     /// Puts `slot` last in the line for eviction, or takes it out of the line if it must stay.
     #[inline]
     fn requeue(&mut self, slot: u32) {
@@ -662,39 +614,5 @@ fn verdict(rule: Rule, held: Option<f64>, offered: Option<f64>) -> Verdict {
     if take { Verdict::Take } else { Verdict::Keep }
 }
 
-/// Writes to `out` the data of the map that has the keys of both, `offered` winning.
-///
-/// `Ok(false)` if one of them is no map. Held keys keep their order, new ones follow.
-fn merge_maps(held: Value<'_>, offered: Value<'_>, out: &mut Vec<u8>) -> Result<bool, Refused> {
-    let (Some(old), Some(_)) = (held.map(), offered.map()) else { return Ok(false) };
-    out.clear();
-    out.extend_from_slice(&[0, 0]);
-    let mut keys = 0;
-    for (key, value) in old {
-        push_entry(key, offered.get(key).unwrap_or(value), out);
-        keys += 1;
-    }
-    for (key, value) in offered.map().into_iter().flatten() {
-        if held.get(key).is_none() {
-            push_entry(key, value, out);
-            keys += 1;
-        }
-        if keys > MERGED_KEYS_MAX {
-            return Err(Refused::TooWide);
-        }
-    }
-    if out.len() > PARAM_BYTES_MAX - crate::limits::ADDRESS_BYTES_MAX {
-        return Err(Refused::TooLong { got: out.len() });
-    }
-    out[..2].copy_from_slice(&(keys as u16).to_be_bytes());
-    Ok(true)
-}
-
-fn push_entry(key: &str, value: Value<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(&(key.len() as u16).to_be_bytes());
-    out.extend_from_slice(key.as_bytes());
-    out.push(value.code);
-    out.extend_from_slice(value.data);
-}
 #[cfg(test)]
 mod tests;
