@@ -17,6 +17,7 @@ pub mod map;
 pub mod merge;
 mod namespace;
 pub mod osc;
+pub mod patch;
 pub mod record;
 pub mod routes;
 mod target;
@@ -189,6 +190,11 @@ pub const BRIDGES: &[Entry] = &[
         name: "artnet",
         help: "Art-Net 4: DMX universes over UDP, both ways",
         open: |table| artnet::open(read(table)?),
+    },
+    Entry {
+        name: "patch",
+        help: "functions of fixtures to slots of universes, and back",
+        open: |table| patch::open(read(table)?),
     },
     Entry {
         name: "routes",

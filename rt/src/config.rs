@@ -34,12 +34,16 @@ pub struct Config {
     pub bridges: Vec<BridgeAsWritten>,
     /// Each `[[route]]`, for the bridge named `routes` to read.
     pub routes: Vec<serde_json::Value>,
+    /// Each `[[patch]]`, for the bridge named `patch` to read.
+    pub patches: Vec<serde_json::Value>,
     pub record: Option<Recording>,
 }
 
 /// The tables that a file may have, each with the reader of its contents below.
-const SECTIONS: &[&str] =
-    &["server", "limits", "auth", "log", "lanes", "listen", "rule", "bridge", "route", "record"];
+const SECTIONS: &[&str] = &[
+    "server", "limits", "auth", "log", "lanes", "listen", "rule", "bridge", "route", "patch",
+    "record",
+];
 
 /// `[server]`, and the flags of `clasp-rt server`.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -285,6 +289,7 @@ impl Config {
                 "rule" => config.rules = document.decode_each(name, node, problems),
                 "record" => config.record = Some(section(document, node, problems)),
                 "route" => config.routes = document.decode_each(name, node, problems),
+                "patch" => config.patches = document.decode_each(name, node, problems),
                 "bridge" => {
                     let nodes = document.elements(name, node, problems);
                     config.bridges =

@@ -7,16 +7,19 @@ use crate::document::{explain, unknown};
 use crate::plan::{PlanError, error};
 use crate::plan_types::{BridgePlan, Threads, Uplink};
 
-/// Every bridge with the key under which the file has it. All routes together are one bridge.
+/// Every bridge with the key under which the file has it. All routes together are one bridge, and
+/// so is the whole patch.
 pub fn named_bridges(config: &Config) -> impl Iterator<Item = (String, BridgeAsWritten)> {
     let written = config.bridges.iter().cloned().enumerate();
-    let routes = (!config.routes.is_empty()).then(|| {
-        let list = serde_json::Value::Array(config.routes.clone());
-        let options = serde_json::Map::from_iter([("route".to_owned(), list)]);
-        let routes = BridgeAsWritten { kind: "routes".to_owned(), core: None, options };
-        (String::new(), routes)
+    let written = written.map(|(index, bridge)| (format!("bridge[{index}]"), bridge));
+    let tables = [("routes", "route", &config.routes), ("patch", "patch", &config.patches)];
+    let tables = tables.into_iter().filter(|(_, _, list)| !list.is_empty());
+    let together = tables.map(|(kind, key, list)| {
+        let list = serde_json::Value::Array(list.clone());
+        let options = serde_json::Map::from_iter([(key.to_owned(), list)]);
+        (String::new(), BridgeAsWritten { kind: kind.to_owned(), core: None, options })
     });
-    written.map(|(index, bridge)| (format!("bridge[{index}]"), bridge)).chain(routes)
+    written.chain(together)
 }
 
 /// What will run, but perhaps not as it was meant: a network that can bring more params than the

@@ -73,6 +73,45 @@ fn a_page_moves_the_tablet_and_the_lamp() {
 }
 
 #[test]
+fn a_fixture_is_moved_by_its_functions_and_a_desk_moves_them_back() {
+    let [artnet, lamp] = free_ports();
+    let config = format!(
+        r#"
+        [[bridge]]
+        type = "artnet"
+        bind = "127.0.0.1:{artnet}"
+        targets = ["127.0.0.1:{lamp}"]
+
+        [[patch]]
+        fixture = "/rig/spot1"
+        universe = "/artnet/0"
+        at = 3
+        slots = ["pan:16", "colour:rgb", "=255"]
+
+        [[patch]]
+        fixture = "/desk/spot1"
+        universe = "/artnet/4"
+        at = 1
+        direction = "in"
+        slots = ["pan:16"]
+        "#
+    );
+    let router = Router::with_config(&config, &["--shards", "2"]);
+    let mut page = Peer::join(Client::JavaScript, &router.url());
+    let mut nodes = Artnet::start();
+    nodes.ask(json!({"command": "listen", "port": lamp, "universe": 0}));
+    page.ask(json!({"command": "set", "address": "/rig/spot1/pan", "value": 0.5}));
+    page.ask(json!({"command": "set", "address": "/rig/spot1/colour", "value": "#ff8001"}));
+    let wanted = [128, 0, 255, 128, 1, 255].map(|level| json!(level));
+    nodes.levels_where(|levels| levels.get(2..8) == Some(&wanted[..]));
+    page.ask(json!({"command": "on", "pattern": "/desk/**"}));
+    nodes.ask(json!({
+        "command": "send", "port": artnet, "universe": 4, "levels": [255, 255]
+    }));
+    assert_eq!(page.heard_at("/desk/spot1/pan").as_f64(), Some(1.0));
+}
+
+#[test]
 fn a_tablet_does_not_hear_itself() {
     let stage = Stage::new();
     let tablet = oscdump(stage.ports.tablet);

@@ -1,0 +1,169 @@
+//! The patch from the router's side: frames in, the SETs that it answers.
+
+use clasp_rt_core::signal::Signal;
+use clasp_rt_core::value::{push_bytes, push_f64, push_i64, push_str};
+
+use super::*;
+use crate::uplink::tests::{Said, publish_frame, set_frame};
+
+struct Rig {
+    bridge: Patched,
+    now: Time,
+    said: Said,
+}
+
+fn rig(config: &str) -> Rig {
+    let config: Config = toml::from_str(config).unwrap_or_else(|why| panic!("{config}: {why}"));
+    let bridge = Patched::new(&config).expect("a patch that works");
+    let mut rig = Rig { bridge, now: Time::default(), said: Said::default() };
+    rig.step(Input::Joined);
+    rig
+}
+
+impl Rig {
+    fn step(&mut self, input: Input<'_>) {
+        self.bridge.step(self.now, input, &mut self.said);
+    }
+
+    /// What is said to one SET of the router.
+    fn set(&mut self, address: &str, push: impl FnOnce(&mut Vec<u8>)) -> Vec<String> {
+        self.said.frames.clear();
+        self.step(Input::Frame(&set_frame(address, push)));
+        self.said.take_lines()
+    }
+}
+
+const SPOT: &str = r##"
+    [[patch]]
+    fixture = "/rig/spot1"
+    universe = "/artnet/0"
+    at = 21
+    slots = ["dimmer:16", "colour:rgb", "pan:16", "-", "=255", "iris"]
+"##;
+
+#[test]
+fn a_function_fills_its_slots_in_one_bundle_and_constants_stand_from_the_beginning() {
+    let mut rig = rig(SPOT);
+    let lines = rig.said.take_lines();
+    assert_eq!(lines, ["HELLO patch 0xf1", "SUBSCRIBE 1 /rig/spot1/*", "SET /artnet/0/29 255"]);
+    let lines = rig.set("/rig/spot1/dimmer", |out| push_f64(out, 0.5));
+    assert_eq!(lines, ["BUNDLE now", "  SET /artnet/0/21 128", "  SET /artnet/0/22 0"]);
+    // Only the fine half changes.
+    let lines = rig.set("/rig/spot1/dimmer", |out| push_i64(out, 0x8001));
+    assert_eq!(lines, ["SET /artnet/0/22 1"]);
+    let lines = rig.set("/rig/spot1/colour", |out| push_str(out, "#ff8000").expect("short"));
+    let slots = ["  SET /artnet/0/23 255", "  SET /artnet/0/24 128", "  SET /artnet/0/25 0"];
+    assert_eq!(lines[1..], slots);
+    assert_eq!(rig.set("/rig/spot1/iris", |out| push_i64(out, 9)), ["SET /artnet/0/30 9"]);
+    assert_eq!(rig.set("/rig/spot1/gobo", |out| push_i64(out, 9)), [""; 0]);
+    assert_eq!(rig.bridge.counters.refused, 0);
+    assert_eq!(rig.set("/rig/spot1/iris", |out| push_str(out, "wide").expect("short")), [""; 0]);
+    assert_eq!(rig.bridge.counters.refused, 1);
+}
+
+#[test]
+fn a_router_that_comes_back_is_told_everything_again() {
+    let mut rig = rig(SPOT);
+    rig.set("/rig/spot1/iris", |out| push_i64(out, 9));
+    rig.step(Input::Lost);
+    rig.said.frames.clear();
+    rig.step(Input::Joined);
+    let lines = rig.said.take_lines();
+    assert_eq!(lines[2..], ["BUNDLE now", "  SET /artnet/0/29 255", "  SET /artnet/0/30 9"]);
+}
+
+#[test]
+fn a_fade_moves_40_times_a_second_and_ends_where_it_should() {
+    let mut rig = rig(r#"
+        [[patch]]
+        fixture = "/rig/par"
+        universe = "/sacn/1"
+        at = 1
+        slots = ["dimmer"]
+        fade_s = 0.1
+    "#);
+    // The first value is no fade: what was there before is not known.
+    assert_eq!(rig.set("/rig/par/dimmer", |out| push_i64(out, 0)), ["SET /sacn/1/1 0"]);
+    assert_eq!(rig.bridge.deadline(), None);
+    assert_eq!(rig.set("/rig/par/dimmer", |out| push_i64(out, 200)), [""; 0]);
+    let mut lines = Vec::new();
+    while let Some(due) = rig.bridge.deadline() {
+        rig.now = due;
+        rig.step(Input::Deadline);
+        lines.extend(rig.said.take_lines());
+    }
+    let levels = [50, 100, 150, 200].map(|level| format!("SET /sacn/1/1 {level}"));
+    assert_eq!(lines, levels);
+}
+
+#[test]
+fn a_desk_s_slots_become_functions_when_all_of_one_are_known() {
+    let mut rig = rig(r#"
+        [[patch]]
+        fixture = "/desk/spot1"
+        universe = "/sacn/7"
+        at = 2
+        direction = "in"
+        slots = ["pan:16", "colour:rgb"]
+    "#);
+    let lines = rig.said.take_lines();
+    assert_eq!(lines[1..], ["SUBSCRIBE 1 /sacn/7", "SUBSCRIBE 2 /sacn/7/*"]);
+    assert_eq!(rig.set("/sacn/7/2", |out| push_i64(out, 255)), [""; 0]);
+    let lines = rig.set("/sacn/7/3", |out| push_i64(out, 255));
+    assert_eq!(lines, ["SET /desk/spot1/pan 1.0"]);
+    // Not of this fixture, not a slot.
+    assert_eq!(rig.set("/sacn/7/1", |out| push_i64(out, 255)), [""; 0]);
+    assert_eq!(rig.set("/sacn/7/priority", |out| push_i64(out, 100)), [""; 0]);
+    let universe = [9, 255, 255, 255, 0, 51];
+    let lines = rig.set("/sacn/7", |out| push_bytes(out, &universe).expect("short"));
+    assert_eq!(lines, ["SET /desk/spot1/colour [1.0, 0.0, 0.2]"]);
+    let stream = publish_frame("/sacn/7", Signal::Stream, |out| {
+        push_bytes(out, &[9, 0, 0]).expect("short");
+    });
+    rig.step(Input::Frame(&stream));
+    assert_eq!(rig.said.take_lines(), ["SET /desk/spot1/pan 0.0"]);
+}
+
+#[test]
+fn many_fixtures_of_one_rig_are_one_subscription() {
+    let patches = (1..=20).map(|number| {
+        format!(
+            "[[patch]]\nfixture = \"/rig/par{number}\"\nuniverse = \"/artnet/0\"\n\
+             at = {number}\nslots = [\"dimmer\"]\n"
+        )
+    });
+    let mut rig = rig(&patches.collect::<String>());
+    assert_eq!(rig.said.take_lines()[1..], ["SUBSCRIBE 1 /rig/*/*"]);
+    assert_eq!(rig.set("/rig/par20/dimmer", |out| push_i64(out, 5)), ["SET /artnet/0/20 5"]);
+}
+
+#[test]
+fn what_cannot_be_patched_is_refused_with_its_place() {
+    let patch =
+        |rest: &str| format!("[[patch]]\nfixture = \"/rig/a\"\nuniverse = \"/artnet/0\"\n{rest}\n");
+    let cases = [
+        (patch("at = 0\nslots = [\"d\"]"), "patch[0].at: 1 slots from 0 are not within 1 to 512"),
+        (patch("at = 512\nslots = [\"d:16\"]"), "patch[0].at: 2 slots from 512"),
+        (patch("at = 1\nslots = []"), "patch[0].slots: names no function"),
+        (patch("at = 1\nslots = [\"d\", \"d\"]"), "patch[0].slots[1]: `d` is there twice"),
+        (patch("at = 1\nslots = [\"d:12\"]"), "none of 8, 16, 24, rgb and rgbw"),
+        (patch("at = 1\nslots = [\"d\"]\nfade_s = -1.0"), "patch[0].fade_s: must be 0 to 86400"),
+        (
+            patch("at = 1\nslots = [\"d\"]\nfade_s = 1.0\ndirection = \"in\""),
+            "patch[0].fade_s: a fade is for",
+        ),
+        (
+            patch("at = 1\nslots = [\"d:16\"]") + &patch("at = 2\nslots = [\"d\"]"),
+            "patch[1].at: slot 2 of /artnet/0 is filled by /rig/a",
+        ),
+        (
+            "[[patch]]\nfixture = \"rig\"\nuniverse = \"/a/0\"\nat = 1\nslots = [\"d\"]".to_owned(),
+            "patch[0].fixture: `rig`",
+        ),
+    ];
+    for (config, said) in cases {
+        let parsed: Config = toml::from_str(&config).expect("TOML");
+        let error = open(parsed).err().expect("refused").to_string();
+        assert!(error.contains(said), "{config}: {error}");
+    }
+}
