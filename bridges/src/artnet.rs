@@ -453,6 +453,7 @@ impl Bridge for Artnet {
             Input::Packet { .. } => self.counters.malformed += 1,
             Input::Frame(frame) => self.frame(now, frame, out),
             Input::Clock { .. } => {}
+            Input::Opened { .. } | Input::Bytes { .. } | Input::Ended { .. } => {}
             Input::Deadline => self.elapse(now, out),
             Input::Stop => {
                 self.stops = true;

@@ -20,6 +20,7 @@ pub mod osc;
 pub mod patch;
 pub mod record;
 pub mod routes;
+mod stream;
 mod target;
 pub mod transform;
 mod uplink;
@@ -32,6 +33,8 @@ use std::net::{IpAddr, SocketAddr};
 use clasp_rt_core::time::Time;
 use serde::de::DeserializeOwned;
 
+pub use stream::{Peer, StreamId, StreamPlan};
+
 /// One foreign protocol, both ways.
 pub trait Bridge: Send {
     /// What the router shows as its session name, and logs begin with.
@@ -40,6 +43,12 @@ pub trait Bridge: Send {
     /// The UDP sockets it needs, in the order in which [`Input::Packet`] and [`Out::to_network`]
     /// count them. Asked for once.
     fn sockets(&self) -> Vec<SocketPlan>;
+
+    /// The byte streams it needs, in the order in which [`Input::Opened`] counts them, at most 255.
+    /// Asked for once.
+    fn streams(&self) -> Vec<StreamPlan> {
+        Vec::new()
+    }
 
     /// Applies `input` at `now`. `now` never goes back.
     fn step(&mut self, now: Time, input: Input<'_>, out: &mut dyn Out);
@@ -89,6 +98,12 @@ pub enum Input<'a> {
     Lost,
     /// One datagram of socket `socket`.
     Packet { socket: u8, from: SocketAddr, bytes: &'a [u8] },
+    /// A stream of plan `plan` is open: bytes can be said, and will come.
+    Opened { stream: StreamId, plan: u8, peer: Peer<'a> },
+    /// The next bytes of a stream, in pieces of any length.
+    Bytes { stream: StreamId, bytes: &'a [u8] },
+    /// A stream is gone, by the other end or a fault; `stream` names nothing from now on.
+    Ended { stream: StreamId },
     /// One CLASP frame of the router.
     Frame(&'a [u8]),
     /// What the wall clock shows now, in microseconds since the Unix epoch; at start, then about
@@ -100,7 +115,7 @@ pub enum Input<'a> {
     Stop,
 }
 
-/// Takes what a bridge decides. Neither call fails or waits: a host without room drops and counts.
+/// Takes what a bridge decides. No call fails or waits: a host without room drops and counts.
 pub trait Out {
     /// Bytes that can be said to the router before they wait long for it. Whoever can tell the
     /// newest state later, instead of every state now, waits while a frame exceeds it.
@@ -110,6 +125,18 @@ pub trait Out {
 
     fn to_router(&mut self, frame: &[u8]);
     fn to_network(&mut self, socket: u8, to: SocketAddr, bytes: &[u8]);
+
+    /// Bytes that a stream takes now; 0 for one that is gone. Whoever finds too little knows that
+    /// the other end does not read, and decides: to say it later, or to end the stream.
+    fn stream_room(&self, _stream: StreamId) -> usize {
+        0
+    }
+
+    /// Says all of `bytes`, or nothing where [`Out::stream_room`] is less; that is counted.
+    fn to_stream(&mut self, _stream: StreamId, _bytes: &[u8]) {}
+
+    /// Ends a stream once what was said has left, or after a while. Nothing more is heard of it.
+    fn end_stream(&mut self, _stream: StreamId) {}
 }
 
 /// What happened on a bridge, as plain numbers that only rise.

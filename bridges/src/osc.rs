@@ -367,6 +367,7 @@ impl Bridge for Osc {
             Input::Packet { socket: 0, from, bytes } => self.packet(now, from, bytes, out),
             Input::Packet { .. } => self.counters.malformed += 1,
             Input::Frame(frame) => self.frame(now, frame, out),
+            Input::Opened { .. } | Input::Bytes { .. } | Input::Ended { .. } => {}
             Input::Clock { unix_us } => self.clock = Some((now, unix_us)),
             Input::Deadline => self.outward.elapse(now, &mut self.counters, out),
             Input::Stop => self.outward.flush(now, &mut self.counters, out),

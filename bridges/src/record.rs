@@ -114,6 +114,7 @@ impl Bridge for Recorder {
             Input::Stop => self.tape.end(now),
             Input::Clock { unix_us } => self.tape.clock(now, unix_us),
             Input::Packet { .. } | Input::Deadline => {}
+            Input::Opened { .. } | Input::Bytes { .. } | Input::Ended { .. } => {}
         }
     }
 

@@ -306,6 +306,7 @@ impl Bridge for Routes {
             Input::Frame(frame) => self.frame(now, frame, out),
             Input::Packet { .. } => self.counters.malformed += 1,
             Input::Clock { .. } | Input::Deadline | Input::Stop => {}
+            Input::Opened { .. } | Input::Bytes { .. } | Input::Ended { .. } => {}
         }
     }
 
