@@ -33,7 +33,6 @@ mod input;
 mod nodes;
 mod output;
 pub mod packet;
-mod table;
 mod telling;
 #[cfg(test)]
 mod tests;
@@ -48,6 +47,7 @@ use crate::datum::Datum;
 use crate::level::{Floats, to_level};
 use crate::merge::{Rule, SLOTS};
 use crate::target::resolve;
+use crate::universes::{Chosen, Number};
 use crate::uplink::{Kind, Update, Uplink};
 use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, namespace};
 use input::Inputs;
@@ -56,12 +56,11 @@ use output::Outputs;
 use packet::{PORT, Packet, PortAddress};
 use telling::Telling;
 
-/// How long changes of a universe are gathered into one frame: a cue of 512 slots arrives as 512
-/// messages, and shall not leave as 512 packets.
-pub const GATHER: Span = Span::from_millis(1);
+pub use crate::universes::Mode;
+pub use crate::universes::outgoing::{GATHER, REPEAT};
 
-/// An unchanged universe is repeated this often; nodes count a sender as lost after some seconds.
-pub const REPEAT: Span = Span::from_millis(800);
+/// Every port-address that there is.
+const NUMBERS: usize = PortAddress::MAX.number() as usize + 1;
 
 /// How often nodes are asked who they are.
 const POLL_INTERVAL: Span = Span::from_millis(2_500);
@@ -148,18 +147,6 @@ impl Default for Config {
     }
 }
 
-/// What the router is told of a universe from the network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// A param for each slot, and of a frame those that changed.
-    #[default]
-    Channel,
-    /// One param of bytes, slot 1 first, told whole when any slot changed: for more universes than
-    /// a router has params for, and for those who want all slots at once anyway.
-    Universe,
-}
-
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnStop {
@@ -169,51 +156,18 @@ pub enum OnStop {
 }
 
 /// A choice of port-addresses.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Universes {
-    All,
-    /// Ranges with both their ends.
-    Some(Vec<(PortAddress, PortAddress)>),
-}
+pub type Universes = Chosen<PortAddress>;
 
-impl Universes {
-    /// How many port-addresses are chosen.
-    fn count(&self) -> usize {
-        let all = PortAddress::MIN.number()..=PortAddress::MAX.number();
-        let chosen = all.filter_map(PortAddress::new).filter(|one| self.contain(*one));
-        chosen.count()
+impl Number for PortAddress {
+    const NAME: &'static str = "port-address";
+    const ALL: (Self, Self) = (Self::MIN, Self::MAX);
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::parse(text)
     }
 
-    pub fn contain(&self, port_address: PortAddress) -> bool {
-        match self {
-            Self::All => true,
-            Self::Some(ranges) => {
-                ranges.iter().any(|(first, last)| (*first..=*last).contains(&port_address))
-            }
-        }
-    }
-}
-
-impl TryFrom<String> for Universes {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.trim() {
-            "all" => return Ok(Self::All),
-            "none" => return Ok(Self::Some(Vec::new())),
-            _ => {}
-        }
-        let wrong = |part: &str| format!("`{part}` is not a port-address or a range such as 0-15");
-        let range = |part: &str| {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let (first, last) = (first.trim(), last.trim());
-            PortAddress::parse(first)
-                .zip(PortAddress::parse(last))
-                .filter(|(first, last)| first <= last)
-                .ok_or_else(|| wrong(part.trim()))
-        };
-        text.split(',').map(range).collect::<Result<_, _>>().map(Self::Some)
+    fn number(self) -> u16 {
+        self.number()
     }
 }
 

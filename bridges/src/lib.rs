@@ -23,6 +23,7 @@ pub mod routes;
 mod stream;
 mod target;
 pub mod transform;
+pub mod universes;
 mod uplink;
 #[cfg(test)]
 mod vectors;

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 
 use clasp_rt_core::time::{Span, Time};
 
+use super::NUMBERS;
 use super::packet::{Dmx, PortAddress, is_stale};
-use super::table::Table;
 use crate::merge::{Levels, Merge, Rule};
+use crate::universes::table::Table;
 
 /// Senders merged into one universe; Art-Net allows two.
 const SENDERS_MAX: usize = 2;
@@ -67,7 +68,7 @@ impl Inputs {
     pub(super) fn new(rule: Rule, universes_max: usize) -> Self {
         Self {
             rule,
-            universes: Table::new(universes_max),
+            universes: Table::new(NUMBERS, universes_max),
             ready: VecDeque::new(),
             waiting: Vec::new(),
             syncs: Vec::new(),
@@ -82,7 +83,8 @@ impl Inputs {
         dmx: &Dmx<'_>,
     ) -> Result<(), Ignored> {
         let (rule, port_address) = (self.rule, dmx.port_address);
-        let place = self.universes.enter(port_address, || Universe::new(port_address, rule));
+        let place =
+            self.universes.enter(port_address.number(), || Universe::new(port_address, rule));
         let found = place.and_then(|place| self.universes.get_mut(place).zip(Some(place as u16)));
         let (universe, place) = found.ok_or(Ignored::TooManyUniverses)?;
         let has_changed = universe.receive(now, from, dmx)?;
@@ -184,7 +186,7 @@ impl Inputs {
     }
 
     pub(super) fn get(&self, port_address: PortAddress) -> Option<&Universe> {
-        self.universes.find(port_address)
+        self.universes.find(port_address.number())
     }
 
     pub(super) fn is_latest(&self) -> bool {
@@ -195,7 +197,7 @@ impl Inputs {
     pub(super) const fn memory_bytes_for(universes: usize) -> u64 {
         let senders =
             SENDERS_MAX * (Merge::<IpAddr>::SENDER_BYTES + size_of::<(IpAddr, u8, Time)>());
-        Table::<Universe>::memory_bytes_for(universes)
+        Table::<Universe>::memory_bytes_for(NUMBERS, universes)
             + (universes * (senders + 2 * size_of::<u16>())) as u64
     }
 }

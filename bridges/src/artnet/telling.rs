@@ -1,51 +1,23 @@
 //! What the router is told of a universe: the SETs of its changed slots, or one of it whole.
 
-use std::fmt::Write;
-
-use clasp_rt_core::message::{Message, Set};
 use clasp_rt_core::time::Time;
-use clasp_rt_core::value::{Value, push_bytes};
-use clasp_rt_core::wire::list::Messages;
+use clasp_rt_core::value::push_bytes;
 
 use super::Mode;
 use super::input::Universe;
 use super::output::Outputs;
-use crate::level::from_level;
+use crate::universes::telling;
 use crate::uplink::Uplink;
 use crate::{Counters, Out};
 
-/// Longest number of a slot.
-const DIGITS_MAX: usize = 3;
-
 pub(super) struct Telling {
-    namespace: String,
     mode: Mode,
-    /// Levels as they are told: the code of their type, then one value for each level.
-    code: u8,
-    values: Vec<[u8; 8]>,
-    address: String,
-    /// For each length of a slot's number: its SET, as a BUNDLE holds it.
-    messages: [Vec<u8>; DIGITS_MAX],
+    words: telling::Telling,
 }
 
 impl Telling {
     pub(super) fn new(namespace: &str, mode: Mode, normalize: bool) -> Self {
-        let mut encoded = Vec::new();
-        let values = (0..=255).map(|level| {
-            encoded.clear();
-            // A number is neither short of room nor longer than eight octets.
-            let _ = from_level(level, normalize).append(&mut encoded);
-            encoded.get(1..).and_then(|value| value.first_chunk()).copied().unwrap_or_default()
-        });
-        let values = values.collect();
-        Self {
-            namespace: namespace.to_owned(),
-            mode,
-            code: encoded.first().copied().unwrap_or_default(),
-            values,
-            address: String::new(),
-            messages: Default::default(),
-        }
+        Self { mode, words: telling::Telling::new(namespace, normalize) }
     }
 
     /// Tells what the router does not know of `universe`. Each slot of it is written to `resend`,
@@ -60,15 +32,12 @@ impl Telling {
         out: &mut dyn Out,
     ) {
         let port_address = universe.port_address;
-        self.address.clear();
-        // Writing to a String does not fail.
-        let _ = write!(self.address, "{}/{}", self.namespace, port_address.number());
-        self.messages.iter_mut().for_each(Vec::clear);
+        self.words.begin(port_address.number());
         let mut any = false;
         universe.advance(|slot, level| {
             any = true;
             if self.mode == Mode::Channel {
-                uplink.add(self.message(slot, level), counters, out);
+                uplink.add(self.words.slot(slot, level), counters, out);
             }
             if let Some(outputs) = &mut resend
                 && !outputs.write(now, port_address, slot, level)
@@ -77,43 +46,9 @@ impl Telling {
             }
         });
         if any && self.mode == Mode::Universe {
-            uplink.set(&self.address, |bytes| push_bytes(bytes, universe.look()), counters, out);
+            let address = self.words.begin(port_address.number());
+            uplink.set(address, |bytes| push_bytes(bytes, universe.look()), counters, out);
         }
         uplink.send(None, counters, out);
-    }
-
-    /// The SET of `slot`, counted from 0.
-    ///
-    /// Slots of equally long numbers differ in their digits and in the value behind them, where a
-    /// SET ends: so one is written in full, and the others are made of it.
-    fn message(&mut self, slot: usize, level: u8) -> &[u8] {
-        let Self { code, values, address, messages, .. } = self;
-        let value = values.get(usize::from(level)).copied().unwrap_or_default();
-        let number = slot as u16 + 1;
-        let digits =
-            [number / 100 % 10, number / 10 % 10, number % 10].map(|digit| b'0' + digit as u8);
-        let count = match number {
-            0..10 => 1,
-            10..100 => 2,
-            _ => 3,
-        };
-        let message = &mut messages[count - 1];
-        if message.is_empty() {
-            let before = address.len();
-            let _ = write!(address, "/{number}");
-            if let Ok((value, _)) = Value::parse(*code, &value) {
-                let set =
-                    Set { address, value, revision: None, lock: false, unlock: false, ttl: None };
-                // Shorter than any limit, but for a namespace that no session would take either.
-                let _ = Messages::append(message, &Message::Set(set));
-            }
-            address.truncate(before);
-        } else if let Some((rest, last)) = message.split_last_chunk_mut::<8>() {
-            *last = value;
-            if let Some(place) = rest.len().checked_sub(count) {
-                rest[place..].copy_from_slice(&digits[DIGITS_MAX - count..]);
-            }
-        }
-        message
     }
 }
