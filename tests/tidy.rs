@@ -15,7 +15,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clasp-rt-perf", &[]),
     ("clasp-rt-client", &["core", "link"]),
     ("clasp-rt-bridges", &["core"]),
-    ("clasp-rt", &["core", "link", "ring", "client", "bridges", "perf"]),
+    ("clasp-rt-worker", &["core", "link", "client", "bridges"]),
+    ("clasp-rt", &["core", "link", "ring", "client", "bridges", "worker", "perf"]),
     ("clasp-rt-chaos", &["core", "link", "bridges", "perf"]),
     ("clasp-rt-bench", &["core", "link", "ring", "client", "perf"]),
     ("clasp-rt-tests", &[]),
@@ -62,7 +63,7 @@ fn unsafe_code_lies_in_io_ring_alone() {
 #[test]
 fn crates_without_unsafe_code_forbid_it() {
     let root = root();
-    for folder in ["core", "io/link", "io/client", "bridges", "perf"] {
+    for folder in ["core", "io/link", "io/client", "bridges", "bridges/worker", "perf"] {
         let text = std::fs::read_to_string(root.join(folder).join("src/lib.rs")).expect("a lib.rs");
         assert!(text.contains("#![forbid(unsafe_code)]"), "{folder} does not forbid unsafe code");
     }

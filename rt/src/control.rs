@@ -51,6 +51,9 @@ pub fn serve(plan: Plan) -> Result<(), String> {
         say(&format!("metrics http://{bound}/metrics\n"));
     }
     say(&format!("memory  {}\n", memory()));
+    for url in &running.served {
+        say(&format!("listening {url}\n"));
+    }
     for &(transport, addr) in &running.listening {
         say(&format!("listening {}\n", url(&ListenerPlan { transport, addr })));
     }
@@ -84,6 +87,9 @@ fn banner(plan: &Plan) -> String {
     }
     for bridge in threads.bridges.iter().flat_map(|thread| &thread.bridges) {
         let _ = writeln!(text, "bridge  {}, {}", bridge.bridge.name(), uplink(&bridge.uplink));
+    }
+    for service in &threads.services {
+        let _ = writeln!(text, "bridge  {}, {}", service.service.name(), uplink(&service.uplink));
     }
     if let Some(recording) = &threads.recording {
         let folder = recording.reel.folder.display();

@@ -5,11 +5,13 @@
 
 mod budget;
 mod feed;
+mod guests;
+mod seats;
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clasp_rt_core::limits::FRAME_BYTES_MAX;
@@ -24,6 +26,8 @@ use tracing::error;
 
 use self::budget::Budget;
 use self::feed::Feed;
+pub use self::guests::Guests;
+pub use self::seats::Seats;
 use crate::clock::{self, Clock};
 use crate::conns::{Blocked, Carrier, Conns, End, Farewell, Leaving, Phase, close_code};
 use crate::peers::{Inbounds, Outbound};
@@ -50,40 +54,14 @@ const PORT_SPARE_BYTES: usize = 64;
 /// Listeners, the alarm, and a few more.
 const FIXED_FILES: u32 = 64;
 
-/// What a shard's ring needs for `links` links.
-pub const fn sizes(links: u32) -> Sizes {
+/// What a shard's ring needs for so many links: accepted ones, and those of services.
+pub const fn sizes(accepted: u32, guests: u32) -> Sizes {
     Sizes {
-        accepted_max: links,
-        fixed_max: FIXED_FILES,
+        accepted_max: accepted,
+        fixed_max: FIXED_FILES + guests,
         stream_buffers: 1024,
         packet_buffers: 2,
         datagrams_max: 1,
-    }
-}
-
-/// Places for sessions of strangers, shared by all shards.
-#[derive(Debug)]
-pub struct Seats {
-    taken: AtomicU32,
-    max: u32,
-}
-
-impl Seats {
-    pub const fn new(max: u32) -> Self {
-        Self { taken: AtomicU32::new(0), max }
-    }
-
-    fn sit(&self) -> bool {
-        let one_more = |taken| (taken < self.max).then_some(taken + 1);
-        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
-    }
-
-    fn leave(&self) {
-        self.taken.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    pub fn taken(&self) -> u32 {
-        self.taken.load(Ordering::Relaxed)
     }
 }
 
@@ -95,6 +73,8 @@ pub struct Parts {
     pub inbounds: Inbounds,
     /// Bridges of our own; port `n` is link `n`.
     pub ports: Vec<Port>,
+    /// Links of services of our own; they follow the ports.
+    pub guests: Guests,
     pub sleeper: Arc<Sleeper>,
     pub seats: Arc<Seats>,
     pub clock: Clock,
@@ -124,6 +104,7 @@ pub struct Edge {
     out: Out,
     inbounds: Inbounds,
     ports: Vec<Port>,
+    guests: Guests,
     listeners: Vec<(Socket, ListenerTransport)>,
     /// Tried again with the next tick.
     lost_listeners: Vec<Socket>,
@@ -192,6 +173,7 @@ impl Edge {
             },
             inbounds: parts.inbounds,
             ports: parts.ports,
+            guests: parts.guests,
             listeners: Vec::new(),
             lost_listeners: Vec::new(),
             sleeper: parts.sleeper,
@@ -359,7 +341,7 @@ impl Edge {
                 }
                 RingEvent::Closed { stream } => self.closed(self.link(stream)),
                 RingEvent::Packet { lease, .. } => self.ring.give_back(lease),
-                RingEvent::Woken => {}
+                RingEvent::Woken => self.take_guests(shard),
                 RingEvent::ListenerLost { listener, why } => {
                     error!("a listener is lost, and tried again: {why}");
                     self.lost_listeners.push(listener);
@@ -369,18 +351,25 @@ impl Edge {
     }
 
     fn accepted(&mut self, shard: &mut Shard, listener: Socket, stream: Socket) {
-        let link = self.link(stream);
         let transport = self.listeners.iter().find(|(socket, _)| *socket == listener);
         let transport = match transport.map(|(_, transport)| *transport) {
             Some(ListenerTransport::Tcp) => AnyTransport::Stream(Stream::new()),
             Some(ListenerTransport::WebSocket) | None => AnyTransport::Ws(Ws::server()),
         };
+        self.open_stranger(shard, stream, transport);
+    }
+
+    fn open_stranger(&mut self, shard: &mut Shard, stream: Socket, transport: AnyTransport) {
         let seated = self.seats.sit();
-        self.out.conns.open(link, Carrier::Socket(stream), transport, seated);
-        self.counts.links_opened += 1;
         let admit = if seated { Admit::Stranger } else { Admit::Full };
-        let now = self.out.conns.now;
-        take(shard.step(now, Input::Opened { link, admit }, &mut self.out));
+        self.open_link(shard, stream, transport, admit);
+    }
+
+    fn open_link(&mut self, shard: &mut Shard, stream: Socket, by: AnyTransport, admit: Admit) {
+        let link = self.link(stream);
+        self.out.conns.open(link, Carrier::Socket(stream), by, admit == Admit::Stranger);
+        self.counts.links_opened += 1;
+        take(shard.step(self.out.conns.now, Input::Opened { link, admit }, &mut self.out));
     }
 
     fn received(&mut self, shard: &mut Shard, stream: Socket, mut lease: Lease) {
@@ -458,6 +447,7 @@ impl Edge {
     }
 
     fn closed(&mut self, link: LinkId) {
+        self.guests.left(link);
         if std::mem::take(&mut self.out.conns.get(link).seated) {
             self.seats.leave();
         }

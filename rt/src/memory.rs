@@ -51,7 +51,7 @@ pub fn terms(threads: &Threads) -> Vec<Term> {
             if threads.histograms { shards } else { 0 },
             stages::bytes(threads.shards.len()),
         ),
-        ("packets of a shard's kernel ring", shards, edge::sizes(links_each).memory_bytes()),
+        ("packets of a shard's kernel ring", shards, edge::sizes(links_each, 0).memory_bytes()),
         (
             "packets of a bridge thread's ring",
             threads.bridges.len() as u64 + recordings,

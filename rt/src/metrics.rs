@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The counters of one thread.
 struct Page {
-    /// `shard` or `bridges`.
+    /// `shard`, `bridges` or `service`.
     label: &'static str,
     /// Its number among its kind.
     value: String,
@@ -70,7 +70,8 @@ pub fn serve(addr: SocketAddr, running: &Running) -> io::Result<SocketAddr> {
 }
 
 fn pages(running: &Running) -> Vec<Page> {
-    let kinds = [("shard", &running.shards), ("bridges", &running.bridges)];
+    let kinds =
+        [("shard", &running.shards), ("bridges", &running.bridges), ("service", &running.services)];
     let pages = kinds.into_iter().flat_map(|(label, workers)| {
         workers.iter().enumerate().map(move |(number, worker)| Page {
             label,

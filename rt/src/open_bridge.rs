@@ -1,11 +1,13 @@
 //! Opens bridges from what a person wrote, and says where each mistake stands.
 
-use clasp_rt_bridges::{BRIDGES, Bridge};
+use clasp_rt_bridges::{BRIDGES, Bridge, ConfigError};
+use clasp_rt_worker::{SERVICES, Service};
 
 use crate::config::{BridgeAsWritten, Config};
 use crate::document::{explain, unknown};
-use crate::plan::{PlanError, error};
-use crate::plan_types::{BridgePlan, Threads, Uplink};
+use crate::host::Host;
+use crate::plan::{PlanError, absent, error, note};
+use crate::plan_types::{BridgePlan, BridgeThreadPlan, ServicePlan, Threads, Uplink};
 
 /// Every bridge with the key under which the file has it. All routes together are one bridge, and
 /// so is the whole patch.
@@ -42,17 +44,73 @@ pub fn notes(threads: &Threads) -> Vec<String> {
     bridges.filter(too_much).map(note).collect()
 }
 
+/// Where each bridge runs. Those that name the same core share a thread, and so do all that name
+/// none; a service has a thread of its own.
+pub fn place_bridges(
+    config: &Config,
+    host: &Host,
+    shards: usize,
+    errors: &mut Vec<PlanError>,
+) -> (Vec<BridgeThreadPlan>, Vec<ServicePlan>) {
+    let mut threads: Vec<BridgeThreadPlan> = Vec::new();
+    let mut services = Vec::new();
+    for (index, (at, written)) in named_bridges(config).enumerate() {
+        let core = written.core;
+        if let Some(core) = core
+            && !host.cores.contains(&core)
+        {
+            errors.push(error(format!("{at}.core"), absent(core, host)));
+        }
+        let uplink = Uplink::Shard(index % shards.max(1));
+        let bridge = match note(errors, open_bridge(&at, &written)) {
+            None => continue,
+            Some(Opened::Service(service)) => {
+                services.push(ServicePlan { core, service, uplink });
+                continue;
+            }
+            Some(Opened::Bridge(bridge)) => BridgePlan { bridge, uplink },
+        };
+        match threads.iter_mut().find(|thread| thread.core == core) {
+            Some(thread) => thread.bridges.push(bridge),
+            None => threads.push(BridgeThreadPlan { core, bridges: vec![bridge] }),
+        }
+    }
+    (threads, services)
+}
+
+/// What a table `[[bridge]]` can open.
+pub enum Opened {
+    /// A machine, which a thread of bridges hosts.
+    Bridge(Box<dyn Bridge>),
+    /// What a library drives, on a thread of its own.
+    Service(Box<dyn Service>),
+}
+
+/// What opens a table, or says what is wrong with it.
+type Open = Box<dyn Fn(serde_json::Value) -> Result<Opened, ConfigError>>;
+
+fn opener(kind: &str) -> Option<Open> {
+    let bridge = BRIDGES.iter().find(|entry| entry.name == kind);
+    let service = SERVICES.iter().find(|entry| entry.name == kind);
+    match (bridge, service) {
+        (Some(entry), _) => Some(Box::new(|table| (entry.open)(table).map(Opened::Bridge))),
+        (_, Some(entry)) => Some(Box::new(|table| (entry.open)(table).map(Opened::Service))),
+        (None, None) => None,
+    }
+}
+
 /// Opens a bridge of any kind, or says which of its keys are wrong.
-pub fn open_bridge(at: &str, written: &BridgeAsWritten) -> Result<Box<dyn Bridge>, Vec<PlanError>> {
+pub fn open_bridge(at: &str, written: &BridgeAsWritten) -> Result<Opened, Vec<PlanError>> {
     let below = |key: &str| match at {
         "" => key.to_owned(),
         at => format!("{at}.{key}"),
     };
-    let Some(entry) = BRIDGES.iter().find(|entry| entry.name == written.kind) else {
-        let known: Vec<_> = BRIDGES.iter().map(|entry| entry.name).collect();
+    let Some(opener) = opener(&written.kind) else {
+        let known = BRIDGES.iter().map(|entry| entry.name);
+        let known: Vec<_> = known.chain(SERVICES.iter().map(|entry| entry.name)).collect();
         return Err(vec![error(below("type"), unknown("bridge", &written.kind, &known))]);
     };
-    let open = |options| (entry.open)(serde_json::Value::Object(options));
+    let open = |options| opener(serde_json::Value::Object(options));
     let wrong = match open(written.options.clone()) {
         Ok(bridge) => return Ok(bridge),
         Err(wrong) => wrong,

@@ -13,10 +13,10 @@ use clasp_rt_core::time::Span;
 use crate::config::{AuthMode, Config, Cores, Idle, LogLevel, Switch, Transport};
 use crate::host::Host;
 use crate::memory::{self, Size, Term};
-use crate::open_bridge::{named_bridges, open_bridge};
+use crate::open_bridge::{Opened, place_bridges};
 use crate::plan_types::{
-    BridgePlan, BridgeThreadPlan, Hygiene, ListenerPlan, ListenerTransport, ShardPlan, Threads,
-    Uplink,
+    BridgePlan, BridgeThreadPlan, Hygiene, ListenerPlan, ListenerTransport, ServicePlan, ShardPlan,
+    Threads, Uplink,
 };
 use crate::recording::RecordingPlan;
 use crate::tokens;
@@ -67,9 +67,12 @@ impl Plan {
         let mut errors = Vec::new();
         let placement = note(&mut errors, place_shards(config, host)).unwrap_or_default();
         let listeners = listeners(config, &mut errors);
-        let settings = settings(config, host, placement.cores.len(), &mut errors);
-        let bridges = bridges(config, host, placement.cores.len(), &mut errors);
-        let (idle, idle_why) = idle(config, host, &placement, bridges.len());
+        let mut settings = settings(config, host, placement.cores.len(), &mut errors);
+        let (bridges, services) = place_bridges(config, host, placement.cores.len(), &mut errors);
+        let guests = services.iter().map(|plan| plan.service.sessions_max());
+        let guests_max = guests.fold(0, u32::saturating_add);
+        settings.limits.links_max = settings.limits.links_max.saturating_add(guests_max);
+        let (idle, idle_why) = idle(config, host, &placement, bridges.len() + services.len());
         let threads = Threads {
             shards: (0..)
                 .zip(&placement.cores)
@@ -80,6 +83,8 @@ impl Plan {
                 })
                 .collect(),
             bridges,
+            services,
+            guests_max,
             recording: recording(config, host, &mut errors),
             sessions_max: sessions_max(config),
             idle,
@@ -98,9 +103,19 @@ impl Plan {
     }
 
     /// A plan without shards: one bridge that is the client of a router elsewhere.
-    pub fn of_bridge(bridge: BridgePlan, log: LogLevel, host: &Host) -> Self {
-        let bridges = vec![BridgeThreadPlan { core: None, bridges: vec![bridge] }];
-        Self::of_client(bridges, None, log, host)
+    pub fn of_bridge(opened: Opened, uplink: Uplink, log: LogLevel, host: &Host) -> Self {
+        let (bridges, services) = match opened {
+            Opened::Bridge(bridge) => {
+                let bridges = vec![BridgePlan { bridge, uplink }];
+                (vec![BridgeThreadPlan { core: None, bridges }], Vec::new())
+            }
+            Opened::Service(service) => {
+                (Vec::new(), vec![ServicePlan { core: None, service, uplink }])
+            }
+        };
+        let mut plan = Self::of_client(bridges, None, log, host);
+        plan.threads.services = services;
+        plan
     }
 
     /// A plan without shards: a recording of what passes at a router elsewhere.
@@ -117,6 +132,8 @@ impl Plan {
         let threads = Threads {
             shards: Vec::new(),
             bridges,
+            services: Vec::new(),
+            guests_max: 0,
             recording,
             sessions_max: 0,
             idle: waiting::Idle::Park,
@@ -343,30 +360,6 @@ fn critical(config: &Config, errors: &mut Vec<PlanError>) -> Vec<String> {
     config.lanes.critical.clone()
 }
 
-/// Bridges that name the same core share a thread, and so do all that name none.
-fn bridges(
-    config: &Config,
-    host: &Host,
-    shards: usize,
-    errors: &mut Vec<PlanError>,
-) -> Vec<BridgeThreadPlan> {
-    let mut threads: Vec<BridgeThreadPlan> = Vec::new();
-    for (index, (at, written)) in named_bridges(config).enumerate() {
-        if let Some(core) = written.core
-            && !host.cores.contains(&core)
-        {
-            errors.push(error(format!("{at}.core"), absent(core, host)));
-        }
-        let Some(bridge) = note(errors, open_bridge(&at, &written)) else { continue };
-        let plan = BridgePlan { bridge, uplink: Uplink::Shard(index % shards.max(1)) };
-        match threads.iter_mut().find(|thread| thread.core == written.core) {
-            Some(thread) => thread.bridges.push(plan),
-            None => threads.push(BridgeThreadPlan { core: written.core, bridges: vec![plan] }),
-        }
-    }
-    threads
-}
-
 fn recording(config: &Config, host: &Host, errors: &mut Vec<PlanError>) -> Option<RecordingPlan> {
     let written = config.record.as_ref()?;
     if let Some(core) = written.core
@@ -407,7 +400,8 @@ fn fits(threads: &Threads, host: &Host, errors: &mut Vec<PlanError>) {
         let (needed, free) = (Size(needed), Size(host.memory_bytes));
         errors.push(error("limits", format!("they ask for {needed} and more, {free} are free")));
     }
-    let files = u64::from(threads.sessions_max) + FILES_SPARE;
+    let guests = u64::from(threads.guests_max) * FILES_PER_GUEST;
+    let files = u64::from(threads.sessions_max) + guests + FILES_SPARE;
     if files > host.files_max {
         errors.push(error(
             "server.max_sessions",
@@ -422,7 +416,10 @@ fn fits(threads: &Threads, host: &Host, errors: &mut Vec<PlanError>) {
 /// Descriptors for everything that is no session: rings, listeners, bridges, the log.
 const FILES_SPARE: u64 = 256;
 
-fn absent(core: usize, host: &Host) -> String {
+/// A session of a service: its client's socket, and both ends of the pair to its shard.
+const FILES_PER_GUEST: u64 = 3;
+
+pub fn absent(core: usize, host: &Host) -> String {
     let usable = Cores(host.cores.clone());
     format!("core {core} is not there for this process; the cores that are: {usable}")
 }
@@ -432,14 +429,14 @@ pub fn error(key: impl Into<String>, why: impl fmt::Display) -> PlanError {
 }
 
 /// Keeps what went well; what did not is told together with the rest.
-fn note<T, E>(errors: &mut Vec<PlanError>, result: Result<T, E>) -> Option<T>
+pub fn note<T, E>(errors: &mut Vec<PlanError>, result: Result<T, E>) -> Option<T>
 where
     Errors: From<E>,
 {
     result.map_err(|wrong| errors.extend(Errors::from(wrong).0)).ok()
 }
 
-struct Errors(Vec<PlanError>);
+pub struct Errors(Vec<PlanError>);
 
 impl From<PlanError> for Errors {
     fn from(error: PlanError) -> Self {

@@ -52,6 +52,11 @@ impl fmt::Display for Table<'_> {
                 writeln!(f, "bridge     {name}, {}{place}", uplink(&bridge.uplink))?;
             }
         }
+        for service in &threads.services {
+            let place = service.core.map(|core| format!(", on core {core}")).unwrap_or_default();
+            let name = service.service.name();
+            writeln!(f, "bridge     {name}, {}{place}", uplink(&service.uplink))?;
+        }
         if let Some(recording) = &threads.recording {
             let Reel { folder, file_bytes, files_max } = &recording.reel;
             let (folder, all) = (folder.display(), Size(file_bytes * *files_max as u64));
@@ -121,6 +126,14 @@ pub fn json(plan: &Plan) -> Value {
             })
         })
     });
+    let services = threads.services.iter().map(|service| {
+        json!({
+            "name": service.service.name(),
+            "core": service.core,
+            "uplink": uplink(&service.uplink),
+        })
+    });
+    let bridges = bridges.chain(services);
     let memory = plan.memory();
     let memory_bytes: u64 = memory.iter().map(Term::bytes).sum();
     let memory = memory.iter().map(|term| {

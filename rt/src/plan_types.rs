@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clasp_rt_bridges::Bridge;
+use clasp_rt_client::{Scheme, Url};
 use clasp_rt_core::shard::Settings;
+use clasp_rt_worker::Service;
 
 use crate::recording::RecordingPlan;
 use crate::waiting::Idle;
@@ -14,6 +16,10 @@ pub struct Threads {
     /// In the order of their ids: `shards[n].settings.id` is `ShardId(n)`.
     pub shards: Vec<ShardPlan>,
     pub bridges: Vec<BridgeThreadPlan>,
+    /// Each has a thread of its own.
+    pub services: Vec<ServicePlan>,
+    /// Links that services may have at one shard; `limits.links_max` counts them, too.
+    pub guests_max: u32,
     /// Becomes one more thread of bridges, when everything starts.
     pub recording: Option<RecordingPlan>,
     /// Links of strangers that may be sessions at once, all shards together.
@@ -74,6 +80,15 @@ pub struct BridgePlan {
     pub uplink: Uplink,
 }
 
+/// One thread and the service that it runs.
+pub struct ServicePlan {
+    /// `None`: the kernel places the thread.
+    pub core: Option<usize>,
+    pub service: Box<dyn Service>,
+    /// Inside, its sessions are spread over all shards, beginning after the one that is named.
+    pub uplink: Uplink,
+}
+
 /// How a bridge reaches its router.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Uplink {
@@ -91,4 +106,14 @@ pub struct Remote {
     pub port: u16,
     /// Path of the WebSocket request; `/` when the URL has none.
     pub path: String,
+}
+
+impl Remote {
+    pub fn url(&self) -> Url {
+        let scheme = match self.transport {
+            ListenerTransport::WebSocket => Scheme::Ws,
+            ListenerTransport::Tcp => Scheme::Tcp,
+        };
+        Url { scheme, host: self.host.clone(), port: self.port, path: self.path.clone() }
+    }
 }

@@ -1,6 +1,6 @@
 //! Starts every thread of a plan, and stops them in the order in which nothing is lost.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -13,16 +13,21 @@ use std::thread::{Builder, JoinHandle};
 use clasp_rt_perf::buckets;
 use clasp_rt_perf::counters::{self, Reader};
 use clasp_rt_ring::{Alarm, Sleeper, alloc, napi, probe, socket, thread};
+use clasp_rt_worker::runtime::Stopper;
+use clasp_rt_worker::{Door, Stop};
+use rtrb::{Consumer, Producer};
 
 use crate::bridge_thread::{self, BridgeSeed, Hosted, To};
 use crate::clock::Clock;
-use crate::edge::{Parts, Seats};
+use crate::edge::{Guests, Parts, Seats};
+use crate::gate::{self, Guest};
 use crate::peers;
 use crate::plan_types::{
-    BridgePlan, BridgeThreadPlan, Hygiene, ListenerPlan, ListenerTransport, ShardPlan, Threads,
-    Uplink,
+    BridgePlan, BridgeThreadPlan, Hygiene, ListenerPlan, ListenerTransport, ServicePlan, ShardPlan,
+    Threads, Uplink,
 };
 use crate::port::Port;
+use crate::service_thread::{self, ServiceSeed};
 use crate::shard_thread::{self, ShardSeed};
 use crate::stages::{self, Stages};
 use crate::waiting::{Awake, Idle};
@@ -54,6 +59,9 @@ pub struct Running {
     /// In the order of their ids.
     pub shards: Vec<Worker>,
     pub bridges: Vec<Worker>,
+    pub services: Vec<Worker>,
+    /// Where services listen, as URLs with the ports that were chosen for port 0.
+    pub served: Vec<String>,
     /// What could not be had but can be done without, for the log.
     pub warnings: Vec<String>,
     seats: Arc<Seats>,
@@ -69,8 +77,15 @@ pub struct Worker {
     /// How long messages took there ([`stages::kinds`]), up to the last turn; `None`: not counted.
     pub histograms: Option<buckets::Reader>,
     stop: Arc<AtomicBool>,
-    alarm: Alarm,
+    bell: Bell,
     thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+/// How a thread is called that sleeps.
+#[derive(Clone)]
+enum Bell {
+    Ring(Alarm),
+    Service(Stopper),
 }
 
 /// Opens every socket and starts every thread, or says what is in the way; then nothing runs.
@@ -99,12 +114,15 @@ pub fn start(threads: Threads) -> Result<Running, Fault> {
         listening,
         shards: Vec::new(),
         bridges: Vec::new(),
+        services: Vec::new(),
+        served: Vec::new(),
         warnings,
         seats,
         _awake: awake,
     };
 
     let shard_count = threads.shards.len();
+    let mut gates = Gates::new(shard_count, &threads.services);
     let exchanges = alloc::touched(|| peers::join(&sleepers, threads.exchange_bytes));
     let shards = threads.shards.into_iter().zip(sockets).zip(exchanges).zip(ports).zip(sleepers);
     for ((((plan, listeners), (outbound, inbounds)), ports), sleeper) in shards {
@@ -113,12 +131,15 @@ pub fn start(threads: Threads) -> Result<Running, Fault> {
         let histograms = threads.histograms.then(|| alloc::touched(|| stages::page(shard_count)));
         let (page, histograms) = histograms.unzip();
         let stop = Arc::new(AtomicBool::new(false));
+        let port_count = ports.len() as u32;
+        let queues = gates.queues_of_next_shard();
         let parts = Parts {
             links: plan.settings.limits.links_max,
             session_timeout: plan.settings.session_timeout,
             outbound,
             inbounds,
             ports,
+            guests: Guests::new(queues, port_count, threads.guests_max),
             sleeper,
             seats: Arc::clone(&running.seats),
             clock,
@@ -134,7 +155,7 @@ pub fn start(threads: Threads) -> Result<Running, Fault> {
             parts,
             counters,
         };
-        let run = move |ready: Ready| shard_thread::run(seed, ready);
+        let run = move |ready: Ready| shard_thread::run(seed, rung(ready));
         let mut worker = Worker::start(name, reader, stop, run)?;
         worker.histograms = histograms;
         running.shards.push(worker);
@@ -142,8 +163,11 @@ pub fn start(threads: Threads) -> Result<Running, Fault> {
     for (number, seed) in bridges.into_iter().enumerate() {
         let (counters, reader) = counters::page(bridge_thread::names());
         let stop = Arc::clone(&seed.stop);
-        let run = move |ready: Ready| bridge_thread::run(seed, counters, ready);
+        let run = move |ready: Ready| bridge_thread::run(seed, counters, rung(ready));
         running.bridges.push(Worker::start(format!("bridges {number}"), reader, stop, run)?);
+    }
+    for (number, plan) in threads.services.into_iter().enumerate() {
+        running.serve(number, plan, &mut gates)?;
     }
     if threads.lock_memory
         && let Err(why) = thread::lock_memory()
@@ -161,7 +185,7 @@ impl Running {
 
     /// Whether every thread still runs; one that ended by itself has met a fault.
     pub fn is_whole(&self) -> bool {
-        let mut workers = self.shards.iter().chain(&self.bridges);
+        let mut workers = self.shards.iter().chain(&self.bridges).chain(&self.services);
         workers.all(|worker| worker.thread.as_ref().is_some_and(|thread| !thread.is_finished()))
     }
 
@@ -171,9 +195,45 @@ impl Running {
         self.end()
     }
 
+    /// Starts the thread of a service, once all shards run.
+    fn serve(&mut self, number: usize, plan: ServicePlan, gates: &mut Gates) -> Result<(), Fault> {
+        let ServicePlan { core, service, uplink } = plan;
+        let door = match uplink {
+            Uplink::Remote(remote) => Door::Remote(remote.url()),
+            Uplink::Shard(first) => {
+                let alarms = self.shards.iter().filter_map(|shard| match &shard.bell {
+                    Bell::Ring(alarm) => Some(alarm.clone()),
+                    Bell::Service(_) => None,
+                });
+                let doors = gates.queues_of_next_service().into_iter().zip(alarms).collect();
+                Door::Inside(Box::new(gate::Shards::new(doors, first)))
+            }
+        };
+        let (counters, reader) = counters::page(service_thread::names());
+        let (stopper, stop) = Stop::new();
+        let seed = ServiceSeed { core, service, door, stop };
+        let (tell, served) = mpsc::channel();
+        let run = move |ready: Ready| {
+            service_thread::run(seed, counters, |started| {
+                let urls = started.map(|urls| {
+                    // `serve` waits for it.
+                    let _ = tell.send(urls);
+                });
+                ready(urls.map(|()| Bell::Service(stopper)));
+            })
+        };
+        let never = Arc::new(AtomicBool::new(false));
+        let worker = Worker::start(format!("service {number}"), reader, never, run)?;
+        self.services.push(worker);
+        self.served.extend(served.try_iter().flatten());
+        Ok(())
+    }
+
     fn end(&mut self) -> Vec<Fault> {
         let mut faults = Vec::new();
-        for workers in [&mut self.bridges, &mut self.shards] {
+        let outside = [&mut self.services, &mut self.bridges];
+        outside.iter().for_each(|workers| workers.iter().for_each(Worker::ask_to_stop));
+        for workers in [&mut self.services, &mut self.bridges, &mut self.shards] {
             workers.iter().for_each(Worker::ask_to_stop);
             faults.extend(workers.iter_mut().filter_map(Worker::join));
         }
@@ -188,7 +248,44 @@ impl Drop for Running {
 }
 
 /// How a thread says that it has started, or why it cannot.
-type Ready = Box<dyn FnOnce(io::Result<Alarm>) + Send>;
+type Ready = Box<dyn FnOnce(io::Result<Bell>) + Send>;
+
+/// The same for a thread with a ring.
+fn rung(ready: Ready) -> impl FnOnce(io::Result<Alarm>) {
+    |alarm| ready(alarm.map(Bell::Ring))
+}
+
+/// The queues of every service to every shard, until both have started.
+struct Gates {
+    /// For each shard, in the order of the services.
+    shards: VecDeque<Vec<Consumer<Guest>>>,
+    /// For each service that is inside, in the order of the shards.
+    services: VecDeque<Vec<Producer<Guest>>>,
+}
+
+impl Gates {
+    fn new(shards: usize, services: &[ServicePlan]) -> Self {
+        let mut gates =
+            Self { shards: (0..shards).map(|_| Vec::new()).collect(), services: VecDeque::new() };
+        for _ in services.iter().filter(|plan| matches!(plan.uplink, Uplink::Shard(_))) {
+            let ends = gates.shards.iter_mut().map(|inbound| {
+                let (producer, consumer) = gate::queue();
+                inbound.push(consumer);
+                producer
+            });
+            gates.services.push_back(ends.collect());
+        }
+        gates
+    }
+
+    fn queues_of_next_shard(&mut self) -> Vec<Consumer<Guest>> {
+        self.shards.pop_front().unwrap_or_default()
+    }
+
+    fn queues_of_next_service(&mut self) -> Vec<Producer<Guest>> {
+        self.services.pop_front().unwrap_or_default()
+    }
+}
 
 impl Worker {
     fn start(
@@ -198,20 +295,23 @@ impl Worker {
         run: impl FnOnce(Ready) -> io::Result<()> + Send + 'static,
     ) -> Result<Self, Fault> {
         let (tell, told) = mpsc::channel();
-        let ready: Ready = Box::new(move |alarm| {
+        let ready: Ready = Box::new(move |bell| {
             // `start` waits for it, unless it failed already.
-            let _ = tell.send(alarm);
+            let _ = tell.send(bell);
         });
         let thread =
             Builder::new().name(name.clone()).spawn(move || run(ready)).map_err(fault(&*name))?;
         let ended = || Err(io::Error::other("ended before it began"));
-        let alarm = told.recv().unwrap_or_else(|_| ended()).map_err(fault(&*name))?;
-        Ok(Self { name, counters, histograms: None, stop, alarm, thread: Some(thread) })
+        let bell = told.recv().unwrap_or_else(|_| ended()).map_err(fault(&*name))?;
+        Ok(Self { name, counters, histograms: None, stop, bell, thread: Some(thread) })
     }
 
     fn ask_to_stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
-        self.alarm.ring();
+        match &self.bell {
+            Bell::Ring(alarm) => alarm.ring(),
+            Bell::Service(stopper) => stopper.stop(),
+        }
     }
 
     fn join(&mut self) -> Option<Fault> {

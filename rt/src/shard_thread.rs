@@ -58,8 +58,9 @@ fn set_up(
         thread::run_first(priority)?;
     }
     thread::prefault_stack();
-    let accepted = parts.links - parts.ports.len() as u32;
-    let mut ring = Ring::new(&edge::sizes(accepted))?;
+    let guests = parts.guests.max();
+    let accepted = parts.links - parts.ports.len() as u32 - guests;
+    let mut ring = Ring::new(&edge::sizes(accepted, guests))?;
     if let Some(limit) = hygiene.busy_poll {
         napi::poll_while_waiting(&ring, limit)?;
     }

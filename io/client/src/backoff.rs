@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Doubles from `first` to `most`; each wait is a random part, at least half, of that, so that a
 /// thousand clients of a restarted router do not come back in the same millisecond.
 #[derive(Clone, Debug)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     first: Duration,
     most: Duration,
     attempt: u32,
@@ -13,15 +13,17 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    pub(crate) fn new(first: Duration, most: Duration, seed: u64) -> Self {
+    /// `seed` differs between programs, as those of [`crate::random`] do.
+    pub fn new(first: Duration, most: Duration, seed: u64) -> Self {
         Self { first, most, attempt: 0, random: seed | 1 }
     }
 
-    pub(crate) fn reset(&mut self) {
+    /// What was waited for has come: the next wait is the first again.
+    pub fn reset(&mut self) {
         self.attempt = 0;
     }
 
-    pub(crate) fn next_wait(&mut self) -> Duration {
+    pub fn next_wait(&mut self) -> Duration {
         let factor = 1_u32.checked_shl(self.attempt).unwrap_or(u32::MAX);
         self.attempt = self.attempt.saturating_add(1);
         let full = self.first.saturating_mul(factor).min(self.most);

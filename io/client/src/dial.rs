@@ -173,7 +173,7 @@ pub(crate) fn is_timeout(error: &io::Error) -> bool {
 }
 
 /// 64 bits from the system's random source, which is what the standard library keys its maps with.
-pub(crate) fn random() -> u64 {
+pub fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 

@@ -27,10 +27,12 @@ mod update;
 mod url;
 mod val;
 
+pub use backoff::Backoff;
 pub use clasp_rt_core::message::{SubscribeOptions, Ttl};
 pub use clasp_rt_core::signal::{Phase, Qos, Signal, SignalMask};
 pub use clasp_rt_core::wire::list::Features;
 pub use client::{Client, Item, SetOptions, SubscriptionId};
+pub use dial::random;
 pub use error::{ConnectError, RequestError, SendError, Trouble};
 pub use options::Builder;
 pub use state::Known;

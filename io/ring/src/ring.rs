@@ -227,8 +227,12 @@ impl Ring {
     }
 
     /// Takes over a connected stream, and receives from now on.
+    ///
+    /// It gets the highest free place of [`Sizes::fixed_max`]: next to those of accepted
+    /// connections, so that a host can number both in one row.
     pub fn adopt(&mut self, socket: OwnedFd) -> io::Result<Socket> {
-        let stream = self.register(socket, Role::Stream(Stream::new()))?;
+        let slot = self.memory.slots.last_vacant();
+        let stream = self.register_at(slot, socket, Role::Stream(Stream::new()))?;
         self.list(stream);
         Ok(stream)
     }
@@ -406,8 +410,12 @@ impl Ring {
 
     /// Puts a file into the table and gives it a slot of ours.
     fn register(&mut self, file: OwnedFd, role: Role) -> io::Result<Socket> {
+        self.register_at(self.memory.slots.vacant(), file, role)
+    }
+
+    fn register_at(&mut self, slot: Option<u32>, file: OwnedFd, role: Role) -> io::Result<Socket> {
         let fixed = self.memory.slots.fixed();
-        let Some(slot) = self.memory.slots.vacant() else {
+        let Some(slot) = slot else {
             let full = format!("all {fixed} places for our own sockets are taken");
             return Err(io::Error::other(full));
         };

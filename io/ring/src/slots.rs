@@ -107,9 +107,18 @@ impl Slots {
         self.fixed
     }
 
-    /// A slot of ours that holds no file.
+    /// The lowest slot of ours that holds no file.
     pub(crate) fn vacant(&self) -> Option<u32> {
-        (0..self.fixed).find(|slot| matches!(self.slots[*slot as usize].role, Role::Free))
+        (0..self.fixed).find(|slot| self.is_free(*slot))
+    }
+
+    /// The highest one.
+    pub(crate) fn last_vacant(&self) -> Option<u32> {
+        (0..self.fixed).rfind(|slot| self.is_free(*slot))
+    }
+
+    fn is_free(&self, slot: u32) -> bool {
+        matches!(self.slots[slot as usize].role, Role::Free)
     }
 
     /// Gives a free slot a new owner.

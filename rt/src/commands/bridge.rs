@@ -14,7 +14,7 @@ use crate::control;
 use crate::host::Host;
 use crate::open_bridge::open_bridge;
 use crate::plan::{Plan, PlanError};
-use crate::plan_types::{BridgePlan, ListenerTransport, Remote, Uplink};
+use crate::plan_types::{ListenerTransport, Remote, Uplink};
 
 #[derive(Args, Debug)]
 pub struct OscArgs {
@@ -100,10 +100,10 @@ fn run(
         options.map(|(key, value)| (key.to_owned(), value)).collect();
     options.insert("token".to_owned(), json!(common.router.token));
     let written = BridgeAsWritten { kind: kind.to_owned(), core: None, options };
-    let bridge = open_bridge("", &written).map_err(|errors| Failure::Wrong(joined(&errors)))?;
+    let opened = open_bridge("", &written).map_err(|errors| Failure::Wrong(joined(&errors)))?;
     let uplink = Uplink::Remote(remote(&common.router.router)?);
     let level = common.log.level.unwrap_or(LogLevel::Info);
-    let plan = Plan::of_bridge(BridgePlan { bridge, uplink }, level, &Host::read());
+    let plan = Plan::of_bridge(opened, uplink, level, &Host::read());
     control::serve(plan).map_err(Failure::Failed)
 }
 

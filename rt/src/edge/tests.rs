@@ -39,6 +39,7 @@ impl Router {
             outbound,
             inbounds,
             ports: Vec::new(),
+            guests: Guests::new(Vec::new(), 0, 0),
             sleeper,
             seats: Arc::new(Seats::new(LINKS)),
             clock,
@@ -48,7 +49,7 @@ impl Router {
         };
         let limits = Limits { links_max: LINKS, params_max: 64, ..Limits::default() };
         let shard = Shard::new(Settings { limits, rate_limit: None, ..Settings::default() });
-        let mut edge = Edge::new(Ring::new(&sizes(LINKS)).unwrap(), parts);
+        let mut edge = Edge::new(Ring::new(&sizes(LINKS, 0)).unwrap(), parts);
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listener = socket::listener(any_port).unwrap();
         let addr = socket::address(&listener).unwrap();

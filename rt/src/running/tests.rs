@@ -1,5 +1,7 @@
 //! Whole routers on loopback: real threads, rings and sockets, spoken to by the real client.
 
+mod services;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::sync::mpsc::{Receiver, channel};
@@ -59,6 +61,8 @@ fn plan(shards: u16) -> Threads {
             })
             .collect(),
         bridges: Vec::new(),
+        services: Vec::new(),
+        guests_max: 0,
         recording: None,
         sessions_max: 50,
         idle: Idle::Park,
@@ -524,6 +528,7 @@ impl Bridge for Doorbell {
                 }
             }
             Input::Lost | Input::Clock { .. } | Input::Deadline | Input::Stop => {}
+            Input::Opened { .. } | Input::Bytes { .. } | Input::Ended { .. } => {}
         }
     }
 

@@ -1,0 +1,257 @@
+//! Sessions that wait for requests: the clients of one token share a few, each used by one at a
+//! time.
+//!
+//! A web request comes without a connection that means anything, but the router's scopes, rate
+//! limits and locks belong to sessions. So each token has up to four sessions, which are closed
+//! when nobody has used them for a minute.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use clasp_rt_core::error::code;
+use clasp_rt_core::wire::list::Features;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::talk::{Answer, Ask, Heard, Refused, Talk};
+use crate::{Hearer, JoinError, Router, Speaker, Who};
+
+/// Requests of one token that are at the router at once; more wait in line.
+const SEATS_PER_TOKEN: usize = 4;
+
+/// A router that does not answer for so long will not.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A session that nobody used for so long is closed.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// How long the requests of a token are turned away after the router found them too many: so long
+/// it says nothing more about it.
+const LIMITED: Duration = Duration::from_secs(1);
+
+/// What web sessions ask for: nothing that they did not ask for, and no echo.
+pub const FEATURES: u8 = crate::router::ALL_WITHOUT_ECHO | Features::ASKED_ONLY;
+
+/// One session at the router, with its question.
+#[derive(Debug)]
+pub struct Seat {
+    pub speaker: Speaker,
+    pub hearer: Hearer,
+    talk: Talk,
+    /// Its place among all sessions of the service.
+    _place: OwnedSemaphorePermit,
+}
+
+/// The sessions of a service, by token.
+#[derive(Debug)]
+pub struct Seats {
+    router: Router,
+    name: String,
+    places: Arc<Semaphore>,
+    guests: Mutex<HashMap<Option<String>, Guest>>,
+}
+
+#[derive(Debug)]
+struct Guest {
+    idle: Vec<(Instant, Seat)>,
+    turns: Arc<Semaphore>,
+    limited_until: Option<Instant>,
+}
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub enum Failure {
+    /// The router understood and says no.
+    Refused(Refused),
+    /// Its token asks too often.
+    Limited { after: Duration },
+    /// Every session that the service may have is in use.
+    Full,
+    /// No router, or none that answers.
+    Unavailable(String),
+    /// The router did not answer in time.
+    TimedOut,
+    TooLong,
+}
+
+impl Seats {
+    /// At most `sessions_max` sessions at once, named `name`.
+    pub fn new(router: Router, name: &str, sessions_max: usize) -> Self {
+        Self {
+            router,
+            name: name.to_owned(),
+            places: Arc::new(Semaphore::new(sessions_max)),
+            guests: Mutex::default(),
+        }
+    }
+
+    fn guests(&self) -> MutexGuard<'_, HashMap<Option<String>, Guest>> {
+        // Whoever panicked left whole entries behind.
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the router with the rights of `token`.
+    pub async fn ask(&self, token: Option<&str>, ask: &Ask) -> Result<Answer, Failure> {
+        let turns = self.turns_of(token)?;
+        let turn = timeout(ANSWER_TIMEOUT, turns.acquire_owned()).await;
+        let _turn = turn.map_err(|_| Failure::TimedOut)?.map_err(|_| Failure::TimedOut)?;
+        let idle = self.take_idle(token);
+        let was_idle = idle.is_some();
+        let mut seat = match idle {
+            Some(seat) => seat,
+            None => self.join(token).await?,
+        };
+        let mut answer = seat.ask(ask).await;
+        // A session that waited may have ended meanwhile, and nothing was done on it.
+        if was_idle && matches!(answer, Err(Failure::Unavailable(_))) && may_repeat(ask) {
+            drop(seat);
+            seat = self.join(token).await?;
+            answer = seat.ask(ask).await;
+        }
+        let now = Instant::now();
+        let mut guests = self.guests();
+        let Some(guest) = guests.get_mut(&token.map(str::to_owned)) else { return answer };
+        match &answer {
+            Err(Failure::Refused(refused)) if refused.code == code::RATE_LIMIT => {
+                guest.limited_until = Some(now + LIMITED);
+                guest.idle.push((now, seat));
+                return Err(Failure::Limited { after: LIMITED });
+            }
+            Ok(_) | Err(Failure::Refused(_)) => guest.idle.push((now, seat)),
+            // What it would say later could be taken for another answer.
+            Err(_) => {}
+        }
+        answer
+    }
+
+    /// A session that is not shared, for a subscription.
+    pub async fn join(&self, token: Option<&str>) -> Result<Seat, Failure> {
+        let place = match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => {
+                self.close_oldest_idle();
+                Arc::clone(&self.places).try_acquire_owned().map_err(|_| Failure::Full)?
+            }
+        };
+        let token = token.map(str::to_owned);
+        let who = Who { features: FEATURES, ..Who::client(&self.name, token) };
+        let (speaker, hearer) = self.router.join(&who).await?;
+        Ok(Seat { speaker, hearer, talk: Talk::default(), _place: place })
+    }
+
+    /// Closes what nobody uses, as often as it is called.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        self.guests().retain(|_, guest| {
+            guest.idle.retain(|(since, _)| now - *since < IDLE);
+            let is_limited = guest.limited_until.is_some_and(|until| until > now);
+            let is_busy = guest.turns.available_permits() < SEATS_PER_TOKEN;
+            !guest.idle.is_empty() || is_limited || is_busy
+        });
+    }
+
+    /// Sweeps for ever.
+    pub async fn sweep_for_ever(&self) {
+        loop {
+            sleep(IDLE / 4).await;
+            self.sweep();
+        }
+    }
+
+    fn turns_of(&self, token: Option<&str>) -> Result<Arc<Semaphore>, Failure> {
+        let mut guests = self.guests();
+        let guest = guests.entry(token.map(str::to_owned)).or_insert_with(|| Guest {
+            idle: Vec::new(),
+            turns: Arc::new(Semaphore::new(SEATS_PER_TOKEN)),
+            limited_until: None,
+        });
+        let now = Instant::now();
+        match guest.limited_until {
+            Some(until) if until > now => Err(Failure::Limited { after: until - now }),
+            _ => Ok(Arc::clone(&guest.turns)),
+        }
+    }
+
+    fn take_idle(&self, token: Option<&str>) -> Option<Seat> {
+        self.guests().get_mut(&token.map(str::to_owned))?.idle.pop().map(|(_, seat)| seat)
+    }
+
+    fn close_oldest_idle(&self) {
+        let mut guests = self.guests();
+        // The first of each list has waited longest of its token.
+        let oldest = guests
+            .values_mut()
+            .filter(|guest| !guest.idle.is_empty())
+            .min_by_key(|guest| guest.idle.first().map(|(since, _)| *since));
+        if let Some(guest) = oldest {
+            guest.idle.remove(0);
+        }
+    }
+}
+
+/// Whether asking twice does no more than asking once.
+fn may_repeat(ask: &Ask) -> bool {
+    match ask {
+        Ask::Get { .. } | Ask::Snapshot { .. } | Ask::Sync => true,
+        Ask::Set(set) => set.revision.is_none(),
+        _ => false,
+    }
+}
+
+impl Seat {
+    /// Asks, and waits for the answer. What else the router says meanwhile is passed over.
+    pub async fn ask(&mut self, ask: &Ask) -> Result<Answer, Failure> {
+        timeout(ANSWER_TIMEOUT, self.converse(ask)).await.unwrap_or(Err(Failure::TimedOut))
+    }
+
+    async fn converse(&mut self, ask: &Ask) -> Result<Answer, Failure> {
+        let mut frames = Vec::new();
+        self.talk.ask(ask, &mut frames).map_err(|_| Failure::TooLong)?;
+        loop {
+            for frame in frames.drain(..) {
+                self.speaker.say_frame(&frame).await.map_err(lost)?;
+            }
+            let Some(heard) = self.hearer.next().await else {
+                return Err(Failure::Unavailable(self.hearer.why_ended().to_owned()));
+            };
+            if let Heard::Answer(answer) = self.talk.hear(&heard.message, &mut frames) {
+                for frame in frames.drain(..) {
+                    self.speaker.say_frame(&frame).await.map_err(lost)?;
+                }
+                return answer.map_err(Failure::Refused);
+            }
+        }
+    }
+}
+
+fn lost(why: io::Error) -> Failure {
+    Failure::Unavailable(why.to_string())
+}
+
+impl From<JoinError> for Failure {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::Refused { code, message } => {
+                Self::Refused(Refused { code, message, address: None })
+            }
+            JoinError::TimedOut => Self::TimedOut,
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refused) => refused.fmt(f),
+            Self::Limited { after } => write!(f, "too often: again in {} s", after.as_secs() + 1),
+            Self::Full => f.write_str("every session of this service is in use"),
+            Self::Unavailable(why) => write!(f, "no router: {why}"),
+            Self::TimedOut => f.write_str("the router did not answer in time"),
+            Self::TooLong => f.write_str("longer than the 65535 bytes that a message can hold"),
+        }
+    }
+}
