@@ -4,6 +4,8 @@
 //! bridge may rightly join or leave out (a level that changed twice before an ArtSync) counts as
 //! superseded, not as lost.
 
+mod mqtt;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// The protocols that a replay can tell apart, by their first bytes and not by port.
@@ -12,12 +14,14 @@ pub enum Protocol {
     Osc,
     ArtNet,
     Sacn,
+    Mqtt,
 }
 
 const ART_NET: &[u8] = b"Art-Net\0";
 const ART_DMX: u16 = 0x5000;
 const E131: &[u8] = b"\x00\x10\x00\x00ASC-E1.17\x00\x00\x00";
 const OSC_BUNDLE: &[u8] = b"#bundle\0";
+const MQTT_NAME: &[u8] = b"\x00\x04MQTT";
 
 /// Bundles inside bundles that are followed; senders in practice use two.
 const NESTING_MAX: usize = 16;
@@ -35,11 +39,20 @@ impl Protocol {
         }
     }
 
+    /// Of a connection, by what its opener says first: CONNECT, whose fixed header is two bytes or
+    /// more (MQTT 3.1.1 and 5, section 3.1).
+    pub fn of_stream(first: &[u8]) -> Option<Self> {
+        let is_connect = first.first() == Some(&0x10)
+            && first.windows(MQTT_NAME.len()).take(5).any(|name| name == MQTT_NAME);
+        is_connect.then_some(Self::Mqtt)
+    }
+
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "osc" => Some(Self::Osc),
             "artnet" => Some(Self::ArtNet),
             "sacn" => Some(Self::Sacn),
+            "mqtt" => Some(Self::Mqtt),
             _ => None,
         }
     }
@@ -49,6 +62,7 @@ impl Protocol {
             Self::Osc => "osc",
             Self::ArtNet => "artnet",
             Self::Sacn => "sacn",
+            Self::Mqtt => "mqtt",
         }
     }
 }
@@ -65,7 +79,9 @@ struct Awaited {
 #[derive(Clone, Debug, Default)]
 pub struct Expectation {
     awaited: HashMap<String, VecDeque<Awaited>>,
-    levels: BTreeMap<u16, Vec<u8>>,
+    /// By protocol and universe.
+    levels: BTreeMap<(Protocol, u16), Vec<u8>>,
+    clients: BTreeMap<usize, mqtt::Client>,
     pub expected: u64,
     pub superseded: u64,
     pub unexpected: u64,
@@ -77,8 +93,18 @@ impl Expectation {
         match Protocol::of(payload) {
             Some(Protocol::Osc) => self.osc(payload, due_ns, 0),
             Some(Protocol::ArtNet) => self.art_net(payload, due_ns),
-            Some(Protocol::Sacn) | None => {}
+            Some(Protocol::Sacn) => self.sacn(payload, due_ns),
+            Some(Protocol::Mqtt) | None => {}
         }
+    }
+
+    /// Notes what the next `bytes` of a connection, due at `due_ns`, should cause.
+    pub fn sent_on(&mut self, connection: usize, bytes: &[u8], due_ns: u64) {
+        let mut client = self.clients.remove(&connection).unwrap_or_default();
+        client.said(bytes, |topic, number| {
+            self.expect(format!("/mqtt/{topic}"), due_ns, number);
+        });
+        self.clients.insert(connection, client);
     }
 
     /// Matches what came out. Gives the instant at which its cause was due.
@@ -132,10 +158,29 @@ impl Expectation {
         let port = u16::from_le_bytes([header[14], header[15]]);
         let len = usize::from(u16::from_be_bytes([header[16], header[17]]));
         let Some(levels) = packet.get(18..18 + len) else { return };
-        let before = self.levels.insert(port, levels.to_vec()).unwrap_or_default();
+        self.universe(Protocol::ArtNet, port, levels, due_ns);
+    }
+
+    /// E1.31, data packet: root vector at 18, priority at 108, options at 112, universe at 113
+    /// (high byte first), start code at 125, levels from 126. Preview, a source's last words and
+    /// other start codes are no levels.
+    fn sacn(&mut self, packet: &[u8], due_ns: u64) {
+        const DATA: [u8; 4] = [0, 0, 0, 4];
+        const PREVIEW_OR_TERMINATED: u8 = 0xC0;
+        let Some(header) = packet.first_chunk::<126>() else { return };
+        let is_look =
+            header[18..22] == DATA && header[112] & PREVIEW_OR_TERMINATED == 0 && header[125] == 0;
+        if is_look {
+            let universe = u16::from_be_bytes([header[113], header[114]]);
+            self.universe(Protocol::Sacn, universe, &packet[126..], due_ns);
+        }
+    }
+
+    fn universe(&mut self, protocol: Protocol, universe: u16, levels: &[u8], due_ns: u64) {
+        let before = self.levels.insert((protocol, universe), levels.to_vec()).unwrap_or_default();
         for (index, level) in levels.iter().enumerate() {
             if before.get(index) != Some(level) {
-                let address = format!("/artnet/{port}/{}", index + 1);
+                let address = format!("/{}/{universe}/{}", protocol.name(), index + 1);
                 self.expect(address, due_ns, Some(f64::from(*level)));
             }
         }

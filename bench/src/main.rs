@@ -176,13 +176,13 @@ enum Command {
     },
     /// A capture or a recording into a running router, and what comes out of it.
     ///
-    /// Of a pcap file the UDP packets, to the bridges that `--to` names; best into a router that
-    /// was just started, because a value that it already holds does not come out again, and counts
+    /// Of a pcap file the UDP packets and what MQTT clients said, to the bridges that `--to` names;
+    /// best into a router that was just started, because a value that it already holds does not come out again, and counts
     /// as missing. Of a recording of `clasp-rt record` (a file, or the folder) every message.
     Replay {
         /// A pcap file, a .clasprec file, or a folder of those.
         file: PathBuf,
-        /// `osc=ADDR`, `artnet=ADDR`, `sacn=ADDR`: where the packets of a protocol go.
+        /// `osc=ADDR`, `artnet=ADDR`, `sacn=ADDR`, `mqtt=ADDR`: where a protocol's packets go.
         #[arg(long, value_delimiter = ',')]
         to: Vec<replay::Target>,
         /// `1`: as captured, `N`: N times as fast, `max`: without pauses.
@@ -244,7 +244,7 @@ fn run(cli: &Cli) -> io::Result<()> {
             let mut subscriber = Peer::connect(router)?;
             subscriber.join("bench replay")?;
             subscriber.subscribe(1, "/**")?;
-            let replayed = replay::run(&capture.datagrams, to, *speed, &mut subscriber)?;
+            let replayed = replay::run(&capture, to, *speed, &mut subscriber)?;
             print!("{}", replayed.text());
             Ok(())
         }

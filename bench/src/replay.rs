@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use clasp_rt_perf::histogram::Latency;
 
 use crate::expect::{Expectation, Protocol};
 use crate::pace::Schedule;
-use crate::pcap::Datagram;
+use crate::pcap::{Capture, Said};
 use crate::peer::Peer;
 
 /// After the last packet, how long nothing may come out before the replay is over.
@@ -31,7 +31,7 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not osc=, artnet= or sacn= and an ADDRESS:PORT");
+        let wrong = || format!("`{text}` is not osc=, artnet=, sacn= or mqtt= and an ADDRESS:PORT");
         let (name, addr) = text.split_once('=').ok_or_else(wrong)?;
         let protocol = Protocol::from_name(name).ok_or_else(wrong)?;
         Ok(Self { protocol, addr: addr.parse().map_err(|_| wrong())? })
@@ -54,7 +54,7 @@ pub fn speed(text: &str) -> Result<f64, String> {
 #[derive(Clone, Debug, Default)]
 pub struct Replayed {
     pub packets: BTreeMap<Protocol, u64>,
-    /// Datagrams of the capture that no `--to` wanted.
+    /// Datagrams, and pieces of connections, that no `--to` wanted.
     pub left_out: u64,
     /// Messages that the subscriber received.
     pub arrived: u64,
@@ -65,26 +65,33 @@ pub struct Replayed {
     pub params: usize,
 }
 
-/// Sends `datagrams` to `targets` on their schedule while `subscriber` listens to everything.
+/// What leaves at one instant.
+#[derive(Clone, Copy, Debug)]
+struct Step<'a> {
+    offset: Duration,
+    target: Target,
+    does: Does<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Does<'a> {
+    Datagram(&'a [u8]),
+    Say { connection: usize, bytes: &'a [u8] },
+    End { connection: usize },
+}
+
+/// Sends what `targets` want of `capture` on its schedule while `subscriber` listens to everything.
 pub fn run(
-    datagrams: &[Datagram<'_>],
+    capture: &Capture<'_>,
     targets: &[Target],
     speed: f64,
     subscriber: &mut Peer,
 ) -> io::Result<Replayed> {
     let mut replayed = Replayed::default();
-    let chosen: Vec<(&Datagram<'_>, Target)> = datagrams
-        .iter()
-        .filter_map(|datagram| {
-            let protocol = Protocol::of(datagram.payload)?;
-            let target = targets.iter().find(|target| target.protocol == protocol)?;
-            Some((datagram, *target))
-        })
-        .collect();
-    replayed.left_out = (datagrams.len() - chosen.len()) as u64;
-    let schedule = Schedule::recorded(chosen.iter().map(|(datagram, _)| datagram.offset), speed);
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.set_broadcast(true)?;
+    let chosen = steps(capture, targets);
+    replayed.left_out = (capture.datagrams.len() + capture.pieces.len() - chosen.len()) as u64;
+    let schedule = Schedule::recorded(chosen.iter().map(|step| step.offset), speed);
+    let mut senders = Senders::new()?;
 
     let mut state: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut sent = 0;
@@ -93,15 +100,22 @@ pub fn run(
     loop {
         let now = Instant::now();
         let due_ns = schedule.offset_ns(sent);
-        if let (Some(due_ns), Some((datagram, target))) = (due_ns, chosen.get(sent))
+        if let (Some(due_ns), Some(step)) = (due_ns, chosen.get(sent))
             && start + Duration::from_nanos(due_ns) <= now
         {
-            replayed.expectation.sent(datagram.payload, due_ns);
-            socket.send_to(datagram.payload, target.addr)?;
-            *replayed.packets.entry(target.protocol).or_default() += 1;
+            match step.does {
+                Does::Datagram(payload) => replayed.expectation.sent(payload, due_ns),
+                Does::Say { connection, bytes } => {
+                    replayed.expectation.sent_on(connection, bytes, due_ns);
+                }
+                Does::End { .. } => {}
+            }
+            senders.take(step)?;
+            *replayed.packets.entry(step.target.protocol).or_default() += 1;
             sent += 1;
             last_progress = now;
         }
+        senders.hear()?;
         subscriber.poll(|frame| {
             let seen = Instant::now();
             let Some((address, value)) = written(frame) else { return };
@@ -128,14 +142,96 @@ pub fn run(
     }
 }
 
+/// What of `capture` goes to one of `targets`, in the order of time. A connection goes where its
+/// first bytes belong.
+fn steps<'a>(capture: &Capture<'a>, targets: &[Target]) -> Vec<Step<'a>> {
+    let wanted = |protocol| targets.iter().copied().find(|target| target.protocol == protocol);
+    let datagrams = capture.datagrams.iter().filter_map(|datagram| {
+        let target = wanted(Protocol::of(datagram.payload)?)?;
+        let does = Does::Datagram(datagram.payload);
+        Some(Step { offset: datagram.offset, target, does })
+    });
+    let mut connections: BTreeMap<usize, Option<Target>> = BTreeMap::new();
+    let pieces = capture.pieces.iter().filter_map(|piece| {
+        let connection = piece.connection;
+        let target = connections.entry(connection).or_insert_with(|| match piece.said {
+            Said::Bytes(bytes) => wanted(Protocol::of_stream(bytes)?),
+            Said::Ended => None,
+        });
+        let does = match piece.said {
+            Said::Bytes(bytes) => Does::Say { connection, bytes },
+            Said::Ended => Does::End { connection },
+        };
+        Some(Step { offset: piece.offset, target: (*target)?, does })
+    });
+    let mut steps: Vec<_> = datagrams.chain(pieces).collect();
+    steps.sort_by_key(|step| step.offset);
+    steps
+}
+
+/// The sockets from which a capture leaves.
+struct Senders {
+    datagrams: UdpSocket,
+    /// Of each connection of the capture that is open.
+    streams: BTreeMap<usize, TcpStream>,
+}
+
+impl Senders {
+    fn new() -> io::Result<Self> {
+        let datagrams = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        datagrams.set_broadcast(true)?;
+        Ok(Self { datagrams, streams: BTreeMap::new() })
+    }
+
+    fn take(&mut self, step: &Step<'_>) -> io::Result<()> {
+        match step.does {
+            Does::Datagram(payload) => self.datagrams.send_to(payload, step.target.addr).map(drop),
+            Does::Say { connection, bytes } => {
+                if let std::collections::btree_map::Entry::Vacant(vacant) =
+                    self.streams.entry(connection)
+                {
+                    let stream = TcpStream::connect(step.target.addr)?;
+                    stream.set_nodelay(true)?;
+                    vacant.insert(stream);
+                }
+                let stream = self.streams.get_mut(&connection).ok_or(ErrorKind::NotConnected)?;
+                // The whole piece, as it was captured: a capture's pieces are small.
+                stream.set_nonblocking(false)?;
+                stream.write_all(bytes)?;
+                stream.set_nonblocking(true)
+            }
+            Does::End { connection } => {
+                self.streams.remove(&connection);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the answers out of the sockets, so that nobody waits for room to say them.
+    fn hear(&mut self) -> io::Result<()> {
+        let mut answers = [0; 4096];
+        for stream in self.streams.values_mut() {
+            loop {
+                match stream.read(&mut answers) {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(why) if why.kind() == ErrorKind::WouldBlock => break,
+                    Err(why) => return Err(why),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Replayed {
     pub fn text(&self) -> String {
         let mut out = String::new();
         let Self { packets, left_out, arrived, expectation, latency, digest, params } = self;
         for (protocol, count) in packets {
-            line(&mut out, format_args!("sent {count} {} packets", protocol.name()));
+            line(&mut out, format_args!("sent {count} {} packets or pieces", protocol.name()));
         }
-        line(&mut out, format_args!("left out {left_out} datagrams that no --to names"));
+        line(&mut out, format_args!("left out {left_out} datagrams and pieces that no --to names"));
         line(
             &mut out,
             format_args!(
@@ -170,7 +266,10 @@ impl Replayed {
 fn written(frame: &[u8]) -> Option<(&str, Value<'_>)> {
     match binary::decode(header::parse(frame).ok()?.payload).ok()? {
         Message::Set(set) => Some((set.address, set.value)),
-        Message::Publish(publish) => Some((publish.address, publish.value.unwrap_or(Value::NULL))),
+        Message::Publish(publish) => {
+            let value = publish.value.or(publish.payload);
+            Some((publish.address, value.unwrap_or(Value::NULL)))
+        }
         _ => None,
     }
 }

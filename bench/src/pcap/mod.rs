@@ -1,14 +1,20 @@
-//! UDP payloads of a capture file, with the instant at which each was seen.
+//! What programs said to each other in a capture file, with the instant at which each was seen.
 //!
-//! Only whole UDP datagrams over IPv4 or IPv6 come out; fragments, TCP and everything else is
-//! counted and skipped.
+//! Whole UDP datagrams over IPv4 or IPv6 come out, and what the openers of TCP connections said;
+//! fragments and everything else is counted and skipped.
 
 mod file;
+mod streams;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+pub use streams::{Piece, Said};
+
+use streams::{Segment, Streams};
+
+const TCP_PROTOCOL: u8 = 6;
 const UDP_PROTOCOL: u8 = 17;
 const UDP_HEADER_LEN: usize = 8;
 
@@ -21,11 +27,13 @@ pub struct Datagram<'a> {
     pub payload: &'a [u8],
 }
 
-/// A read capture: its datagrams in file order.
+/// A read capture, all in file order.
 #[derive(Clone, Debug, Default)]
 pub struct Capture<'a> {
     pub datagrams: Vec<Datagram<'a>>,
-    /// Records that hold no whole UDP datagram.
+    /// Of the sides that opened TCP connections.
+    pub pieces: Vec<Piece<'a>>,
+    /// Records that hold neither a whole UDP datagram nor anything of a TCP opener.
     pub skipped: usize,
 }
 
@@ -75,15 +83,26 @@ pub fn read(file: &[u8]) -> Result<Capture<'_>, Malformed> {
     let records = file::records(file)?;
     let start = records.first().map_or(Duration::ZERO, |record| record.stamp);
     let mut capture = Capture::default();
+    let mut streams = Streams::default();
     for record in records {
-        match udp(record.link, record.octets) {
-            Some((from, to, payload)) => {
-                let offset = record.stamp.saturating_sub(start);
-                capture.datagrams.push(Datagram { offset, from, to, payload });
+        let offset = record.stamp.saturating_sub(start);
+        match packet(record.link, record.octets) {
+            Some((from, to, UDP_PROTOCOL, octets)) => match udp(from, to, octets) {
+                Some((from, to, payload)) => {
+                    capture.datagrams.push(Datagram { offset, from, to, payload });
+                }
+                None => capture.skipped += 1,
+            },
+            Some((from, to, TCP_PROTOCOL, octets)) => {
+                let segment = Segment::read(from, to, octets);
+                if !segment.is_some_and(|segment| streams.take(offset, &segment)) {
+                    capture.skipped += 1;
+                }
             }
-            None => capture.skipped += 1,
+            _ => capture.skipped += 1,
         }
     }
+    capture.pieces = streams.pieces;
     Ok(capture)
 }
 
@@ -129,42 +148,45 @@ impl Link {
     }
 }
 
-fn udp(link: Link, octets: &[u8]) -> Option<(SocketAddr, SocketAddr, &[u8])> {
+/// The two hosts, the protocol, and what the whole IP packet of a record carries.
+fn packet(link: Link, octets: &[u8]) -> Option<(IpAddr, IpAddr, u8, &[u8])> {
     let packet = link.ip_packet(octets)?;
-    let (from, to, segment) = match packet.first()? >> 4 {
-        4 => ipv4(packet)?,
-        6 => ipv6(packet)?,
-        _ => return None,
-    };
-    let header = segment.get(..UDP_HEADER_LEN)?;
+    match packet.first()? >> 4 {
+        4 => ipv4(packet),
+        6 => ipv6(packet),
+        _ => None,
+    }
+}
+
+fn udp(from: IpAddr, to: IpAddr, octets: &[u8]) -> Option<(SocketAddr, SocketAddr, &[u8])> {
+    let header = octets.get(..UDP_HEADER_LEN)?;
     let port = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-    // Ethernet pads short packets, so the length comes from the header, not from the record.
-    let payload = segment.get(UDP_HEADER_LEN..usize::from(port(4)))?;
+    let payload = octets.get(UDP_HEADER_LEN..usize::from(port(4)))?;
     Some((SocketAddr::new(from, port(0)), SocketAddr::new(to, port(2)), payload))
 }
 
-fn ipv4(packet: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
+/// Ethernet pads short packets, so the length comes from the header, not from the record.
+fn ipv4(packet: &[u8]) -> Option<(IpAddr, IpAddr, u8, &[u8])> {
     let header = packet.get(..20)?;
     let header_len = usize::from(header[0] & 0x0F) * 4;
+    let len = usize::from(u16::from_be_bytes([header[2], header[3]]));
     let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3FFF;
-    if header[9] != UDP_PROTOCOL || fragment != 0 {
+    if fragment != 0 {
         return None;
     }
     let address = |at: usize| IpAddr::V4(Ipv4Addr::from(word(header, at)));
-    Some((address(12), address(16), packet.get(header_len..)?))
+    Some((address(12), address(16), header[9], packet.get(header_len..len)?))
 }
 
-fn ipv6(packet: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
+fn ipv6(packet: &[u8]) -> Option<(IpAddr, IpAddr, u8, &[u8])> {
     let header = packet.get(..40)?;
-    if header[6] != UDP_PROTOCOL {
-        return None;
-    }
+    let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
     let address = |at: usize| {
         let mut octets = [0; 16];
         octets.copy_from_slice(&header[at..at + 16]);
         IpAddr::V6(Ipv6Addr::from(octets))
     };
-    Some((address(8), address(24), &packet[40..]))
+    Some((address(8), address(24), header[6], packet.get(40..40 + len)?))
 }
 
 /// Four bytes of a slice whose length was checked.
@@ -234,11 +256,26 @@ mod tests {
         frame.extend([10, 0, 0, 1, 10, 0, 0, 2]);
         frame.extend([0x1F, 0x90, 0x19, 0x36, 0, 11, 0, 0]);
         frame.extend(b"abc-padding");
-        let (from, to, payload) = udp(Link::Ethernet, &frame).unwrap();
+        let (from, to, protocol, octets) = packet(Link::Ethernet, &frame).unwrap();
+        assert_eq!(protocol, UDP_PROTOCOL);
+        let (from, to, payload) = udp(from, to, octets).unwrap();
         assert_eq!(from, "10.0.0.1:8080".parse().unwrap());
         assert_eq!(to, "10.0.0.2:6454".parse().unwrap());
         assert_eq!(payload, b"abc");
         frame[14 + 6] = 0x20;
-        assert_eq!(udp(Link::Ethernet, &frame), None);
+        assert_eq!(packet(Link::Ethernet, &frame), None);
+    }
+
+    #[test]
+    fn what_mqtt_clients_said_is_put_together() {
+        let file = capture("mqtt-311-and-5.pcap");
+        let found = read(&file).unwrap();
+        let connects = found.pieces.iter().filter(|piece| match piece.said {
+            Said::Bytes(bytes) => bytes.get(4..8) == Some(b"MQTT"),
+            Said::Ended => false,
+        });
+        assert_eq!(connects.count(), 12);
+        let ends = found.pieces.iter().filter(|piece| piece.said == Said::Ended).count();
+        assert_eq!(ends, 12);
     }
 }
