@@ -177,8 +177,9 @@ enum Command {
     /// A capture or a recording into a running router, and what comes out of it.
     ///
     /// Of a pcap file the UDP packets and what MQTT clients said, to the bridges that `--to` names;
-    /// best into a router that was just started, because a value that it already holds does not come out again, and counts
-    /// as missing. Of a recording of `clasp-rt record` (a file, or the folder) every message.
+    /// best into a router that was just started, because a value that it already holds does not
+    /// come out again, and counts as missing. Of a recording of `clasp-rt record` (a file, or the
+    /// folder) every message.
     Replay {
         /// A pcap file, a .clasprec file, or a folder of those.
         file: PathBuf,
