@@ -68,6 +68,7 @@ use std::fmt;
 use clasp_rt_core::error::Malformed;
 use clasp_rt_core::message::Message;
 use clasp_rt_core::signal::Qos;
+use clasp_rt_core::value::Value;
 use clasp_rt_core::wire::{self, Scratch, binary, header};
 
 /// Why a text is no message. Shown to the person who typed it.
@@ -109,6 +110,21 @@ pub fn from_frame(frame: &[u8], out: &mut String) -> Result<(), Malformed> {
     out.clear();
     write::message(&message, Some(frame.header.qos), out);
     Ok(())
+}
+
+/// Appends what `json` means as a value: its type code and data.
+pub fn push_value(json: &serde_json::Value, out: &mut Vec<u8>) -> Result<(), JsonError> {
+    read::append_value(json, out)
+}
+
+/// Appends `value` as JSON text.
+pub fn push_text(value: Value<'_>, out: &mut String) {
+    write::value(value, out);
+}
+
+/// Appends `text` as a JSON string.
+pub fn push_string(text: &str, out: &mut String) {
+    write::string(text, out);
 }
 
 /// The quality of service of a message that says none.

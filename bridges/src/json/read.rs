@@ -517,7 +517,7 @@ impl<'j> Fields<'j> {
     }
 }
 
-fn append_value(json: &Json, out: &mut Vec<u8>) -> Result<(), JsonError> {
+pub(super) fn append_value(json: &Json, out: &mut Vec<u8>) -> Result<(), JsonError> {
     match json {
         Json::Null => value::push_null(out),
         Json::Bool(on) => value::push_bool(out, *on),

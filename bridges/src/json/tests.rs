@@ -38,6 +38,18 @@ fn vectors(kind: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
+fn a_value_alone_is_read_and_written_as_inside_a_message() {
+    for text in
+        ["null", "true", "-7", "1.5", "\"a\\nb\"", "[1,[2.0]]", "{\"k\":{\"$bytes\":\"00ff\"}}"]
+    {
+        let (mut bytes, mut back) = (Vec::new(), String::new());
+        push_value(&serde_json::from_str(text).unwrap(), &mut bytes).unwrap();
+        push_text(Value::from_encoded(&bytes).unwrap(), &mut back);
+        assert_eq!(back, text);
+    }
+}
+
+#[test]
 fn every_golden_frame_comes_back_from_json_byte_by_byte() {
     let mut lossy = Vec::new();
     let vectors = vectors("encode");

@@ -289,7 +289,7 @@ fn list<T>(
     out.push(']');
 }
 
-fn value(carried: Value<'_>, out: &mut String) {
+pub(super) fn value(carried: Value<'_>, out: &mut String) {
     if let Some(on) = carried.as_bool() {
         display(on, out);
     } else if let Some(whole) = carried.as_i64() {
@@ -326,7 +326,7 @@ fn float(number: f64, out: &mut String) {
     }
 }
 
-fn string(text: &str, out: &mut String) {
+pub(super) fn string(text: &str, out: &mut String) {
     out.push('"');
     for character in text.chars() {
         match character {
