@@ -1,24 +1,32 @@
-//! A thread that hosts bridges: their sockets, their time, and their connections to the router.
+//! A thread that hosts bridges: their sockets and streams, their time, and their connections to the
+//! router.
+
+// The threads of MIDI ports and serial lines use it.
+#[allow(dead_code)]
+pub mod device;
+mod guest;
+mod streams;
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use clasp_rt_bridges::{Bridge, Counters, Input, Out};
+use clasp_rt_bridges::{Bridge, Counters, Input};
 use clasp_rt_core::time::{Span, Time};
 use clasp_rt_perf::counters::Writer;
-use clasp_rt_ring::socket::{self, Datagrams};
 use clasp_rt_ring::{Alarm, Event, Lease, Ring, Sizes, Sleeper, Socket, Wait};
 use clasp_rt_ring::{datagrams_lost, napi, thread};
 
 use crate::clock::{self, Clock};
-use crate::dialer::Dialer;
+use crate::dialer::{Dialer, Goal};
 use crate::plan_types::Remote;
 use crate::port::Port;
-use crate::uplink::{Change, Heard, Read, Uplink, Way};
+use crate::uplink::{Uplink, Way};
+use guest::Guest;
+use streams::Role;
+pub use streams::memory_bytes_max as streams_bytes_max;
 
 /// Bridges hear the wall clock this often.
 const TICK: Span = Span::from_secs(1);
@@ -29,14 +37,10 @@ const STOP_PATIENCE: Span = Span::from_millis(500);
 /// How long the thread sleeps while something waits for room in a ring to a shard.
 const FULL_PORT_NAP: Duration = Duration::from_micros(200);
 
-/// Pieces taken from one port in one turn: a shard that always has something to say must not keep
-/// the network waiting.
-const PIECES_PER_TURN: usize = 16;
-
-/// Sockets, uplinks and the alarm of one thread.
+/// Sockets, listeners, connections that we make, uplinks and the alarm of one thread.
 const FILES_MAX: u32 = 512;
 
-/// What the thread's ring needs. Every universe of a big show may arrive in one burst: what finds
+/// What the thread's ring needs, beside connections that others open. Every universe of a big show may arrive in one burst: what finds
 /// no buffer waits in the socket.
 pub const SIZES: Sizes = Sizes {
     accepted_max: 0,
@@ -95,7 +99,7 @@ pub fn names() -> &'static [&'static str] {
     })
 }
 
-const HOST_NAMES: [&str; 9] = [
+const HOST_NAMES: [&str; 12] = [
     "kernel_enters",
     "kernel_sleeps",
     "uplinks_joined",
@@ -105,13 +109,16 @@ const HOST_NAMES: [&str; 9] = [
     "datagrams_unreadable",
     "datagrams_dropped",
     "datagram_faults",
+    "streams_open",
+    "streams_turned_away",
+    "stream_pieces_dropped",
 ];
 
 struct Host {
     ring: Ring,
     guests: Vec<Guest>,
-    /// Whose socket a file is: the guest, and the number by which it knows the socket.
-    owners: Vec<Option<(usize, u8)>>,
+    /// Whose a file is, by its place in the ring.
+    owners: Vec<Option<Owner>>,
     sleeper: Arc<Sleeper>,
     clock: Clock,
     stop: Arc<AtomicBool>,
@@ -121,41 +128,22 @@ struct Host {
     unreadable: u64,
     /// Datagrams that the kernel had no room for; asked for with each tick.
     lost: u64,
-    /// A received datagram, so that its buffer is free while the bridge thinks.
+    /// A received piece, so that its buffer is free while the bridge thinks.
     packet: Vec<u8>,
 }
 
-/// A bridge and what was opened for it.
-struct Guest {
-    bridge: Box<dyn Bridge>,
-    sockets: Vec<Socket>,
-    /// The same sockets, to ask what they lost.
-    files: Vec<OwnedFd>,
-    uplink: Uplink,
+/// Which guest a file belongs to, and as what.
+#[derive(Clone, Copy)]
+struct Owner {
+    guest: usize,
+    file: File,
 }
 
-/// Where a bridge's decisions go.
-struct Outlet<'a> {
-    ring: &'a mut Ring,
-    sockets: &'a [Socket],
-    uplink: &'a mut Uplink,
-}
-
-impl Out for Outlet<'_> {
-    fn room(&self) -> usize {
-        self.uplink.room()
-    }
-
-    fn to_router(&mut self, frame: &[u8]) {
-        self.uplink.say(frame);
-    }
-
-    fn to_network(&mut self, socket: u8, to: std::net::SocketAddr, bytes: &[u8]) {
-        if let Some(socket) = self.sockets.get(usize::from(socket)) {
-            // The ring counts what it has no room for.
-            self.ring.send_to(*socket, to, bytes);
-        }
-    }
+#[derive(Clone, Copy)]
+enum File {
+    /// The number by which the bridge knows the socket.
+    Packets(u8),
+    Stream(Role),
 }
 
 impl Host {
@@ -165,27 +153,35 @@ impl Host {
         }
         thread::wake_punctually()?;
         thread::prefault_stack();
-        let mut ring = Ring::new(&SIZES)?;
+        let plans: Vec<_> = seed.hosted.iter().flat_map(|one| one.bridge.streams()).collect();
+        let sizes = Sizes { accepted_max: streams::connections_max(plans.iter()), ..SIZES };
+        let mut ring = Ring::new(&sizes)?;
         if let Some(limit) = seed.busy_poll {
             napi::poll_while_waiting(&ring, limit)?;
         }
         let alarm = ring.alarm()?;
-        let mut owners = vec![None; FILES_MAX as usize];
+        let mut owners = vec![None; (FILES_MAX + sizes.accepted_max) as usize];
         let mut guests = Vec::with_capacity(seed.hosted.len());
-        for (guest, hosted) in seed.hosted.into_iter().enumerate() {
-            let (sockets, files) = open_sockets(&*hosted.bridge, &mut ring)?;
-            for (number, socket) in (0..).zip(&sockets) {
-                owners[socket.index()] = Some((guest, number));
-            }
+        for (number, hosted) in seed.hosted.into_iter().enumerate() {
             let way = match hosted.to {
                 To::Port(port) => Way::Port(port),
                 To::Remote(remote) => {
-                    let dialer = Dialer::start(remote.clone(), alarm.clone())?;
+                    let Remote { host, port, .. } = remote.clone();
+                    let goal = Goal { what: "router".to_owned(), host, port };
+                    let dialer = Dialer::start(goal, alarm.clone())?;
                     Way::Remote { remote, dialer, socket: None }
                 }
             };
-            let uplink = Uplink::new(way);
-            guests.push(Guest { bridge: hosted.bridge, sockets, files, uplink });
+            let guest = Guest::new(hosted.bridge, Uplink::new(way), &mut ring, &alarm)?;
+            for (packets, socket) in (0..).zip(&guest.sockets) {
+                let file = File::Packets(packets);
+                owners[socket.index()] = Some(Owner { guest: number, file });
+            }
+            for (socket, role) in guest.streams.listeners() {
+                let file = File::Stream(role);
+                owners[socket.index()] = Some(Owner { guest: number, file });
+            }
+            guests.push(guest);
         }
         seed.sleeper.attach(ring.number());
         let host = Self {
@@ -234,9 +230,16 @@ impl Host {
             let files = self.guests.iter().flat_map(|guest| &guest.files);
             self.lost = files.map(|file| datagrams_lost(file).unwrap_or(0)).sum();
         }
-        for guest in &mut self.guests {
+        for (number, guest) in self.guests.iter_mut().enumerate() {
             self.worked |= guest.hear(self.now, &mut self.ring);
+            while let Some(opened) = guest.streams.look(self.now, &mut self.ring) {
+                self.worked = true;
+                let file = File::Stream(Role::Stream(opened.id.index));
+                self.owners[opened.socket.index()] = Some(Owner { guest: number, file });
+                guest.opened(self.now, &opened, &mut self.ring);
+            }
             if ticked {
+                guest.streams.tick(&mut self.ring);
                 let clock = Input::Clock { unix_us: clock::unix_us() };
                 guest.step(self.now, clock, &mut self.ring);
             }
@@ -244,7 +247,7 @@ impl Host {
                 guest.step(self.now, Input::Deadline, &mut self.ring);
                 self.worked = true;
             }
-            guest.flush(&mut self.ring);
+            guest.flush(self.now, &mut self.ring);
         }
         Ok(ticked)
     }
@@ -264,20 +267,21 @@ impl Host {
     }
 
     fn handle(&mut self, event: Event) {
-        let (now, ring) = (self.now, &mut self.ring);
         match event {
             Event::Packet { socket, lease } => self.packet(socket, lease),
-            Event::Received { stream, lease } => {
-                if let Some(guest) = guest_of(&mut self.guests, stream) {
-                    guest.uplink.received(now, ring.bytes(&lease));
-                    ring.give_back(lease);
-                    guest.read(now, ring);
-                } else {
-                    ring.give_back(lease);
-                }
-            }
+            Event::Accepted { listener, stream } => self.accepted(listener, stream),
+            Event::Received { stream, lease } => match self.owner(stream).is_some() {
+                true => self.received(stream, lease),
+                false => self.uplink_received(stream, lease),
+            },
             Event::Sent { stream, buffer, how } => {
-                if let Some(guest) = guest_of(&mut self.guests, stream) {
+                let (now, ring) = (self.now, &mut self.ring);
+                if let Some((guest, index)) = owned(&mut self.guests, &self.owners, stream) {
+                    guest.streams.sent(index, buffer.into_own());
+                    if how.is_err() {
+                        guest.lose_stream(now, index, ring);
+                    }
+                } else if let Some(guest) = guest_of(&mut self.guests, stream) {
                     guest.uplink.sent(buffer.into_own());
                     if how.is_err() {
                         guest.lose(now, ring);
@@ -285,16 +289,69 @@ impl Host {
                 }
             }
             Event::Ended { stream, .. } => {
-                if let Some(guest) = guest_of(&mut self.guests, stream) {
+                let (now, ring) = (self.now, &mut self.ring);
+                if let Some((guest, index)) = owned(&mut self.guests, &self.owners, stream) {
+                    guest.lose_stream(now, index, ring);
+                } else if let Some(guest) = guest_of(&mut self.guests, stream) {
                     guest.lose(now, ring);
                 }
             }
             Event::Closed { stream } => {
-                if let Some(guest) = guest_of(&mut self.guests, stream) {
+                if let Some((guest, index)) = owned(&mut self.guests, &self.owners, stream) {
+                    guest.streams.closed(self.now, index);
+                    self.owners[stream.index()] = None;
+                } else if let Some(guest) = guest_of(&mut self.guests, stream) {
                     guest.uplink.closed();
                 }
             }
-            Event::Woken | Event::Accepted { .. } | Event::ListenerLost { .. } => {}
+            Event::ListenerLost { listener, .. } => {
+                if let Some(Owner { guest, file: File::Stream(Role::Listener(plan)) }) =
+                    self.owner(listener)
+                {
+                    self.guests[guest].streams.listener_lost(plan);
+                }
+            }
+            Event::Woken => {}
+        }
+    }
+
+    fn owner(&self, socket: Socket) -> Option<Owner> {
+        self.owners.get(socket.index()).copied().flatten()
+    }
+
+    fn accepted(&mut self, listener: Socket, stream: Socket) {
+        let Some(Owner { guest, file: File::Stream(Role::Listener(plan)) }) = self.owner(listener)
+        else {
+            return self.ring.close(stream);
+        };
+        let (now, ring) = (self.now, &mut self.ring);
+        if let Some(opened) = self.guests[guest].streams.accepted(now, plan, stream, ring) {
+            let file = File::Stream(Role::Stream(opened.id.index));
+            self.owners[stream.index()] = Some(Owner { guest, file });
+            self.guests[guest].opened(now, &opened, ring);
+        }
+    }
+
+    fn received(&mut self, stream: Socket, lease: Lease) {
+        self.packet.clear();
+        self.packet.extend_from_slice(self.ring.bytes(&lease));
+        self.ring.give_back(lease);
+        if let Some((guest, index)) = owned(&mut self.guests, &self.owners, stream)
+            && let Some(stream) = guest.streams.id(index)
+        {
+            let bytes = Input::Bytes { stream, bytes: &self.packet };
+            guest.step(self.now, bytes, &mut self.ring);
+        }
+    }
+
+    fn uplink_received(&mut self, stream: Socket, lease: Lease) {
+        let (now, ring) = (self.now, &mut self.ring);
+        if let Some(guest) = guest_of(&mut self.guests, stream) {
+            guest.uplink.received(now, ring.bytes(&lease));
+            ring.give_back(lease);
+            guest.read(now, ring);
+        } else {
+            ring.give_back(lease);
         }
     }
 
@@ -305,8 +362,8 @@ impl Host {
             from
         });
         self.ring.give_back(lease);
-        let owner = self.owners.get(socket.index()).copied().flatten();
-        let (Ok(from), Some((guest, socket))) = (from, owner) else {
+        let owner = self.owner(socket);
+        let (Ok(from), Some(Owner { guest, file: File::Packets(socket) })) = (from, owner) else {
             self.unreadable += 1;
             return;
         };
@@ -324,8 +381,7 @@ impl Host {
         self.worked = true;
         loop {
             self.turn()?;
-            let is_done =
-                |guest: &Guest| guest.uplink.is_flushed() && !guest.bridge.has_last_words();
+            let is_done = |guest: &Guest| guest.is_flushed() && !guest.bridge.has_last_words();
             if self.guests.iter().all(is_done) || self.clock.now() >= patience {
                 break;
             }
@@ -345,6 +401,7 @@ impl Host {
         }
         let ring = self.ring.counts();
         let uplinks = || self.guests.iter().map(|guest| &guest.uplink);
+        let streams = || self.guests.iter().map(|guest| &guest.streams);
         let host = [
             ring.enters,
             ring.sleeps,
@@ -355,8 +412,25 @@ impl Host {
             self.unreadable,
             ring.datagrams_dropped,
             ring.datagram_faults,
+            streams().map(|streams| streams.count() as u64).sum(),
+            streams().map(|streams| streams.turned_away).sum(),
+            streams().map(|streams| streams.dropped).sum(),
         ];
         rows.into_iter().chain(host).collect()
+    }
+}
+
+/// The guest whose stream `socket` is, and its place there.
+fn owned<'g>(
+    guests: &'g mut [Guest],
+    owners: &[Option<Owner>],
+    socket: Socket,
+) -> Option<(&'g mut Guest, u32)> {
+    match owners.get(socket.index()).copied().flatten()? {
+        Owner { guest, file: File::Stream(Role::Stream(index)) } => {
+            Some((guests.get_mut(guest)?, index))
+        }
+        _ => None,
     }
 }
 
@@ -364,93 +438,5 @@ fn guest_of(guests: &mut [Guest], stream: Socket) -> Option<&mut Guest> {
     guests.iter_mut().find(|guest| guest.uplink.socket() == Some(stream))
 }
 
-/// Opens what a bridge asks for, in the bridge's own order: as sockets of the ring, and as files.
-fn open_sockets(bridge: &dyn Bridge, ring: &mut Ring) -> io::Result<(Vec<Socket>, Vec<OwnedFd>)> {
-    let plans = bridge.sockets();
-    let open = plans.into_iter().map(|plan| {
-        let wish = Datagrams {
-            broadcast: plan.broadcast,
-            reuse_address: plan.reuse_address,
-            multicast: plan.multicast,
-        };
-        let opened = socket::datagrams(plan.bind, &wish);
-        let both = opened.and_then(|file| Ok((ring.packets(file.try_clone()?)?, file)));
-        both.map_err(|why| {
-            let what = format!("{} cannot use UDP {}: {why}", bridge.name(), plan.bind);
-            io::Error::new(why.kind(), what)
-        })
-    });
-    open.collect()
-}
-
-impl Guest {
-    fn step(&mut self, now: Time, input: Input<'_>, ring: &mut Ring) {
-        let Self { bridge, sockets, uplink, .. } = self;
-        bridge.step(now, input, &mut Outlet { ring, sockets, uplink });
-    }
-
-    fn tell(&mut self, now: Time, change: Option<Change>, ring: &mut Ring) {
-        match change {
-            Some(Change::Joined) => self.step(now, Input::Joined, ring),
-            Some(Change::Lost) => self.step(now, Input::Lost, ring),
-            None => {}
-        }
-    }
-
-    fn lose(&mut self, now: Time, ring: &mut Ring) {
-        let change = self.uplink.lose(now, ring);
-        self.tell(now, change, ring);
-    }
-
-    /// Takes what a port has to say, within bounds, and does what the uplink has due. Says whether
-    /// there was anything.
-    fn hear(&mut self, now: Time, ring: &mut Ring) -> bool {
-        let mut heard = false;
-        for _ in 0..PIECES_PER_TURN {
-            let Heard::Something(change) = self.uplink.hear(now, ring) else { break };
-            heard = true;
-            self.tell(now, change, ring);
-            self.read(now, ring);
-        }
-        let change = self.uplink.look(now, ring);
-        self.tell(now, change, ring);
-        heard || change.is_some()
-    }
-
-    /// Hands every whole frame that was received to the bridge.
-    fn read(&mut self, now: Time, ring: &mut Ring) {
-        let mut carry = self.uplink.take_carry();
-        let mut used = 0;
-        loop {
-            match self.uplink.read(&mut carry[used..]) {
-                Read::Nothing => break,
-                Read::Frame(frame) => self.step(now, Input::Frame(frame), ring),
-                Read::Opened => {
-                    let change = self.uplink.join(now);
-                    self.tell(now, Some(change), ring);
-                }
-                Read::Other => {}
-                Read::Ended => {
-                    self.lose(now, ring);
-                    break;
-                }
-            }
-            used += self.uplink.advance();
-        }
-        self.uplink.return_carry(carry, used);
-    }
-
-    /// Hands over what waits, and wakes the shard behind a port.
-    fn flush(&mut self, ring: &mut Ring) {
-        self.uplink.flush(ring);
-    }
-
-    fn is_silent(&self) -> bool {
-        self.uplink.is_silent()
-    }
-
-    fn deadline(&self) -> Option<Time> {
-        let (bridge, uplink) = (self.bridge.deadline(), self.uplink.deadline());
-        bridge.into_iter().chain(uplink).min()
-    }
-}
+#[cfg(all(test, not(miri)))]
+mod tests;

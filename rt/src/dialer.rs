@@ -1,4 +1,5 @@
-//! Connects to a router elsewhere, on a thread of its own, as name look-up and connecting wait.
+//! Connects to a router or a device elsewhere, on a thread of its own: looking names up and
+//! connecting wait.
 
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
@@ -10,8 +11,6 @@ use std::time::Duration;
 use clasp_rt_ring::{Alarm, socket};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tracing::warn;
-
-use crate::plan_types::Remote;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
@@ -26,6 +25,16 @@ pub enum Wanted {
     Again,
 }
 
+/// Where connections lead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Goal {
+    /// As it is named in the log: `router`.
+    pub what: String,
+    /// Resolved anew for every attempt.
+    pub host: String,
+    pub port: u16,
+}
+
 /// The side of the thread that wants connections.
 pub struct Dialer {
     wants: Sender<Wanted>,
@@ -35,11 +44,11 @@ pub struct Dialer {
 impl Dialer {
     /// Starts a thread that connects when asked and rings `alarm` when it has. It ends with the
     /// value that is returned here.
-    pub fn start(remote: Remote, alarm: Alarm) -> io::Result<Self> {
+    pub fn start(goal: Goal, alarm: Alarm) -> io::Result<Self> {
         let (wants, wanted) = channel();
         let (connect, connected) = channel();
-        let name = format!("dial {}", remote.host);
-        Builder::new().name(name).spawn(move || dial(&remote, &wanted, &connect, &alarm))?;
+        let name = format!("dial {}", goal.host);
+        Builder::new().name(name).spawn(move || dial(&goal, &wanted, &connect, &alarm))?;
         Ok(Self { wants, connected })
     }
 
@@ -55,7 +64,7 @@ impl Dialer {
     }
 }
 
-fn dial(remote: &Remote, wanted: &Receiver<Wanted>, connect: &Sender<TcpStream>, alarm: &Alarm) {
+fn dial(goal: &Goal, wanted: &Receiver<Wanted>, connect: &Sender<TcpStream>, alarm: &Alarm) {
     while let Ok(first) = wanted.recv() {
         let mut attempt = u32::from(first == Wanted::Again);
         let mut told = false;
@@ -65,10 +74,10 @@ fn dial(remote: &Remote, wanted: &Receiver<Wanted>, connect: &Sender<TcpStream>,
             if wanted.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
                 return;
             }
-            match reach(remote) {
+            match reach(goal) {
                 Ok(stream) => break stream,
                 Err(why) if !told => {
-                    warn!("no router at {}:{}: {why}", remote.host, remote.port);
+                    warn!("no {} at {}:{}: {why}", goal.what, goal.host, goal.port);
                     told = true;
                 }
                 Err(_) => {}
@@ -83,9 +92,9 @@ fn dial(remote: &Remote, wanted: &Receiver<Wanted>, connect: &Sender<TcpStream>,
 }
 
 /// Connects to the first address of the name that answers.
-fn reach(remote: &Remote) -> io::Result<TcpStream> {
+fn reach(goal: &Goal) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for addr in (remote.host.as_str(), remote.port).to_socket_addrs()? {
+    for addr in (goal.host.as_str(), goal.port).to_socket_addrs()? {
         match TcpStream::connect_timeout(&addr, CONNECT_TIMEOUT) {
             Ok(stream) => {
                 socket::tune_stream(&stream)?;

@@ -35,6 +35,8 @@ pub fn terms(threads: &Threads) -> Vec<Term> {
     let bridges = bridges as u64 + recordings;
     let tables = threads.bridges.iter().flat_map(|thread| &thread.bridges);
     let tables = tables.map(|plan| plan.bridge.memory_bytes_max()).sum();
+    let streams = threads.bridges.iter().flat_map(|thread| &thread.bridges);
+    let streams = streams.map(|plan| bridge_thread::streams_bytes_max(&plan.bridge.streams()));
     let state_each = threads.shards.first().map_or(0, |shard| state_bytes(&shard.settings));
     let terms = [
         ("state of a shard", shards, state_each),
@@ -59,6 +61,7 @@ pub fn terms(threads: &Threads) -> Vec<Term> {
         ),
         ("frames on their way to a recording", recordings, tape::MEMORY_BYTES),
         ("tables of bridges, when they are full", 1, tables),
+        ("streams of bridges, when nobody reads", 1, streams.sum()),
         ("allocator of a shard's thread", shards, ALLOCATOR_BYTES),
         ("program", 1, PROGRAM_BYTES),
     ];
