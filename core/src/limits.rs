@@ -85,6 +85,9 @@ pub struct Limits {
     pub history_bytes: u64,
     /// Revisions remembered of params that are gone.
     pub tombstones_max: u32,
+    /// What sources say of arbitrated params: one claim for each source and param. Taken only where
+    /// something is arbitrated.
+    pub claims_max: u32,
     /// Other shards.
     pub peers: u16,
 }
@@ -113,6 +116,7 @@ impl Default for Limits {
             held_bytes_max: 8 << 20,
             history_bytes: 1 << 20,
             tombstones_max: 16_384,
+            claims_max: 65_536,
             peers: 0,
         }
     }

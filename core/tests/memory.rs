@@ -5,7 +5,8 @@ use std::alloc::System;
 use clasp_rt_core::limits::Limits;
 use clasp_rt_core::message::{Hello, Message, Set};
 use clasp_rt_core::shard::{
-    Admit, CloseReason, Effects, Input, Lane, Outcome, Rule, RuleFor, Settings, Shard,
+    Admit, Arbitration, CloseReason, Effects, Input, Lane, OnLoss, Order, Outcome, Rule, RuleFor,
+    Settings, Shard,
 };
 use clasp_rt_core::signal::Qos;
 use clasp_rt_core::time::Time;
@@ -28,13 +29,22 @@ fn a_shard_takes_the_memory_that_it_names_and_gives_all_of_it_back() {
     let large = Limits { params_max: 1_000_000, param_bytes_max: 128 << 20, ..Limits::default() };
     let small = Limits { links_max: 2, params_max: 10, held_bytes_max: 4096, ..Limits::default() };
     let rules = vec![RuleFor { pattern: "/a/**".into(), rule: Rule::Max }; 20];
+    let arbitration = Arbitration {
+        pattern: "/b/**".into(),
+        order: Order::Latest,
+        timeout: None,
+        on_loss: OnLoss::Hold,
+        default_priority: 100,
+    };
     for (limits, shards) in [(Limits::default(), 1), (Limits::default(), 8), (large, 2), (small, 1)]
     {
+        let arbitrations = vec![arbitration.clone(); usize::from(shards) / 2];
         let settings = Settings {
             id: ShardId(shards - 1),
             shards,
             limits: limits.clone(),
             rules: rules.clone(),
+            arbitrations: arbitrations.clone(),
             ..Settings::default()
         };
         let region = Region::new(ALLOCATOR);

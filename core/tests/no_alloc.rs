@@ -6,7 +6,8 @@ use clasp_rt_core::message::{
     Ttl,
 };
 use clasp_rt_core::shard::{
-    Admit, CloseReason, Effects, Input, Lane, Outcome, Rule, RuleFor, Settings, Shard,
+    Admit, Arbitration, CloseReason, Effects, Input, Lane, OnLoss, Order, Outcome, Rule, RuleFor,
+    Settings, Shard,
 };
 use clasp_rt_core::signal::{Phase, Qos, Signal, SignalMask};
 use clasp_rt_core::time::{Span, Time};
@@ -132,6 +133,7 @@ impl Router {
             window_bytes: 512,
             outbox_bytes_max: 16 << 10,
             history_bytes: 16 << 10,
+            claims_max: 24,
             ..Limits::default()
         };
         let rule = |pattern: &str, rule| RuleFor { pattern: pattern.into(), rule };
@@ -142,6 +144,7 @@ impl Router {
             rate_limit: Some(240 / u32::from(count)),
             gesture_interval: Span::from_millis(100),
             timeline_interval: Span::from_millis(4),
+            arbitrations: arbitrations(),
             rules: vec![rule("/rig1/**", Rule::Max), rule("/rig2/**", Rule::Merge)],
             ..Settings::default()
         };
@@ -335,6 +338,13 @@ fn frames() -> Vec<Vec<u8>> {
         frames.push(frame(&Message::Unsubscribe { id: i as u32 }, Qos::Fire));
         let window: Vec<&str> =
             addresses.iter().cycle().skip(i).take(5).map(String::as_str).collect();
+        for marker in [marker("desk", None), marker("desk", Some("release"))]
+            .into_iter()
+            .chain([marker("other", None), marker("other", Some("alive"))])
+        {
+            frames.push(marked(&marker, &window[..3]));
+        }
+        frames.push(frame(&Message::Get { address: &format!("/clasp/why{address}") }, Qos::Fire));
         frames.push(bundle(&window[..1], None));
         frames.push(bundle(&window, None));
         frames.push(bundle(&window, Some(UNIX_US + 3_000)));
@@ -361,6 +371,53 @@ fn frames() -> Vec<Vec<u8>> {
     let query = b"\x82\xA4type\xA5QUERY\xA7pattern\xA3/**";
     frames.push([&[b'S', 1, 0, query.len() as u8], &query[..]].concat());
     frames
+}
+
+/// Something is lost all the time, and fades.
+fn arbitrations() -> Vec<Arbitration> {
+    let mut value = Vec::new();
+    value::push_f64(&mut value, -1.0);
+    let over = Span::from_millis(20);
+    [("/rig3/**", Order::Latest), ("/rig4/**", Order::Highest)]
+        .into_iter()
+        .map(|(pattern, order)| Arbitration {
+            pattern: pattern.into(),
+            order,
+            timeout: Some(Span::from_millis(200)),
+            on_loss: OnLoss::Fade { value: value.clone(), over },
+            default_priority: 100,
+        })
+        .collect()
+}
+
+/// A map with an `id`, and with a key that is true.
+fn marker(id: &str, sign: Option<&str>) -> Vec<u8> {
+    let mut map = Vec::new();
+    let mut writer = value::MapWriter::start(&mut map);
+    value::push_str(writer.entry("id").unwrap(), id).unwrap();
+    if let Some(sign) = sign {
+        value::push_bool(writer.entry(sign).unwrap(), true);
+    }
+    map
+}
+
+/// A bundle of a marker and SETs.
+fn marked(marker: &[u8], addresses: &[&str]) -> Vec<u8> {
+    let mut payloads = Vec::new();
+    let publish = Publish {
+        address: "/clasp/source",
+        signal: Some(Signal::Event),
+        value: Some(Value::from_encoded(marker).unwrap()),
+        ..Publish::default()
+    };
+    Messages::append(&mut payloads, &Message::Publish(publish)).unwrap();
+    for (n, address) in addresses.iter().enumerate() {
+        let data = (n as f64 + marker.len() as f64).to_be_bytes();
+        let number = Value::parse(value::code::F64, &data).unwrap().0;
+        Messages::append(&mut payloads, &Message::Set(set(address, number))).unwrap();
+    }
+    let messages = Messages::from_payloads(&payloads, addresses.len() + 1).unwrap();
+    frame(&Message::Bundle(Bundle { timestamp_us: None, messages }), Qos::Commit)
 }
 
 fn publishes(address: &str, value: Value<'_>) -> Vec<Vec<u8>> {

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde::de;
 use toml::de::{DeTable, DeValue};
 
+use crate::arbitration::{ArbitrationAsWritten, SourceAsWritten};
 use crate::document::{Document, Node, Problem, unknown};
 use crate::recording::Recording;
 use crate::waiting::BusyPoll;
@@ -31,6 +32,8 @@ pub struct Config {
     pub lanes: Lanes,
     pub listeners: Vec<Listener>,
     pub rules: Vec<RuleAsWritten>,
+    pub arbitrations: Vec<ArbitrationAsWritten>,
+    pub sources: Vec<SourceAsWritten>,
     pub bridges: Vec<BridgeAsWritten>,
     /// Each `[[route]]`, for the bridge named `routes` to read.
     pub routes: Vec<serde_json::Value>,
@@ -41,7 +44,18 @@ pub struct Config {
 
 /// The tables that a file may have, each with the reader of its contents below.
 const SECTIONS: &[&str] = &[
-    "server", "limits", "auth", "log", "lanes", "listen", "rule", "bridge", "route", "patch",
+    "server",
+    "limits",
+    "auth",
+    "log",
+    "lanes",
+    "listen",
+    "rule",
+    "arbitration",
+    "source",
+    "bridge",
+    "route",
+    "patch",
     "record",
 ];
 
@@ -180,6 +194,7 @@ pub struct LimitsAsWritten {
     pub held_bytes_max: Option<Bytes>,
     pub history_bytes: Option<Bytes>,
     pub tombstones_max: Option<u32>,
+    pub claims_max: Option<u32>,
 }
 
 /// `[[listen]]`: one more port.
@@ -287,6 +302,8 @@ impl Config {
                 "lanes" => config.lanes = section(document, node, problems),
                 "listen" => config.listeners = document.decode_each(name, node, problems),
                 "rule" => config.rules = document.decode_each(name, node, problems),
+                "arbitration" => config.arbitrations = document.decode_each(name, node, problems),
+                "source" => config.sources = document.decode_each(name, node, problems),
                 "record" => config.record = Some(section(document, node, problems)),
                 "route" => config.routes = document.decode_each(name, node, problems),
                 "patch" => config.patches = document.decode_each(name, node, problems),
@@ -376,6 +393,7 @@ impl LimitsAsWritten {
         put_bytes(&mut limits.held_bytes_max, self.held_bytes_max);
         put_bytes(&mut limits.history_bytes, self.history_bytes);
         put(&mut limits.tombstones_max, self.tombstones_max);
+        put(&mut limits.claims_max, self.claims_max);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The program: a router, its bridges as programs of their own, and a client for the shell.
 #![forbid(unsafe_code)]
 
+mod arbitration;
 mod bridge_thread;
 mod clock;
 mod commands;

@@ -10,6 +10,7 @@ use clasp_rt_core::pattern;
 use clasp_rt_core::shard::{Grant, RuleFor, SHARDS_MAX, Settings};
 use clasp_rt_core::time::Span;
 
+use crate::arbitration;
 use crate::config::{AuthMode, Config, Cores, Idle, LogLevel, Switch, Transport};
 use crate::host::Host;
 use crate::memory::{self, Size, Term};
@@ -282,6 +283,8 @@ fn settings(config: &Config, host: &Host, shards: usize, errors: &mut Vec<PlanEr
         param_ttl: seconds_unless_zero(server.param_ttl_s, normal.param_ttl),
         rules: rules(config, errors),
         critical: critical(config, errors),
+        arbitrations: arbitration::arbitrations(config, errors),
+        sources: arbitration::sources(config, errors),
     }
 }
 

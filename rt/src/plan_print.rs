@@ -7,6 +7,7 @@ use clasp_rt_core::shard::Settings;
 use clasp_rt_core::time::Span;
 use serde_json::{Value, json};
 
+use crate::arbitration::declaration;
 use crate::memory::{Size, Term};
 use crate::open_bridge::notes;
 use crate::plan::Plan;
@@ -108,6 +109,9 @@ fn write_settings(
     for rule in &settings.rules {
         writeln!(f, "rule       {} keeps {:?}", rule.pattern, rule.rule)?;
     }
+    for line in declaration(settings) {
+        writeln!(f, "who wins   {line}")?;
+    }
     Ok(())
 }
 
@@ -180,6 +184,7 @@ fn settings(settings: &Settings) -> Value {
         "param_ttl_ms": settings.param_ttl.map(Span::as_millis),
         "critical": settings.critical,
         "rules": rules.collect::<Vec<_>>(),
+        "who_wins": declaration(settings),
     })
 }
 
@@ -252,6 +257,7 @@ fn limit_rows(limits: &Limits) -> Vec<(&'static str, u64, Unit)> {
         held_bytes_max: Bytes,
         history_bytes: Bytes,
         tombstones_max: Count,
+        claims_max: Count,
         peers: Count,
     }
 }

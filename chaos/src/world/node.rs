@@ -113,6 +113,7 @@ pub(super) fn small_limits(shards: u16) -> Limits {
         held_bytes_max: 512 << 10,
         history_bytes: 64 << 10,
         tombstones_max: 4_096,
+        claims_max: 512,
         peers: shards - 1,
     }
 }

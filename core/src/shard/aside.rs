@@ -74,8 +74,8 @@ impl Shard {
             self.aside.samples.forget_oldest();
             match Record::decode(&bytes) {
                 Some(Record::Write { origin, payload }) => self.write(&origin, payload, fx),
-                Some(Record::Published { origin, key, frame }) => {
-                    self.published(&origin, key, frame, fx);
+                Some(Record::Published { origin, key, tag, frame }) => {
+                    self.published(&origin, key, tag, frame, fx);
                 }
                 other => unreachable!("only samples are set aside: {other:?}"),
             }

@@ -13,6 +13,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::input::Lane;
+use super::marker::{Marker, SOURCE, Tag};
 use super::record::{Origin, Record};
 use super::refused::Refused;
 use super::session_id::SessionId;
@@ -88,12 +89,16 @@ struct Progress {
     message: u32,
     /// Writes of this home that were applied.
     staged: usize,
+    /// Where the marker lies that says whose the SETs are; 0: there was none.
+    marker: usize,
 }
 
 /// The first message, behind code, flags and count.
-const BEGIN: Progress = Progress { offset: 4, message: 0, staged: 0 };
+const BEGIN: Progress = Progress { offset: 4, message: 0, staged: 0, marker: 0 };
 /// `until` of a decision that nothing is applied.
 const ABORT: u32 = 0;
+/// Of the markers that begin a bundle, until the first home is known.
+const NO_HOME: ShardId = ShardId(u16::MAX);
 /// Room for the longest ERROR frame.
 const ERROR_BYTES: usize = 4 * 1024;
 /// `until` of a bundle with one home.
@@ -264,6 +269,19 @@ fn address_of<'a>(message: &Message<'a>) -> &'a str {
     }
 }
 
+/// Whether `message` says whose the SETs after it are: it has no home, and nobody hears it.
+fn is_marker(message: &Message<'_>) -> bool {
+    matches!(message, Message::Publish(publish) if publish.address == SOURCE)
+}
+
+/// The source that `message` names, if it is a marker that does.
+fn tag_in<'a>(message: &Message<'a>) -> Option<Tag<'a>> {
+    match Marker::of(message) {
+        Some(Ok(Marker::Writes(tag))) => Some(tag),
+        _ => None,
+    }
+}
+
 /// Bytes that the ring to a peer needs at most when a bundle is applied.
 fn room_of(payload: &[u8]) -> usize {
     let count = usize::from(u16::from_be_bytes([payload[2], payload[3]]));
@@ -276,17 +294,28 @@ pub(super) struct Drafted {
     /// Bit per shard.
     pub(super) homes: u64,
     pub(super) has_gestures: bool,
+    /// It holds markers that ask for something at once.
+    pub(super) has_signs: bool,
+    /// Its session becomes a source.
+    pub(super) introduces: bool,
 }
 
 impl Shard {
     /// Writes the canonical payload of `bundle`, or says which message may not be in it.
     pub(super) fn draft_bundle<'a>(
-        &self,
+        &mut self,
         link: LinkId,
         bundle: &Bundle<'a>,
         payload: &mut Vec<u8>,
     ) -> Result<Drafted, (Refused, Option<&'a str>)> {
-        let mut drafted = Drafted { messages: 0, homes: 0, has_gestures: false };
+        let mut drafted = Drafted {
+            messages: 0,
+            homes: 0,
+            has_gestures: false,
+            has_signs: false,
+            introduces: false,
+        };
+        let mut marked = false;
         start(payload);
         for message in bundle.messages.iter() {
             let message = match message {
@@ -299,6 +328,17 @@ impl Shard {
             let refused = |refused| (refused, Some(address));
             let place = self.known.find(address.as_bytes());
             self.may_send(link, &message, place).map_err(refused)?;
+            if let Some(marker) = Marker::of(&message) {
+                let marker = marker.map_err(refused)?;
+                if marker.is_sign() && bundle.timestamp_us.is_some() {
+                    let why = "what it asks for is done at once, not in a timed bundle";
+                    return Err(refused(Refused::Marker { why }));
+                }
+                drafted.has_signs |= marker.is_sign();
+                marked |= !marker.is_sign();
+            } else if self.arbitrates && !marked && matches!(message, Message::Set(_)) {
+                drafted.introduces |= self.wants_introduction(link, place, address);
+            }
             if super::session::is_for_session(&message) {
                 return Err(refused(Refused::NotAlone));
             }
@@ -307,6 +347,9 @@ impl Shard {
             }
             drafted.messages += 1;
             drafted.has_gestures |= gesture_in(&message).is_some();
+            if is_marker(&message) {
+                continue;
+            }
             let home = place.and_then(|place| self.known.home(place));
             drafted.homes |= 1 << home.unwrap_or_else(|| self.home_of(address)).0;
         }
@@ -380,7 +423,7 @@ impl Shard {
             // Its acceptance was acknowledged; only a refusal is still worth telling.
             origin.confirm = false;
             let mut homes = 0;
-            for message in messages_of(&bytes).iter() {
+            for message in messages_of(&bytes).iter().filter(|message| !is_marker(message)) {
                 homes |= 1 << self.home_of(address_of(&message)).0;
             }
             self.run_bundle(&origin, &bytes, homes, fx);
@@ -472,7 +515,11 @@ impl Shard {
     ) -> Result<(), (Refused, Option<&'a str>)> {
         self.guard_params_of(payload).map_err(|full| (full, None))?;
         let (mut bytes, mut locks, mut locks_held) = (0, 0, None);
+        let (mut tag, mut claims) = (None, 0);
         for message in messages_of(payload).iter() {
+            if self.arbitrates && is_marker(&message) {
+                tag = tag_in(&message).or(tag);
+            }
             let Some(set) = self.own_set(&message) else { continue };
             let refused = |refused| (refused, Some(set.address));
             let (_, hash, slot) = self.locate(None, set.address);
@@ -484,7 +531,21 @@ impl Shard {
             }
             let ahead = Ahead { writes, lock, locks, locks_held: locks_held.unwrap_or(0) };
             self.store.check(slot, &set, origin.writer, ahead).map_err(refused)?;
-            let staged = self.store.stage(slot, &set, earlier).map_err(refused)?;
+            let mut claim = Block::EMPTY;
+            if self.arbitrates && self.store.is_arbitrated(slot, set.address) {
+                let text = origin.writer.text();
+                let who = self.claimant(origin, tag, text.as_str());
+                self.store.claims.check(slot, &who, claims, writes).map_err(refused)?;
+                claim = self.store.claims.stage(set.value).map_err(refused)?;
+                claims += 1;
+            }
+            let staged = match self.store.stage(slot, &set, earlier) {
+                Ok(staged) => staged.with_claim(claim),
+                Err(full) => {
+                    self.store.claims.unstage(claim);
+                    return Err(refused(full));
+                }
+            };
             self.bundles.staged.push(staged);
             // Merged maps may be longer than what was sent; the rings to the peers hold a frame's
             // worth.
@@ -554,8 +615,14 @@ impl Shard {
         let mut revision = None;
         while progress.offset < payload.len() && progress.message < until {
             let (message, next) = message_at(payload, progress.offset);
-            progress.offset = next;
+            let offset = core::mem::replace(&mut progress.offset, next);
             progress.message += 1;
+            if is_marker(&message) {
+                if tag_in(&message).is_some() {
+                    progress.marker = offset;
+                }
+                continue;
+            }
             if self.home_of(address_of(&message)) != self.settings.id {
                 continue;
             }
@@ -563,7 +630,10 @@ impl Shard {
                 Message::Set(set) => {
                     let write = self.bundles.staged[progress.staged];
                     progress.staged += 1;
-                    revision = self.commit_set(origin, &set, write, fx).or(revision);
+                    let marker =
+                        (progress.marker > 0).then(|| message_at(payload, progress.marker));
+                    let tag = marker.and_then(|(marker, _)| tag_in(&marker));
+                    revision = self.commit_set(origin, tag, &set, write, fx).or(revision);
                 }
                 Message::Publish(publish) => self.publish(origin, &publish, None, None, fx),
                 _ => {}
@@ -582,11 +652,16 @@ impl Shard {
     fn commit_set(
         &mut self,
         origin: &Origin,
+        tag: Option<Tag<'_>>,
         set: &Set<'_>,
         staged: Staged,
         fx: &mut impl Effects,
     ) -> Option<u64> {
         let (place, hash, slot) = self.locate(None, set.address);
+        if !staged.claim().is_empty() {
+            let located = (place, hash, slot);
+            return self.contend(origin, tag, set, located, Some(staged), fx).ok();
+        }
         if self.store.takes(slot, set.value).is_err() {
             self.counts.sets_outruled += 1;
             self.store.unstage(staged);
@@ -599,7 +674,7 @@ impl Shard {
         if !self.timelines.is_empty() {
             self.timelines.stop(hash, set.address);
         }
-        self.announce_change(origin, slot, hash, set, fx);
+        self.announce_change(origin, slot, hash, set, tag, fx);
         Some(self.store.revision(slot))
     }
 }

@@ -37,6 +37,12 @@ counts! {
     sets,
     /// Writes that a max, min or lock rule did not take.
     sets_outruled,
+    /// Writes of arbitrated params that another source's claim outranked.
+    sets_outranked,
+    /// Claims that ended: their source was silent too long, released them, or left.
+    claims_lost,
+    /// Two sources of equal priority fought over a param.
+    duels,
     /// Messages published without being kept.
     publishes,
     /// Bundles applied.

@@ -1,24 +1,29 @@
 //! The way out: which links of this shard get a frame, and snapshots at the pace each link reads.
 
+mod pulls;
+
 use alloc::vec::Vec;
+
+pub(super) use pulls::Pulls;
 
 use super::audience::Audience;
 use super::critical::Critical;
 use super::home::{END, UNLIMITED};
 use super::input::Lane;
+use super::marker::{self, Tag};
 use super::outbox::{Class, Kind, Writer};
 use super::pace::{Unsubscribed, Verdict, Wish};
-use super::record::{Origin, Record};
+use super::record::{Origin, Record, UNDECLARED};
 use super::subscription::{Reach, Subscription};
 use super::{Effects, Exits, Outcome, RECORD_BYTES_MAX, Shard, TURN_MAX};
 use crate::index;
 use crate::limits::Limits;
-use crate::message::{Ack, Message, Subscribe};
-use crate::signal::{Phase, Signal};
-use crate::time::Time;
-use crate::timers::Timers;
+use crate::message::{Ack, Bundle, Message, Subscribe};
+use crate::signal::{Phase, Qos, Signal};
+use crate::value::Value;
 use crate::wire::binary;
 use crate::wire::header::FRAME_HEADER_LEN;
+use crate::wire::list::Messages;
 use crate::{LinkId, ShardId};
 
 const NONE: u32 = u32::MAX;
@@ -34,6 +39,9 @@ pub(super) struct Egress {
     targets: Vec<LinkId>,
     /// Paced subscriptions that match.
     paced: Vec<u32>,
+    /// Links whose sessions want to know whose the SETs are: a bit each, and how many.
+    told: Vec<u64>,
+    told_count: u32,
 }
 
 impl Egress {
@@ -43,12 +51,27 @@ impl Egress {
             delivery: 0,
             targets: Vec::with_capacity(limits.links_max as usize),
             paced: Vec::with_capacity(limits.subscriptions_max as usize),
+            told: alloc::vec![0; (limits.links_max as usize).div_ceil(64)],
+            told_count: 0,
         }
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
-        (self.chosen.capacity() * 8 + self.targets.capacity() * 4 + self.paced.capacity() * 4)
-            as u64
+        ((self.chosen.capacity() + self.told.capacity()) * 8
+            + self.targets.capacity() * 4
+            + self.paced.capacity() * 4) as u64
+    }
+
+    /// From now on the session of `link` is told whose the SETs are that it gets; or no more.
+    pub(super) fn tell_sources(&mut self, link: LinkId, wanted: bool) {
+        if self.is_told(link) != wanted {
+            self.told[link.0 as usize / 64] ^= 1 << (link.0 % 64);
+            self.told_count = if wanted { self.told_count + 1 } else { self.told_count - 1 };
+        }
+    }
+
+    fn is_told(&self, link: LinkId) -> bool {
+        self.told[link.0 as usize / 64] & 1 << (link.0 % 64) != 0
     }
 
     fn begin(&mut self) {
@@ -169,6 +192,7 @@ impl Shard {
         &mut self,
         origin: &Origin,
         key: u64,
+        tag: Option<Tag<'_>>,
         frame: &[u8],
         fx: &mut impl Effects,
     ) {
@@ -179,7 +203,7 @@ impl Shard {
         if let Some(place) = place {
             self.known.set_audience(place, audience);
         }
-        self.deliver(origin, key, audience, frame, fx);
+        self.deliver(origin, key, audience, tag, frame, fx);
     }
 
     /// Gives a frame to every link of `audience` that wants it, once each.
@@ -189,12 +213,17 @@ impl Shard {
         origin: &Origin,
         key: u64,
         audience: Audience,
+        tag: Option<Tag<'_>>,
         frame: &[u8],
         fx: &mut impl Effects,
     ) {
         let outgoing = Outgoing::of(frame);
         let left_out = if !outgoing.is_set || origin.quiet { self.own_link(origin) } else { None };
         let class = outgoing.class(&mut self.critical, origin, key, frame);
+        if self.egress.told_count > 0 && outgoing.is_set {
+            self.choose_targets(outgoing.signal, left_out, audience, key, frame);
+            return self.tell_targets(origin, tag, class, frame, fx);
+        }
         if !self.audiences.paced(audience).is_empty() {
             self.choose_targets(outgoing.signal, left_out, audience, key, frame);
             return self.send_to_targets(class, frame, fx);
@@ -216,6 +245,61 @@ impl Shard {
         for &link in &egress.targets {
             exits.send(link, class, frame, &mut shared, fx);
         }
+    }
+
+    /// The same where some of them want to know whose the SET is.
+    fn tell_targets(
+        &mut self,
+        origin: &Origin,
+        tag: Option<Tag<'_>>,
+        class: Class,
+        frame: &[u8],
+        fx: &mut impl Effects,
+    ) {
+        let mut marked = self.lend();
+        if self.egress.targets.iter().any(|&link| self.egress.is_told(link)) {
+            self.mark(origin, tag, frame, &mut marked);
+        }
+        let Self { egress, ports, doomed, counts, .. } = self;
+        let mut exits = Exits { ports, doomed, counts };
+        let (mut shared, mut shared_marked) = (None, None);
+        for &link in &egress.targets {
+            // A SET that fills a frame leaves no room for its marker.
+            if egress.is_told(link) && !marked.is_empty() {
+                exits.send(link, class, &marked, &mut shared_marked, fx);
+            } else {
+                exits.send(link, class, frame, &mut shared, fx);
+            }
+        }
+        self.give_back(marked);
+    }
+
+    /// Writes to `marked` a BUNDLE of the marker and of the SET in `frame`; nothing if that is too
+    /// long.
+    fn mark(&mut self, origin: &Origin, tag: Option<Tag<'_>>, frame: &[u8], marked: &mut Vec<u8>) {
+        let text = origin.writer.text();
+        let tag = tag.unwrap_or(Tag {
+            id: text.as_str(),
+            priority: (origin.priority != UNDECLARED).then_some(origin.priority),
+            by: None,
+        });
+        let tag = Tag { by: Some(tag.by.unwrap_or(origin.writer)), ..tag };
+        let (mut value, mut messages) = (self.lend(), self.lend());
+        let set = binary::decode(&frame[FRAME_HEADER_LEN..]);
+        if let Ok(set) = set
+            && tag.push(&mut value).is_ok()
+            && let Ok(value) = Value::from_encoded(&value)
+            && Messages::append(&mut messages, &marker::message(value)).is_ok()
+            && Messages::append(&mut messages, &set).is_ok()
+        {
+            let bundle =
+                Bundle { timestamp_us: None, messages: Messages::of_checked(&messages, 2) };
+            if binary::encode(&Message::Bundle(bundle), Qos::Commit, marked).is_err() {
+                marked.clear();
+            }
+        }
+        self.give_back(value);
+        self.give_back(messages);
     }
 
     /// Whom a frame goes to where some want only so many, or only changes that are large enough.
@@ -536,128 +620,5 @@ impl Shard {
         }
         let grants = self.settings.grants.as_deref()?;
         grants.get(grant as usize).map(|grant| grant.scopes.as_slice())
-    }
-}
-
-/// How far the snapshots of one link are.
-#[derive(Clone, Copy)]
-pub(super) struct Pull {
-    active: bool,
-    /// A part was asked of another shard and has not come.
-    waiting: bool,
-    /// Something was sent.
-    any: bool,
-    single_home: bool,
-    home: ShardId,
-    cursor: u32,
-    /// Tells parts of this snapshot from late parts of one that was given up.
-    serial: u32,
-    /// `NONE`: the snapshot on connect.
-    subscription: u32,
-    first_waiting: u32,
-    last_waiting: u32,
-}
-
-const IDLE: Pull = Pull {
-    active: false,
-    waiting: false,
-    any: false,
-    single_home: false,
-    home: ShardId(0),
-    cursor: 0,
-    serial: 0,
-    subscription: NONE,
-    first_waiting: NONE,
-    last_waiting: NONE,
-};
-
-/// The snapshots that links still wait for: one at a time each, in the order of their wishes.
-pub(super) struct Pulls {
-    of: Vec<Pull>,
-    /// By subscription: the next one of the same link that waits.
-    next: Vec<u32>,
-    /// Links that can go on.
-    due: Timers,
-}
-
-impl Pulls {
-    pub(super) fn new(limits: &Limits) -> Self {
-        Self {
-            of: alloc::vec![IDLE; limits.links_max as usize],
-            next: alloc::vec![NONE; limits.subscriptions_max as usize],
-            due: Timers::new(limits.links_max),
-        }
-    }
-
-    pub(super) fn memory_bytes(&self) -> u64 {
-        (self.of.len() * size_of::<Pull>() + self.next.len() * 4) as u64 + self.due.memory_bytes()
-    }
-
-    pub(super) fn deadline(&self) -> Option<Time> {
-        self.due.next()
-    }
-
-    fn is_busy(&self, link: LinkId) -> bool {
-        let pull = &self.of[link.0 as usize];
-        pull.active || pull.first_waiting != NONE
-    }
-
-    fn begin_connect(&mut self, link: LinkId) {
-        let serial = self.of[link.0 as usize].serial.wrapping_add(1);
-        self.of[link.0 as usize] = Pull { active: true, serial, ..IDLE };
-    }
-
-    fn enqueue(&mut self, link: LinkId, slot: u32) {
-        self.next[slot as usize] = NONE;
-        let pull = &mut self.of[link.0 as usize];
-        match pull.last_waiting {
-            NONE => pull.first_waiting = slot,
-            last => self.next[last as usize] = slot,
-        }
-        pull.last_waiting = slot;
-    }
-
-    fn dequeue(&mut self, link: LinkId) -> Option<u32> {
-        let pull = &mut self.of[link.0 as usize];
-        let slot = pull.first_waiting;
-        if slot == NONE {
-            return None;
-        }
-        pull.first_waiting = self.next[slot as usize];
-        if pull.first_waiting == NONE {
-            pull.last_waiting = NONE;
-        }
-        Some(slot)
-    }
-
-    /// A subscription is gone: its snapshot is not waited for, or given up.
-    fn forget(&mut self, link: LinkId, slot: u32) {
-        let Some(pull) = self.of.get_mut(link.0 as usize) else { return };
-        if pull.active && pull.subscription == slot {
-            pull.active = false;
-        }
-        let (mut previous, mut at) = (NONE, pull.first_waiting);
-        while at != NONE {
-            let next = self.next[at as usize];
-            if at == slot {
-                match previous {
-                    NONE => pull.first_waiting = next,
-                    previous => self.next[previous as usize] = next,
-                }
-                if pull.last_waiting == slot {
-                    pull.last_waiting = previous;
-                }
-                return;
-            }
-            previous = at;
-            at = next;
-        }
-    }
-
-    /// The link is gone.
-    pub(super) fn end(&mut self, link: LinkId) {
-        let serial = self.of[link.0 as usize].serial.wrapping_add(1);
-        self.of[link.0 as usize] = Pull { serial, ..IDLE };
-        self.due.clear(link.0);
     }
 }

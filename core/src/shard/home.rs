@@ -4,8 +4,10 @@
 use alloc::vec::Vec;
 
 use super::audience::Audience;
+use super::contend;
 use super::input::Lane;
 use super::known::Place;
+use super::marker::{self, Tag};
 use super::record::{Origin, Record};
 use super::refused::Refused;
 use super::session_id::SessionId;
@@ -102,6 +104,10 @@ impl Shard {
         if self.settings.shards == 1 {
             return Some(self.settings.id);
         }
+        // What a home itself says below `/clasp/` is said where it happens.
+        if marker::is_reserved(pattern) {
+            return None;
+        }
         let key = address::home_key(pattern);
         let two_segments = key.bytes().filter(|&b| b == b'/').count() == 2;
         let single = !key.contains('*') && (two_segments || pattern::is_exact(pattern));
@@ -143,6 +149,9 @@ impl Shard {
         fx: &mut impl Effects,
     ) -> Result<u64, Refused> {
         let (place, hash, slot) = self.locate(place, set.address);
+        if self.arbitrates && self.store.is_arbitrated(slot, set.address) {
+            return self.contend(origin, None, set, (place, hash, slot), None, fx);
+        }
         let locks_held = if set.lock { self.store.locks_of(origin.writer) } else { 0 };
         let ahead = Ahead { locks_held, ..Ahead::default() };
         self.store.check(slot, set, origin.writer, ahead)?;
@@ -157,7 +166,7 @@ impl Shard {
         if !self.timelines.is_empty() {
             self.timelines.stop(hash, set.address);
         }
-        self.announce_change(origin, slot, hash, set, fx);
+        self.announce_change(origin, slot, hash, set, None, fx);
         Ok(self.store.revision(slot))
     }
 
@@ -192,6 +201,7 @@ impl Shard {
         slot: u32,
         hash: u64,
         set: &Set<'_>,
+        tag: Option<Tag<'_>>,
         fx: &mut impl Effects,
     ) {
         self.counts.sets += 1;
@@ -204,7 +214,7 @@ impl Shard {
         let echo = Set { value, revision: Some(self.store.revision(slot)), ..*set };
         if binary::encode_set(&echo, Qos::Confirm, &mut frame).is_ok() {
             let remembered = self.store.audience(slot);
-            let audience = self.distribute(origin, hash, remembered, &frame, fx);
+            let audience = self.distribute(origin, hash, remembered, tag, &frame, fx);
             self.store.set_audience(slot, audience);
         }
         self.give_back(frame);
@@ -251,7 +261,7 @@ impl Shard {
             self.history.push(self.now, hash, frame);
         }
         let remembered = place.map_or(Audience::UNKNOWN, |place| self.known.audience(place));
-        let audience = self.distribute(origin, hash, remembered, frame, fx);
+        let audience = self.distribute(origin, hash, remembered, None, frame, fx);
         if let Some(place) = place {
             self.known.set_audience(place, audience);
         }
@@ -311,13 +321,16 @@ impl Shard {
         fx: &mut impl Effects,
     ) -> Result<(), Refused> {
         let slot = self.store.find(hash, set.address);
+        if self.arbitrates && self.store.is_arbitrated(slot, set.address) {
+            return self.contend(origin, None, set, (None, hash, slot), None, fx).map(drop);
+        }
         if slot.is_some_and(|slot| self.store.value(slot) == set.value) {
             return Ok(());
         }
         self.store.check(slot, set, origin.writer, Ahead::default())?;
         self.store.takes(slot, set.value)?;
         let slot = self.store.apply(self.stamp(origin), slot, hash, set)?;
-        self.announce_change(origin, slot, hash, set, fx);
+        self.announce_change(origin, slot, hash, set, None, fx);
         Ok(())
     }
 
@@ -329,6 +342,7 @@ impl Shard {
         origin: &Origin,
         key: u64,
         remembered: Audience,
+        tag: Option<Tag<'_>>,
         frame: &[u8],
         fx: &mut impl Effects,
     ) -> Audience {
@@ -337,9 +351,9 @@ impl Shard {
         while rest != 0 {
             let shard = ShardId(rest.trailing_zeros() as u16);
             rest &= rest - 1;
-            self.hand(shard, Record::Published { origin: *origin, key, frame }, fx);
+            self.hand(shard, Record::Published { origin: *origin, key, tag, frame }, fx);
         }
-        self.deliver(origin, key, audience, frame, fx);
+        self.deliver(origin, key, audience, tag, frame, fx);
         audience
     }
 
@@ -364,6 +378,9 @@ impl Shard {
         address: &str,
         fx: &mut impl Effects,
     ) {
+        if let Some(about) = contend::asked_about(address) {
+            return self.explain(origin, grant, address, about, fx);
+        }
         if !self.may_read(grant, address) {
             return self.refuse(origin, Refused::Forbidden, Some(address), fx);
         }

@@ -8,6 +8,9 @@ use crate::{LinkId, ShardId};
 pub enum Input<'a> {
     /// A peer connected; its handshake clock starts.
     Opened { link: LinkId, admit: Admit },
+    /// Where the peer of `link` is, for those who ask whose a write is. Right after `Opened`, if it
+    /// is known.
+    Host { link: LinkId, host: &'a str },
     /// One transport message of a link: a CLASP frame, or what pretends to be one.
     Frame { link: LinkId, frame: &'a [u8] },
     /// A record that another shard handed over, oldest stamp first.
@@ -39,6 +42,7 @@ impl Input<'_> {
             Self::Frame { .. } | Self::Closed { .. } => Room::Both,
             Self::Deadline { .. } | Self::Peer { lane: Lane::Forward, .. } => Room::Publish,
             Self::Opened { .. }
+            | Self::Host { .. }
             | Self::Sent { .. }
             | Self::Alive { .. }
             | Self::Clock { .. }

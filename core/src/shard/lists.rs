@@ -90,6 +90,12 @@ impl Owned {
         (first != NONE).then_some(first)
     }
 
+    /// What follows `item` in its list.
+    pub(crate) fn next(&self, item: u32) -> Option<u32> {
+        let next = self.links[item as usize].next;
+        (next != NONE && next != OUT).then_some(next)
+    }
+
     /// Gives `item`, which nobody has, to `owner`.
     pub(crate) fn give(&mut self, owner: u32, item: u32) {
         let next = core::mem::replace(&mut self.first[owner as usize], item);

@@ -9,6 +9,7 @@ mod aside;
 mod audience;
 pub mod bucket;
 mod bundle;
+mod contend;
 mod count;
 mod critical;
 mod egress;
@@ -16,8 +17,10 @@ mod gesture;
 mod history;
 mod home;
 mod input;
+mod introduce;
 mod known;
 mod lists;
+mod marker;
 mod outbox;
 mod pace;
 mod port;
@@ -36,7 +39,9 @@ pub use count::Counts;
 pub use home::SHARDS_MAX;
 pub use input::{Admit, CloseReason, Effects, Input, Lane, Outcome, Room};
 pub use session_id::SessionId;
-pub use settings::{Action, Grant, Rule, RuleFor, Scope, Settings};
+pub use settings::{
+    Action, Arbitration, Grant, OnLoss, Order, Rule, RuleFor, Scope, Settings, SourceFor,
+};
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -51,7 +56,9 @@ use egress::{Egress, Pulls};
 use gesture::Gestures;
 use history::History;
 use home::Interests;
+use introduce::Introductions;
 use known::Known;
+use marker::Marker;
 use outbox::{Class, SharedFrame};
 use pace::{Pace, Unsubscribed};
 use port::{Ports, Sent};
@@ -71,7 +78,7 @@ use crate::wire::{Scratch, binary};
 use crate::{LinkId, ShardId};
 
 /// Buffers for frames in the making; one step never nests deeper.
-const SPARE_BUFFERS: usize = 8;
+const SPARE_BUFFERS: usize = 10;
 /// What one turn does at most of everything that time brings: links to close, params that expire,
 /// values that were held back. The rest follows in the next turn, after what arrived meanwhile.
 const TURN_MAX: usize = 64;
@@ -89,6 +96,8 @@ const FAREWELL_BYTES_MAX: usize = 96 * 1024;
 /// One shard. See the module.
 pub struct Shard {
     settings: Settings,
+    /// Some params have arbitrated sources.
+    arbitrates: bool,
     now: Time,
     /// At that time the wall clock showed that many microseconds since the Unix epoch.
     clock: (Time, u64),
@@ -102,6 +111,7 @@ pub struct Shard {
     /// Tokens that expire.
     expiring: Timers,
     gestures: Gestures,
+    introductions: Introductions,
     /// Links whose frame waits for a bundle's decision.
     held_links: Vec<LinkId>,
     doomed: Vec<(LinkId, CloseReason)>,
@@ -144,6 +154,7 @@ impl Shard {
         let seed = settings.seed;
         let links = limits.links_max;
         Self {
+            arbitrates: !settings.arbitrations.is_empty(),
             now: Time(0),
             clock: (Time(0), 0),
             counts: Counts::default(),
@@ -152,12 +163,23 @@ impl Shard {
             quiet: Timers::new(links),
             expiring: Timers::new(links),
             gestures: Gestures::new(limits, settings.gesture_interval, seed),
+            introductions: Introductions::new(if settings.arbitrations.is_empty() {
+                0
+            } else {
+                links
+            }),
             held_links: Vec::with_capacity(links as usize),
             doomed: Vec::with_capacity(links as usize),
             without_room: None,
             handed: [0; 2],
             known: Known::new(limits, seed),
-            store: Store::new(limits, seed, settings.param_ttl, &settings.rules),
+            store: Store::new(
+                limits,
+                seed,
+                settings.param_ttl,
+                &settings.rules,
+                &settings.arbitrations,
+            ),
             interests: Interests::new(limits, settings.shards, seed),
             history: History::new(limits.history_bytes),
             timelines: Timelines::new(limits, settings.timeline_interval),
@@ -190,6 +212,7 @@ impl Shard {
             + self.quiet.memory_bytes()
             + self.expiring.memory_bytes()
             + self.gestures.memory_bytes()
+            + self.introductions.memory_bytes()
             + self.known.memory_bytes()
             + self.store.memory_bytes()
             + self.interests.memory_bytes()
@@ -216,6 +239,11 @@ impl Shard {
         self.store.len()
     }
 
+    /// Claims on arbitrated params whose home this shard is, at present.
+    pub fn claims(&self) -> u32 {
+        self.store.claims.len()
+    }
+
     /// Subscriptions of this shard's links, at present.
     pub fn subscriptions(&self) -> u32 {
         self.subscriptions.len()
@@ -231,6 +259,7 @@ impl Shard {
         self.ports.begin(now);
         let outcome = match input {
             Input::Opened { link, admit } => self.opened(link, admit),
+            Input::Host { link, host } => self.introductions.host(link, host),
             Input::Frame { link, frame } => self.receive(link, frame, fx),
             Input::Peer { from, lane, record } => self.handed(from, lane, record, fx),
             Input::Sent { link, bytes } => self.sent(link, bytes, fx),
@@ -267,6 +296,7 @@ impl Shard {
             self.pace.deadline(),
             self.gestures.deadline(),
             self.store.deadline(),
+            self.store.claims.deadline(at_once),
             self.timelines.deadline(),
             self.bundles.deadline(),
         ]
@@ -296,6 +326,8 @@ impl Shard {
         }
         self.emit_timelines(fx);
         self.expire_params();
+        self.lose_claims(fx);
+        self.advance_fades(fx);
         self.flush_paced(fx);
         self.step_aside(fx);
         if forward_room {
@@ -351,7 +383,13 @@ impl Shard {
             }
             Record::Fence { origin } => self.hand(origin.shard, Record::Fenced { origin }, fx),
             Record::SessionEnded { session } => self.store.end_session(session),
-            Record::Published { origin, key, frame } => self.published(&origin, key, frame, fx),
+            Record::Released { session, id } => self.store.claims.release(session, id),
+            Record::Alive { session, id } => {
+                self.store.claims.keep_alive(self.now, session, id);
+            }
+            Record::Published { origin, key, tag, frame } => {
+                self.published(&origin, key, tag, frame, fx);
+            }
             Record::Reply { origin, frame } => self.reply_frame(&origin, frame, fx),
             Record::Chunk { origin, serial, next, frame } => {
                 self.chunk(&origin, serial, next, frame, fx);

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::input::Lane;
+use super::marker::{ID_BYTES_MAX, Tag};
 use super::session_id::SessionId;
 use crate::LinkId;
 use crate::ShardId;
@@ -28,7 +29,12 @@ pub(crate) struct Origin {
     pub awaited: bool,
     /// Part of a bundle that overtakes what is not critical.
     pub critical: bool,
+    /// Of what it writes without a marker, 0..=200, or [`UNDECLARED`].
+    pub priority: u8,
 }
+
+/// The priority of a session whose name says none.
+pub(crate) const UNDECLARED: u8 = u8::MAX;
 
 impl Origin {
     /// The router itself: nobody to answer, nobody to leave out.
@@ -43,6 +49,7 @@ impl Origin {
             ended: true,
             awaited: false,
             critical: false,
+            priority: UNDECLARED,
         }
     }
 
@@ -114,15 +121,27 @@ pub(crate) enum Record<'a> {
     Fence {
         origin: Origin,
     },
-    /// A session is gone: release its locks.
+    /// A session is gone: release its locks and claims.
     SessionEnded {
         session: SessionId,
     },
+    /// A session says that its source `id` is lost.
+    Released {
+        session: SessionId,
+        id: &'a str,
+    },
+    /// A session says that its source `id` is there.
+    Alive {
+        session: SessionId,
+        id: &'a str,
+    },
 
-    /// A frame for all links of this shard that want its address.
+    /// A frame for all links of this shard that want its address. `tag`: the source of a SET that
+    /// came with a marker.
     Published {
         origin: Origin,
         key: u64,
+        tag: Option<Tag<'a>>,
         frame: &'a [u8],
     },
     /// A frame for one link.
@@ -184,6 +203,7 @@ impl Writer<'_> {
         self.0.extend_from_slice(&o.shard.0.to_le_bytes());
         self.u32(o.link.0).u32(o.epoch);
         self.0.extend_from_slice(&o.writer.0);
+        self.u8(o.priority);
         let flags = [
             (o.quiet, FLAG_QUIET),
             (o.confirm, FLAG_CONFIRM),
@@ -192,6 +212,16 @@ impl Writer<'_> {
             (o.critical, FLAG_CRITICAL),
         ];
         self.u8(flags.iter().fold(0, |all, &(set, flag)| if set { all | flag } else { all }))
+    }
+
+    /// The length of its id first; nothing follows a length of 0.
+    fn tag(&mut self, tag: Option<Tag<'_>>) -> &mut Self {
+        let Some(tag) = tag else { return self.u8(0) };
+        debug_assert!((1..=ID_BYTES_MAX).contains(&tag.id.len()));
+        self.u8(tag.id.len() as u8);
+        self.0.extend_from_slice(tag.id.as_bytes());
+        self.0.extend_from_slice(&tag.by.unwrap_or(SessionId::NONE).0);
+        self.u8(tag.priority.unwrap_or(UNDECLARED))
     }
 
     /// The last field of every record: it takes the rest.
@@ -226,6 +256,7 @@ impl<'a> Reader<'a> {
         let link = LinkId(self.u32()?);
         let epoch = self.u32()?;
         let writer = SessionId(self.take()?);
+        let priority = self.u8()?;
         let flags = self.u8()?;
         Some(Origin {
             shard,
@@ -237,7 +268,24 @@ impl<'a> Reader<'a> {
             ended: flags & FLAG_ENDED != 0,
             awaited: flags & FLAG_AWAITED != 0,
             critical: flags & FLAG_CRITICAL != 0,
+            priority,
         })
+    }
+
+    fn tag(&mut self) -> Option<Option<Tag<'a>>> {
+        let len = usize::from(self.u8()?);
+        if len == 0 {
+            return Some(None);
+        }
+        let (id, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        let by = SessionId(self.take()?);
+        let priority = self.u8()?;
+        Some(Some(Tag {
+            id: core::str::from_utf8(id).ok()?,
+            priority: (priority != UNDECLARED).then_some(priority),
+            by: (by != SessionId::NONE).then_some(by),
+        }))
     }
 
     fn rest(&mut self) -> &'a [u8] {
@@ -263,7 +311,9 @@ impl<'a> Record<'a> {
             | Self::Pull { .. }
             | Self::History { .. }
             | Self::Fence { .. }
-            | Self::SessionEnded { .. } => Lane::Forward,
+            | Self::SessionEnded { .. }
+            | Self::Released { .. }
+            | Self::Alive { .. } => Lane::Forward,
             Self::Published { .. }
             | Self::Reply { .. }
             | Self::Chunk { .. }
@@ -319,7 +369,9 @@ impl<'a> Record<'a> {
             }
             Self::Fence { origin } => w.u8(11).origin(&origin).rest(&[]),
             Self::SessionEnded { session } => w.u8(12).rest(&session.0),
-            Self::Published { origin, key, frame } => w.u8(13).origin(&origin).u64(key).rest(frame),
+            Self::Published { origin, key, tag, frame } => {
+                w.u8(13).origin(&origin).u64(key).tag(tag).rest(frame);
+            }
             Self::Reply { origin, frame } => w.u8(14).origin(&origin).rest(frame),
             Self::Chunk { origin, serial, next, frame } => {
                 w.u8(15).origin(&origin).u32(serial).u32(next).rest(frame);
@@ -328,6 +380,14 @@ impl<'a> Record<'a> {
             Self::Vote { error } => w.u8(17).rest(error),
             Self::Decide { until } => w.u8(18).u32(until).rest(&[]),
             Self::Done { revision } => w.u8(19).u64(revision).rest(&[]),
+            Self::Released { session, id } => {
+                w.u8(20).rest(&session.0);
+                w.rest(id.as_bytes());
+            }
+            Self::Alive { session, id } => {
+                w.u8(21).rest(&session.0);
+                w.rest(id.as_bytes());
+            }
         }
     }
 
@@ -358,7 +418,12 @@ impl<'a> Record<'a> {
             },
             11 => Self::Fence { origin: r.origin()? },
             12 => Self::SessionEnded { session: SessionId(r.take()?) },
-            13 => Self::Published { origin: r.origin()?, key: r.u64()?, frame: r.rest() },
+            13 => Self::Published {
+                origin: r.origin()?,
+                key: r.u64()?,
+                tag: r.tag()?,
+                frame: r.rest(),
+            },
             14 => Self::Reply { origin: r.origin()?, frame: r.rest() },
             15 => Self::Chunk {
                 origin: r.origin()?,
@@ -370,6 +435,8 @@ impl<'a> Record<'a> {
             17 => Self::Vote { error: r.rest() },
             18 => Self::Decide { until: r.u32()? },
             19 => Self::Done { revision: r.u64()? },
+            20 => Self::Released { session: SessionId(r.take()?), id: r.text()? },
+            21 => Self::Alive { session: SessionId(r.take()?), id: r.text()? },
             _ => return None,
         })
     }
@@ -402,7 +469,9 @@ mod tests {
             ended: false,
             awaited: true,
             critical: true,
+            priority: 120,
         };
+        let tag = Tag { id: "desk", priority: Some(150), by: Some(writer) };
         let (payload, frame, pattern, address) = (&b"pay"[..], &b"frame"[..], "/a/**", "/a/b");
         let records = [
             Record::Write { origin, payload },
@@ -417,7 +486,10 @@ mod tests {
             Record::History { origin, count_max: 6, window_ms: 7, pattern },
             Record::Fence { origin },
             Record::SessionEnded { session: writer },
-            Record::Published { origin, key: 8, frame },
+            Record::Published { origin, key: 8, tag: None, frame },
+            Record::Published { origin, key: 8, tag: Some(tag), frame },
+            Record::Released { session: writer, id: "desk" },
+            Record::Alive { session: writer, id: "desk" },
             Record::Reply { origin, frame },
             Record::Chunk { origin, serial: 9, next: u32::MAX, frame },
             Record::Fenced { origin },

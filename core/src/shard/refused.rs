@@ -73,6 +73,14 @@ pub(crate) enum Refused {
     Unexpected {
         what: &'static str,
     },
+    /// A PUBLISH to `/clasp/source` that says nothing that could be obeyed.
+    Marker {
+        why: &'static str,
+    },
+    /// A SET of what the router itself answers for.
+    Reserved,
+    /// No room for another source of an arbitrated param.
+    Claims,
     /// Keyframes that cannot be played.
     Timeline {
         why: &'static str,
@@ -85,10 +93,15 @@ impl Refused {
         match self {
             Self::Address(_) => code::INVALID_ADDRESS,
             Self::Pattern(_) => code::BAD_PATTERN,
-            Self::Revision { .. } | Self::Locked { .. } | Self::Outruled { .. } | Self::Full => {
-                code::STATE
+            Self::Revision { .. }
+            | Self::Locked { .. }
+            | Self::Outruled { .. }
+            | Self::Full
+            | Self::Claims => code::STATE,
+            Self::TooLong { .. } | Self::TooWide | Self::Timeline { .. } | Self::Marker { .. } => {
+                code::INVALID_VALUE
             }
-            Self::TooLong { .. } | Self::TooWide | Self::Timeline { .. } => code::INVALID_VALUE,
+            Self::Reserved => code::INVALID_ADDRESS,
             Self::Forbidden | Self::NotSender => code::FORBIDDEN,
             Self::NotFound => code::NOT_FOUND,
             Self::Unavailable { .. } => code::UNAVAILABLE,
@@ -138,6 +151,11 @@ impl fmt::Display for Refused {
                  bytes in all"
             ),
             Self::Unexpected { what } => f.write_str(what),
+            Self::Marker { why } => write!(f, "a marker of /clasp/source: {why}"),
+            Self::Reserved => {
+                f.write_str("reserved: below /clasp/ only /clasp/source/<id> may be set")
+            }
+            Self::Claims => f.write_str("at capacity: no room for another source of this param"),
             Self::Timeline { why } => write!(f, "timeline: {why}"),
         }
     }

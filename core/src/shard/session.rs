@@ -7,11 +7,12 @@ pub(super) use admit::{canonical, is_for_session};
 use super::bucket::Bucket;
 use super::home::UNLIMITED;
 use super::known::Place;
-use super::record::{Origin, Record};
+use super::record::{Origin, Record, UNDECLARED};
 use super::session_id::SessionId;
 use super::{Admit, CloseReason, Effects, Outcome, Shard, scope};
 use crate::error::{Malformed, code};
 use crate::message::{Hello, Message, Welcome};
+use crate::pattern;
 use crate::time::{Span, Time};
 use crate::wire;
 use crate::wire::binary::{self, Write};
@@ -52,6 +53,10 @@ pub(super) struct Session {
     epoch: u32,
     pub id: SessionId,
     quiet: bool,
+    /// Of what it writes without a marker: as its name has it.
+    priority: u8,
+    /// What it is was told at `/clasp/source/<id>`.
+    pub introduced: bool,
     /// It is told nothing but what it asked for, and the end of that.
     pub asked_only: bool,
     /// Which grant its token has; `UNLIMITED` in open mode.
@@ -90,6 +95,8 @@ impl Session {
         epoch: 0,
         id: SessionId::NONE,
         quiet: false,
+        priority: UNDECLARED,
+        introduced: false,
         asked_only: false,
         grant: UNLIMITED,
         bucket: None,
@@ -162,6 +169,8 @@ impl Shard {
         self.cancel_gestures(&origin, fx);
         self.subscriptions.orphan_all(link);
         self.bundles.link_gone(link);
+        self.take_leave(&origin, fx);
+        self.egress.tell_sources(link, false);
         let session = origin.writer;
         self.store.end_session(session);
         self.hand_all(Record::SessionEnded { session }, fx);
@@ -194,6 +203,7 @@ impl Shard {
             ended: false,
             awaited: false,
             critical: false,
+            priority: session.priority,
         }
     }
 
@@ -323,6 +333,7 @@ impl Shard {
         let id = SessionId::new(self.settings.seed, self.settings.id, self.sessions_begun);
         self.sessions_begun += 1;
         self.counts.sessions_opened += 1;
+        let priority = self.priority_of(hello.name);
         let private = hello.features.bits() & PRIVATE;
         let rate = self.settings.rate_limit.filter(|_| !trusted);
         let session = &mut self.sessions[link.0 as usize];
@@ -330,6 +341,7 @@ impl Shard {
         session.id = id;
         session.quiet = private & Features::NO_ECHO != 0;
         session.asked_only = private & Features::ASKED_ONLY != 0;
+        session.priority = priority;
         session.grant = grant;
         session.bucket = rate.map(|rate| Bucket::new(rate, self.now));
         self.quiet.clear(link.0);
@@ -337,6 +349,7 @@ impl Shard {
             self.quiet.set(link.0, self.now + timeout);
         }
         self.watch_expiry(link, grant);
+        self.introductions.name(link, hello.name);
 
         let origin = self.origin(link);
         let text = id.text();
@@ -357,6 +370,13 @@ impl Shard {
         if self.settings.shards == 1 {
             self.continue_pulls(fx);
         }
+    }
+
+    /// The priority of sessions of this name.
+    fn priority_of(&self, name: &str) -> u8 {
+        let mut sources = self.settings.sources.iter();
+        let found = sources.find(|source| pattern::segment_matches(&source.name, name));
+        found.map_or(UNDECLARED, |source| source.priority)
     }
 
     pub(super) fn watch_expiry_anew(&mut self) {

@@ -43,6 +43,11 @@ pub struct Settings {
     /// Show-critical addresses, by pattern: what is said of them overtakes whatever is not
     /// critical, and is never dropped. Events and bundles of any address do, too.
     pub critical: Vec<String>,
+    /// The first pattern that matches an address decides who wins it, whatever protocol its sources
+    /// speak. Such a param follows no rule of `rules`.
+    pub arbitrations: Vec<Arbitration>,
+    /// The first name that a session's name fits gives its writes their priority.
+    pub sources: Vec<SourceFor>,
 }
 
 impl Default for Settings {
@@ -63,6 +68,8 @@ impl Default for Settings {
             param_ttl: None,
             rules: Vec::new(),
             critical: Vec::new(),
+            arbitrations: Vec::new(),
+            sources: Vec::new(),
         }
     }
 }
@@ -98,6 +105,52 @@ pub struct RuleFor {
     pub rule: Rule,
 }
 
+/// Who wins the addresses that `pattern` matches: priority first, then the order, among sources
+/// that were heard lately enough.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arbitration {
+    pub pattern: String,
+    pub order: Order,
+    /// A source that says nothing of an address for so long has lost it; `None`: as long as its
+    /// session lives.
+    pub timeout: Option<Span>,
+    pub on_loss: OnLoss,
+    /// Of sources that declare none and whose session's name says none: 0..=200.
+    pub default_priority: u8,
+}
+
+/// Who wins among sources of equal priority. Numbers come before what is none; `true` is 1. Of
+/// equal levels the one that was there first wins, of what is no number the latest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// HTP: the highest value.
+    #[default]
+    Highest,
+    /// LTP: the latest change. Saying again what one said before is none.
+    Latest,
+    Lowest,
+}
+
+/// What becomes of a param whose last source is lost.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum OnLoss {
+    /// It stays as it is.
+    #[default]
+    Hold,
+    /// It becomes `value`, encoded as [`crate::value::push_value`] does, at once.
+    Set { value: Vec<u8> },
+    /// It goes there in even steps, if both are numbers; else it becomes `value` at the end.
+    Fade { value: Vec<u8>, over: Span },
+}
+
+/// The priority of sessions by their name, in which each `*` is any run of characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceFor {
+    pub name: String,
+    /// 0..=200.
+    pub priority: u8,
+}
+
 /// Which of two writes a param keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rule {
@@ -112,4 +165,6 @@ pub enum Rule {
     Lock,
     /// Maps: key by key the later one. Anything else: the later one.
     Merge,
+    /// The winner's among all that claim it: see [`Arbitration`].
+    Arbitrated,
 }

@@ -1,18 +1,20 @@
 //! The params of one home: their last values, revisions, locks, rules and lives.
 
+pub(crate) mod claims;
 mod locks;
 mod merge;
 mod param;
 
 use alloc::vec::Vec;
 
+use claims::Claims;
 use merge::merge_maps;
 use param::{Lines, Param};
 
 use super::audience::Audience;
 use super::refused::Refused;
 use super::session_id::SessionId;
-use super::settings::{Rule, RuleFor};
+use super::settings::{Arbitration, Rule, RuleFor};
 use crate::arena::{Arena, Block};
 use crate::index::{self, Index};
 use crate::limits::{Limits, PARAM_BYTES_MAX};
@@ -58,9 +60,20 @@ pub(crate) struct Staged {
     /// Address and value.
     piece: Block,
     address_len: usize,
+    /// What is claimed, where the address is arbitrated.
+    claim: Block,
 }
 
 impl Staged {
+    /// The same with what is claimed by it; `EMPTY`: nothing.
+    pub(crate) fn with_claim(self, claim: Block) -> Self {
+        Self { claim, ..self }
+    }
+
+    pub(crate) fn claim(&self) -> Block {
+        self.claim
+    }
+
     /// Bytes of the value, with its type code.
     pub(crate) fn value_len(&self) -> usize {
         self.piece.len() as usize - self.address_len
@@ -93,6 +106,8 @@ pub(crate) struct Store {
     rules: Vec<RuleFor>,
     merged: Vec<u8>,
     pub evicted: u64,
+    /// Of params that are arbitrated.
+    pub claims: Claims,
 }
 
 impl Store {
@@ -101,6 +116,7 @@ impl Store {
         seed: [u64; 2],
         default_ttl: Option<Span>,
         rules: &[RuleFor],
+        arbitrations: &[Arbitration],
     ) -> Self {
         let max = limits.params_max;
         let mut params = alloc::vec![Param::VACANT; max as usize];
@@ -124,6 +140,7 @@ impl Store {
             rules: rules.to_vec(),
             merged: Vec::with_capacity(PARAM_BYTES_MAX),
             evicted: 0,
+            claims: Claims::new(limits, seed, arbitrations),
         }
     }
 
@@ -139,6 +156,7 @@ impl Store {
             + self.expiry.memory_bytes()
             + self.locked_at.memory_bytes()
             + self.arena.memory_bytes()
+            + self.claims.memory_bytes()
     }
 
     fn rules_bytes(&self) -> usize {
@@ -189,6 +207,12 @@ impl Store {
     pub(crate) fn value(&self, slot: u32) -> Value<'_> {
         let param = &self.params[slot as usize];
         value_in(&self.arena.get(param.piece())[usize::from(param.address_len)..])
+    }
+
+    /// Who wrote it last, and at which microsecond since the Unix epoch.
+    pub(crate) fn last_write(&self, slot: u32) -> (SessionId, u64) {
+        let param = &self.params[slot as usize];
+        (param.writer, param.written_unix_us)
     }
 
     pub(crate) fn address(&self, slot: u32) -> &str {
@@ -271,6 +295,20 @@ impl Store {
         }
     }
 
+    /// Whether claims decide about the param in `slot`, or about `address` if it has none yet.
+    #[inline]
+    pub(crate) fn is_arbitrated(&self, slot: Option<u32>, address: &str) -> bool {
+        match slot {
+            Some(slot) => self.rule(slot) == Rule::Arbitrated,
+            None => self.claims.policy_of(address).is_some(),
+        }
+    }
+
+    /// Whether `session` ended lately.
+    pub(crate) fn has_ended(&self, session: SessionId) -> bool {
+        self.ended.contains(&session)
+    }
+
     /// Applies one checked write. Fails only for want of room, and then changes nothing.
     #[inline]
     pub(crate) fn apply(
@@ -324,11 +362,12 @@ impl Store {
         if let Some(map) = merged {
             self.merged = map;
         }
-        Ok(Staged { piece: piece?, address_len: address.len() })
+        Ok(Staged { piece: piece?, address_len: address.len(), claim: Block::EMPTY })
     }
 
     pub(crate) fn unstage(&mut self, staged: Staged) {
         self.arena.free(staged.piece);
+        self.claims.unstage(staged.claim);
     }
 
     /// Applies a staged write; room was made sure of by [`Store::make_room`].
@@ -378,8 +417,9 @@ impl Store {
         Ok(())
     }
 
-    /// Releases what `session` had locked. What it sent before takes no lock any more.
+    /// Releases what `session` had locked and claimed. What it sent before takes no lock any more.
     pub(crate) fn end_session(&mut self, session: SessionId) {
+        self.claims.end_session(session);
         self.ended[self.ended_next] = session;
         self.ended_next = (self.ended_next + 1) % ENDED_MAX;
         let mut at = 0;
@@ -505,6 +545,9 @@ impl Store {
     }
 
     fn rule_of(&self, address: &str) -> Rule {
+        if self.claims.policy_of(address).is_some() {
+            return Rule::Arbitrated;
+        }
         let found = self.rules.iter().find(|rule| pattern::matches(&rule.pattern, address));
         found.map_or(Rule::Last, |found| found.rule)
     }
@@ -518,7 +561,14 @@ impl Store {
         param.written = by.now;
         param.written_unix_us = by.unix_us;
         param.writer = by.writer;
-        let first_writer_locks = param.rule() == Rule::Lock && revision == 1;
+        self.declare(by, slot, set, is_new);
+    }
+
+    /// What a write says beside its value: how long the param lives, and who alone may write it.
+    #[inline]
+    pub(crate) fn declare(&mut self, by: Stamp, slot: u32, set: &Set<'_>, is_new: bool) {
+        let param = &self.params[slot as usize];
+        let first_writer_locks = param.rule() == Rule::Lock && param.revision() == 1;
         let wants_lock = set.lock || (first_writer_locks && !set.unlock);
         if let Some(ttl) = set.ttl.map(lasting_if_zero) {
             self.live_for(by.now, slot, ttl);
@@ -566,6 +616,9 @@ impl Store {
 
     fn remove(&mut self, slot: u32) {
         self.unlock(slot);
+        if self.rule(slot) == Rule::Arbitrated {
+            self.claims.forget(slot);
+        }
         self.lines.leave(&mut self.params, slot);
         self.expiry.clear(slot);
         let hash = index::hash(self.seed, self.address_bytes(slot));
@@ -607,7 +660,7 @@ enum Verdict {
 fn verdict(rule: Rule, held: Option<f64>, offered: Option<f64>) -> Verdict {
     let (Some(held), Some(offered)) = (held, offered) else { return Verdict::Take };
     let take = match rule {
-        Rule::Last | Rule::Lock | Rule::Merge => true,
+        Rule::Last | Rule::Lock | Rule::Merge | Rule::Arbitrated => true,
         Rule::Max => offered > held || held.is_nan(),
         Rule::Min => offered < held || held.is_nan(),
     };

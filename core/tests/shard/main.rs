@@ -1,5 +1,6 @@
 //! The router's behaviour, frame by frame, on one shard and on three.
 
+mod arbitration;
 mod bounds;
 mod bundles;
 mod lanes;

@@ -19,6 +19,7 @@ use clasp_rt_core::{LinkId, ShardId};
 pub struct Peer {
     pub frames: Vec<Vec<u8>>,
     pub closed: Option<CloseReason>,
+    session: String,
     held: VecDeque<Vec<u8>>,
     is_held: bool,
     /// The kernel takes nothing for it.
@@ -120,10 +121,41 @@ impl Net {
         self.join_with(client, None, 0);
     }
 
+    /// A session of that name, from 10.0.0.3.
+    pub fn join_as(&mut self, client: Client, name: &str) {
+        self.open(client, Admit::Stranger);
+        let _ = self.input(client.0, Input::Host { link: LinkId(client.1), host: "10.0.0.3" });
+        let Message::Hello(hello) = hello(None, 0) else { unreachable!("it is a HELLO") };
+        self.say(client, &Message::Hello(Hello { name, ..hello }), Qos::Fire);
+        self.welcomed(client);
+    }
+
+    fn welcomed(&mut self, client: Client) {
+        let peer = self.peers.get_mut(&client).unwrap();
+        if let Some(Message::Welcome(welcome)) = peer.frames.first().and_then(|f| message_of(f)) {
+            peer.session = welcome.session.to_owned();
+        }
+        peer.frames.clear();
+    }
+
+    pub fn session_of(&self, client: Client) -> String {
+        self.peers[&client].session.clone()
+    }
+
+    /// The `n`th address `/rig<i>/<below>/1` whose home is `shard`.
+    pub fn address_below(&self, shard: usize, n: usize, below: &str) -> String {
+        let shards = self.shards.len() as u64;
+        (0..)
+            .map(|i| format!("/rig{i}/{below}/1"))
+            .filter(|a| index::hash(self.seed, home_key(a).as_bytes()) % shards == shard as u64)
+            .nth(n)
+            .unwrap()
+    }
+
     pub fn join_with(&mut self, client: Client, token: Option<&str>, extra_features: u8) {
         self.open(client, Admit::Stranger);
         self.say(client, &hello(token, extra_features), Qos::Fire);
-        self.peers.get_mut(&client).unwrap().frames.clear();
+        self.welcomed(client);
     }
 
     pub fn say(&mut self, client: Client, message: &Message<'_>, qos: Qos) {
@@ -392,6 +424,16 @@ pub fn f64_value(data: &[u8; 8]) -> Value<'_> {
 pub fn set_of(address: &str) -> Set<'_> {
     let value = Value::NULL;
     Set { address, value, revision: None, lock: false, unlock: false, ttl: None }
+}
+
+pub fn message_of(frame: &[u8]) -> Option<Message<'_>> {
+    binary::decode(header::parse(frame).ok()?.payload).ok()
+}
+
+/// The messages of a BUNDLE, as people read them.
+pub fn inside(frame: &[u8]) -> Vec<String> {
+    let Some(Message::Bundle(bundle)) = message_of(frame) else { return vec![] };
+    bundle.messages.iter().flat_map(|message| lines(&frame_of(&message, Qos::Fire))).collect()
 }
 
 /// A frame as people read it: `SET /a 1 r2`; a snapshot gives a line for each param.

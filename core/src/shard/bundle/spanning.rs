@@ -3,7 +3,8 @@
 use alloc::vec::Vec;
 
 use super::ABORT;
-use super::{BEGIN, COORDINATOR, Prepared, Running, Waiting, address_of, message_at, messages_of};
+use super::{BEGIN, COORDINATOR, NO_HOME, Prepared, Running, Waiting};
+use super::{address_of, is_marker, message_at, messages_of};
 use crate::ShardId;
 use crate::arena::Block;
 use crate::limits::FRAME_BYTES_MAX;
@@ -61,9 +62,17 @@ impl Shard {
         let mut homes = 0_u64;
         self.bundles.homes.clear();
         for message in messages_of(&bytes).iter() {
-            let home = self.home_of(address_of(&message));
+            // A marker is passed on the way to what follows it, whichever home that has.
+            let before = self.bundles.homes.last().copied();
+            let home = match is_marker(&message) {
+                true => before.unwrap_or(NO_HOME),
+                false => self.home_of(address_of(&message)),
+            };
+            if home != NO_HOME && before == Some(NO_HOME) {
+                self.bundles.homes.fill(home);
+            }
             self.bundles.homes.push(home);
-            homes |= 1 << home.0;
+            homes |= if home == NO_HOME { 0 } else { 1 << home.0 };
         }
         self.bundles.running = Some(Running {
             origin,
@@ -178,7 +187,7 @@ impl Shard {
     fn has_part_after(&self, payload: &[u8], mut offset: usize) -> bool {
         while offset < payload.len() {
             let (message, next) = message_at(payload, offset);
-            if self.home_of(address_of(&message)) == self.settings.id {
+            if !is_marker(&message) && self.home_of(address_of(&message)) == self.settings.id {
                 return true;
             }
             offset = next;

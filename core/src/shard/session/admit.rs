@@ -5,9 +5,11 @@ use crate::error::code;
 use crate::message::{Announce, Bundle, Message, Publish, Set, Subscribe, Sync};
 use crate::pattern;
 use crate::shard::bundle::{gesture_in, messages_of};
+use crate::shard::contend::asked_about;
 use crate::shard::gesture::Move;
 use crate::shard::input::Lane;
 use crate::shard::known::Place;
+use crate::shard::marker::{self, Marker};
 use crate::shard::record::{Origin, Record};
 use crate::shard::refused::Refused;
 use crate::shard::session_id::SessionId;
@@ -132,11 +134,14 @@ impl Shard {
         }
         let mut origin = self.origin(link);
         origin.confirm = qos > Qos::Fire;
-        if let Err(refused) = self.may_write(link, set.address, place) {
+        if let Err(refused) = self.may_set(link, set.address, place) {
             self.refuse(&origin, refused, Some(set.address), fx);
             return Outcome::Taken;
         }
         let place = place.or_else(|| self.note(link, set.address, home));
+        if self.arbitrates {
+            self.introduce(link, place, set.address, fx);
+        }
         if home == self.settings.id {
             self.settle(&origin, set, place, fx);
         } else {
@@ -171,6 +176,13 @@ impl Shard {
         let origin = self.origin(link);
         if let Err(refused) = self.may_publish(link, publish, place) {
             self.refuse(&origin, refused, Some(address), fx);
+            return Outcome::Taken;
+        }
+        if let Some(marker) = Marker::of_publish(publish) {
+            match marker {
+                Ok(marker) => self.obey_sign(&origin, &marker, fx),
+                Err(refused) => self.refuse(&origin, refused, Some(address), fx),
+            }
             return Outcome::Taken;
         }
         if let Some(target) = target {
@@ -228,7 +240,7 @@ impl Shard {
         place: Option<Place>,
     ) -> Result<(), Refused> {
         match message {
-            Message::Set(set) => self.may_write(link, set.address, place),
+            Message::Set(set) => self.may_set(link, set.address, place),
             Message::Publish(publish) => self.may_publish(link, publish, place),
             _ => Ok(()),
         }
@@ -247,6 +259,16 @@ impl Shard {
             && SessionId::parse(from) != Some(self.sessions[link.0 as usize].id)
         {
             return Err(Refused::NotSender);
+        }
+        Ok(())
+    }
+
+    /// The same of a SET. What is reserved never has a `place`.
+    #[inline]
+    fn may_set(&self, link: LinkId, address: &str, place: Option<Place>) -> Result<(), Refused> {
+        self.may_write(link, address, place)?;
+        if place.is_none() && marker::is_reserved(address) {
+            return Err(Refused::Reserved);
         }
         Ok(())
     }
@@ -385,7 +407,7 @@ impl Shard {
     }
 
     /// Gives a write to the home of its address.
-    fn forward(
+    pub(in crate::shard) fn forward(
         &mut self,
         origin: &Origin,
         home: ShardId,
@@ -418,6 +440,15 @@ impl Shard {
             self.write(origin, payload, fx);
         } else {
             self.hand(home, Record::Write { origin: *origin, payload }, fx);
+        }
+    }
+
+    /// Does at once what the markers of an admitted bundle ask for.
+    fn obey_signs(&mut self, origin: &Origin, payload: &[u8], fx: &mut impl Effects) {
+        for message in messages_of(payload).iter() {
+            if let Some(Ok(marker)) = Marker::of(&message) {
+                self.obey_sign(origin, &marker, fx);
+            }
         }
     }
 
@@ -455,6 +486,12 @@ impl Shard {
                     origin.awaited = spans;
                     if drafted.has_gestures {
                         self.note_gestures(link, &payload);
+                    }
+                    if drafted.has_signs {
+                        self.obey_signs(&origin, &payload, fx);
+                    }
+                    if drafted.introduces {
+                        self.introduce_now(link, fx);
                     }
                     self.run_bundle(&origin, &payload, drafted.homes, fx);
                 }
@@ -542,7 +579,7 @@ impl Shard {
             return self.refuse(origin, Refused::Address(error), Some(address), fx);
         }
         let grant = self.sessions[origin.link.0 as usize].grant;
-        let home = self.home_of(address);
+        let home = self.home_of(asked_about(address).unwrap_or(address));
         if home == self.settings.id {
             self.get(origin, grant, address, fx);
         } else {

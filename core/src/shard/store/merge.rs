@@ -41,7 +41,7 @@ pub(super) fn merge_maps(
     Ok(true)
 }
 
-fn push_entry(key: &str, value: Value<'_>, out: &mut Vec<u8>) {
+pub(super) fn push_entry(key: &str, value: Value<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(&(key.len() as u16).to_be_bytes());
     out.extend_from_slice(key.as_bytes());
     out.push(value.code);

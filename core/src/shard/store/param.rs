@@ -115,6 +115,7 @@ impl Param {
             2 => Rule::Min,
             3 => Rule::Lock,
             4 => Rule::Merge,
+            5 => Rule::Arbitrated,
             _ => Rule::Last,
         }
     }
@@ -172,6 +173,7 @@ fn code_of(rule: Rule) -> u8 {
         Rule::Min => 2,
         Rule::Lock => 3,
         Rule::Merge => 4,
+        Rule::Arbitrated => 5,
     }
 }
 
@@ -258,7 +260,7 @@ mod tests {
     #[test]
     fn a_param_says_what_it_was_told() {
         let piece = Block::from_parts(77, 65_400);
-        for rule in [Rule::Last, Rule::Max, Rule::Min, Rule::Lock, Rule::Merge] {
+        for rule in [Rule::Last, Rule::Max, Rule::Min, Rule::Lock, Rule::Merge, Rule::Arbitrated] {
             let mut param = Param::new(piece, 1_024, (1 << 48) - 2, rule);
             assert_eq!((param.ttl(), param.is_live(), param.may_go()), (None, true, true));
             for ttl in [Ttl::Sliding(u32::MAX >> 1), Ttl::Absolute(3), Ttl::Never] {

@@ -1,5 +1,6 @@
 //! Params one by one: revisions, locks, rules, lives, and who is evicted.
 
+use super::merge::push_entry;
 use super::*;
 
 const A: SessionId = SessionId([1; 16]);
@@ -14,7 +15,7 @@ fn store(params_max: u32) -> Store {
         rule("/lock/**", Rule::Lock),
         rule("/merge/**", Rule::Merge),
     ];
-    Store::new(&limits, [5, 6], None, &rules)
+    Store::new(&limits, [5, 6], None, &rules, &[])
 }
 
 fn set<'a>(address: &'a str, data: &'a [u8]) -> Set<'a> {
