@@ -1,8 +1,9 @@
-//! OSC 1.0 over UDP, with what 1.1 added to addresses.
+//! OSC 1.0 and 1.1 over UDP and TCP, both ways, with OSCQuery.
 //!
 //! # Addresses and values
 //!
-//! `/1/fader3` is `/osc/1/fader3`; the namespace is stripped in whole segments on the way out.
+//! `/1/fader3` is `/osc/1/fader3`; the namespace is stripped in whole segments on the way out. A
+//! target may be told a part only, or by other names: see [`Target`].
 //!
 //! | OSC in | value | value | OSC out |
 //! |---|---|---|---|
@@ -30,17 +31,31 @@
 //! the router applies at its time; bundles inside it belong to it, unless their time is later. A
 //! tag more than `ahead_max_ms` ahead means a wrong clock: it is applied at once. A pattern
 //! (`/*/fader?`) writes every address known so far that matches. Messages are also handed to the
-//! other targets as they came, because the router does not send us what we wrote.
+//! other targets as they came, because the router does not send us what we wrote. With `query`, a
+//! message without arguments asks for what its address holds.
 //!
 //! # Out
 //!
-//! SETs and events below the namespace go to every target, and to those who sent lately where
-//! `reply` says so. The same value may come back from a device: nothing is sent twice by us.
+//! SETs and events below the namespace go to every target, to everybody who opened a TCP connection
+//! and spoke, and to those who sent datagrams lately where `reply` says so. What the router says at
+//! once, such as the messages of one BUNDLE, leaves as one bundle. The same value may come back
+//! from a device: nothing is sent twice by us. A TCP peer that does not read misses what it has no
+//! room for; once it reads again, it is told everything that is known. A TCP target is told
+//! everything whenever its connection comes about.
+//!
+//! # OSCQuery
+//!
+//! `oscquery` serves the addresses over HTTP and changes over a WebSocket: see [`query`].
 
+mod config;
+pub mod framing;
 mod known;
+mod links;
 mod outward;
 pub mod packet;
 mod pattern;
+pub mod query;
+mod rename;
 mod time;
 mod value;
 
@@ -48,111 +63,40 @@ mod value;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
+use clasp_rt_core::pattern as clasp_pattern;
 use clasp_rt_core::signal::Signal;
 use clasp_rt_core::time::Time;
-use clasp_rt_core::{address, pattern as clasp_pattern};
-use serde::Deserialize;
+use clasp_rt_core::wire::binary::{self, code};
+use clasp_rt_core::wire::header;
+use clasp_rt_core::{address, message};
 
+use crate::datum::Datum;
 use crate::uplink::{Kind, Uplink};
-use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, namespace};
-use known::Known;
-use outward::Outward;
+use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, StreamId};
+use crate::{StreamPlan, namespace};
+pub use config::{Config, Range, Repeat, Reply, ReplyWhere, Target};
+use framing::Found;
+use known::{Known, Noted};
+use links::{Links, Use};
+use outward::{End, Exit, Outward};
 use packet::{Bundle, Message, Packet};
+use query::Server;
 use time::TimeTag;
 use value::push_value;
 
 /// Different instants inside one datagram; messages of further ones are not applied.
 const INSTANTS_MAX: usize = 16;
 
-/// `[[bridge]] type = "osc"`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Session name at the router. Default `osc`.
-    pub name: String,
-    /// Token for HELLO, where the router asks for one. Default none.
-    pub token: Option<String>,
-    /// Where to listen. Default `0.0.0.0:8000`.
-    pub bind: SocketAddr,
-    /// Whole segments that all addresses begin with. Default `/osc`.
-    pub namespace: String,
-    /// Who is told everything: `host:port`. Default none.
-    pub targets: Vec<String>,
-    /// Also tell those who sent lately: `"source"` at the port they sent from, or a port number at
-    /// their address. Default: nobody.
-    pub reply: Option<Reply>,
-    /// Seconds after which a silent sender is told nothing more, 1-86400. Default 300.
-    pub reply_timeout_s: u32,
-    /// Hand what one target sends to the others. Default true.
-    pub relay: bool,
-    /// CLASP patterns of addresses that are events, not params: `/osc/cue/**`. Default none.
-    pub events: Vec<String>,
-    /// Send ints as `h` and floats as `d` where nothing is known of an address. Default false.
-    pub wide: bool,
-    /// Gather what leaves within this many milliseconds into one bundle, 0-1000. Default 0: every
-    /// message is a datagram of its own.
-    pub bundle_ms: u16,
-    /// How far ahead, in milliseconds, the time of a bundle may lie, 0-60000. Default 10000.
-    pub ahead_max_ms: u32,
-    /// Addresses remembered with their tags, for answers and patterns, 0-1000000. Default 4096.
-    pub addresses_max: u32,
-    /// Changes a second that one address is told at most; the last one always is. Default: all.
-    pub rate_hz_max: Option<u32>,
-    /// Messages without arguments that keep a device awake. Default none.
-    pub repeat: Vec<Repeat>,
-}
+/// Addresses that one question is answered with at most.
+const ANSWERS_MAX: usize = 1_024;
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            name: "osc".into(),
-            token: None,
-            bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8000)),
-            namespace: "/osc".into(),
-            targets: Vec::new(),
-            reply: None,
-            reply_timeout_s: 300,
-            relay: true,
-            events: Vec::new(),
-            wide: false,
-            bundle_ms: 0,
-            ahead_max_ms: 10_000,
-            addresses_max: 4_096,
-            rate_hz_max: None,
-            repeat: Vec::new(),
-        }
-    }
-}
+/// OSCQuery connections at once.
+const QUERY_CONNECTIONS_MAX: u32 = 32;
 
-/// Where senders listen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub enum Reply {
-    /// At their IP address, on this port.
-    Port(u16),
-    Where(ReplyWhere),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReplyWhere {
-    /// At the port they sent from.
-    Source,
-}
-
-/// `{ address = "/xremote", every_s = 8 }`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Repeat {
-    /// As OSC names it, without the namespace.
-    pub address: String,
-    /// Seconds between two, 1-86400.
-    pub every_s: u32,
-}
-
-/// Opens the bridge that `config` describes. Host names are looked up here, once.
+/// Opens the bridge that `config` describes. Host names of datagram targets are looked up here,
+/// once; those of TCP targets whenever they are connected to.
 pub fn open(config: Config) -> Result<Box<dyn Bridge>, ConfigError> {
     Osc::new(config).map(|bridge| Box::new(bridge) as Box<dyn Bridge>)
 }
@@ -161,65 +105,104 @@ struct Osc {
     config: Config,
     uplink: Uplink,
     known: Known,
+    links: Links,
     outward: Outward,
+    server: Option<Server>,
     counters: Counters,
     /// When the wall clock was last told, and what it showed.
     clock: Option<(Time, u64)>,
     address: String,
+    renamed: String,
 }
 
 impl Osc {
     fn new(config: Config) -> Result<Self, ConfigError> {
-        namespace::check(&config.namespace)?;
-        for (key, value, max) in [
-            ("bundle_ms", u32::from(config.bundle_ms), 1_000),
-            ("ahead_max_ms", config.ahead_max_ms, 60_000),
-            ("addresses_max", config.addresses_max, 1_000_000),
-        ] {
-            if value > max {
-                return Err(ConfigError::new(key, format!("must be 0 to {max}")));
-            }
+        config.check()?;
+        let mut links = Links::new();
+        if let Some(bind) = config.listen_tcp {
+            links.listen(bind, config.connections_max, Use::Callers);
         }
-        for event in &config.events {
-            clasp_pattern::check(event)
-                .map_err(|error| ConfigError::new("events", format!("`{event}`: {error}")))?;
+        if let Some(bind) = config.oscquery {
+            links.listen(bind, QUERY_CONNECTIONS_MAX, Use::Query);
         }
         Ok(Self {
             uplink: Uplink::new(&config.name, config.token.clone()).rate(config.rate_hz_max),
             known: Known::new(config.addresses_max as usize),
-            outward: Outward::new(&config)?,
+            outward: Outward::new(&config, &mut links)?,
+            links,
+            server: config.oscquery.map(|_| Server::new(&config)),
             counters: Counters::default(),
             clock: None,
             address: String::new(),
+            renamed: String::new(),
             config,
         })
     }
 
-    fn packet(&mut self, now: Time, from: SocketAddr, bytes: &[u8], out: &mut dyn Out) {
+    fn packet(&mut self, now: Time, from: End, bytes: &[u8], out: &mut dyn Out) {
         let Ok(packet) = packet::decode(bytes) else {
             self.counters.malformed += 1;
             return;
         };
         self.counters.packets_in += 1;
-        self.outward.heard(now, from, &mut self.counters);
+        if let End::Datagrams(from) = from {
+            self.outward.heard(now, from, &mut self.counters);
+        }
+        let voice = self.outward.voice_of(from, &self.links);
+        if let Packet::Message(message) = &packet
+            && self.config.query
+            && message.tags.is_empty()
+            && self.answer(from, voice, message.address, out)
+        {
+            return;
+        }
         if self.config.relay {
-            self.outward.relay(now, from, bytes, &mut self.counters, out);
+            let Self { outward, links, counters, config, .. } = self;
+            let mut exit = Exit { links, counters, out };
+            outward.relay(now, from, &packet, bytes, &config.namespace, &mut exit);
         }
         match packet {
             Packet::Message(message) => {
-                self.apply(&message, out);
+                self.apply(voice, &message, out);
                 self.uplink.send(None, &mut self.counters, out);
             }
-            Packet::Bundle(bundle) => self.bundle(now, &bundle, out),
+            Packet::Bundle(bundle) => self.bundle(now, voice, &bundle, out),
         }
     }
 
+    /// Tells `from` what the addresses that `name` names hold. `false`: it is no question, because
+    /// none of them holds anything.
+    fn answer(&mut self, from: End, voice: usize, name: &str, out: &mut dyn Out) -> bool {
+        let name = match self.outward.inward(voice, name, &mut self.renamed) {
+            Some(name) => name.to_owned(),
+            None => name.to_owned(),
+        };
+        let mut names = match pattern::is_pattern(&name) {
+            true => self.known.matching(&name).unwrap_or_default(),
+            false => vec![name],
+        };
+        let holds = |name: &String| {
+            let value = self.known.get(name).and_then(|entry| entry.value());
+            value.is_some_and(|value| Datum::new(value) != Datum::Null)
+        };
+        names.retain(holds);
+        if names.is_empty() {
+            return false;
+        }
+        self.counters.overflowed += names.len().saturating_sub(ANSWERS_MAX) as u64;
+        names.truncate(ANSWERS_MAX);
+        let Self { outward, links, counters, config, known, .. } = self;
+        let mut exit = Exit { links, counters, out };
+        outward.answer(from, &config.namespace, &names, known, &mut exit);
+        true
+    }
+
     /// Sends one BUNDLE for each instant inside `bundle`, the earliest first.
-    fn bundle(&mut self, now: Time, bundle: &Bundle<'_>, out: &mut dyn Out) {
+    fn bundle(&mut self, now: Time, voice: usize, bundle: &Bundle<'_>, out: &mut dyn Out) {
         let mut instants = BTreeSet::new();
         self.instants(now, bundle, None, &mut instants);
         for at_us in instants {
-            self.apply_due(now, bundle, None, at_us, out);
+            self.apply_due(now, voice, bundle, None, at_us, out);
             self.uplink.send(at_us, &mut self.counters, out);
         }
     }
@@ -249,6 +232,7 @@ impl Osc {
     fn apply_due(
         &mut self,
         now: Time,
+        voice: usize,
         bundle: &Bundle<'_>,
         outer: Option<u64>,
         due: Option<u64>,
@@ -257,9 +241,9 @@ impl Osc {
         let at_us = self.instant(now, bundle.time, outer);
         for packet in bundle.packets() {
             match packet {
-                Packet::Message(message) if at_us == due => self.apply(&message, out),
+                Packet::Message(message) if at_us == due => self.apply(voice, &message, out),
                 Packet::Message(_) => {}
-                Packet::Bundle(inner) => self.apply_due(now, &inner, at_us, due, out),
+                Packet::Bundle(inner) => self.apply_due(now, voice, &inner, at_us, due, out),
             }
         }
     }
@@ -277,16 +261,20 @@ impl Osc {
         at_us.filter(is_near).max(outer)
     }
 
-    /// Adds what `message` says to what waits for the router.
-    fn apply(&mut self, message: &Message<'_>, out: &mut dyn Out) {
-        if !pattern::is_pattern(message.address) {
-            if self.write(message.address, message, out) {
-                let kept = self.known.remember(message.address, message.tags);
-                self.counters.overflowed += u64::from(!kept);
-            }
+    /// Adds what `message` says, which came in `voice`, to what waits for the router.
+    fn apply(&mut self, voice: usize, message: &Message<'_>, out: &mut dyn Out) {
+        let mut renamed = std::mem::take(&mut self.renamed);
+        let name = self.outward.inward(voice, message.address, &mut renamed);
+        self.apply_as(name.unwrap_or(message.address), message, out);
+        self.renamed = renamed;
+    }
+
+    fn apply_as(&mut self, name: &str, message: &Message<'_>, out: &mut dyn Out) {
+        if !pattern::is_pattern(name) {
+            self.write(name, message, out);
             return;
         }
-        match self.known.matching(message.address) {
+        match self.known.matching(name) {
             None => self.counters.refused += 1,
             Some(names) if names.is_empty() => self.counters.dropped += 1,
             Some(names) => {
@@ -297,15 +285,14 @@ impl Osc {
         }
     }
 
-    /// Whether `name` can be an address.
-    fn write(&mut self, name: &str, message: &Message<'_>, out: &mut dyn Out) -> bool {
+    fn write(&mut self, name: &str, message: &Message<'_>, out: &mut dyn Out) {
         let Self { config, uplink, counters, address, .. } = self;
         address.clear();
         address.push_str(&config.namespace);
         address.push_str(name);
         if address::check(address).is_err() {
             counters.refused += 1;
-            return false;
+            return;
         }
         let is_event = config.events.iter().any(|pattern| clasp_pattern::matches(pattern, address));
         let push = |bytes: &mut Vec<u8>| push_value(bytes, message);
@@ -314,26 +301,145 @@ impl Osc {
         } else {
             uplink.set(address, push, counters, out);
         }
-        true
+        // What a pattern wrote tells nothing of the tags that each address is used to.
+        let is_own = !pattern::is_pattern(message.address);
+        let kind = if is_event { known::Kind::Event } else { known::Kind::Param };
+        let noted = match is_own {
+            true => self.known.remember(name, message.tags, kind),
+            false => self.known.remember_name(name, kind),
+        };
+        self.noted(name, noted, out);
+        if self.holds_values() && !is_event {
+            self.known.hold(name, |bytes| push_value(bytes, message));
+        }
+        if let Some(server) = &mut self.server {
+            server.changed(name, message, &mut self.counters, out);
+        }
+    }
+
+    fn noted(&mut self, name: &str, noted: Noted, out: &mut dyn Out) {
+        match (noted, &mut self.server) {
+            (Noted::NotKept, _) => self.counters.overflowed += 1,
+            (Noted::New, Some(server)) => server.added(name, &mut self.counters, out),
+            _ => {}
+        }
+    }
+
+    /// Whether somebody may ask for values, or miss them.
+    fn holds_values(&self) -> bool {
+        self.config.query || self.links.is_used()
     }
 
     fn frame(&mut self, now: Time, frame: &[u8], out: &mut dyn Out) {
-        let Self { config, uplink, known, outward, .. } = self;
+        // A router that keeps bundles whole says their time; ours says their messages in one turn.
+        let dated = bundle_time(frame);
+        if let Some(tag) = dated {
+            let Self { outward, links, counters, .. } = self;
+            outward.begin_bundle(now, tag, &mut Exit { links, counters, out });
+        }
+        let Self { config, uplink, known, outward, links, server, .. } = self;
+        let holds_values = config.query || links.is_used();
         uplink.hear(frame, &mut self.counters, out, &mut |uplink, update, counters, out| {
             let is_ours = match update.kind {
                 Kind::Held { writer } => uplink.is_ours(writer),
                 Kind::Written | Kind::Passed(_) => false,
             };
             let name = namespace::strip(&config.namespace, update.address);
-            match name.filter(|name| is_name(name)) {
-                Some(_) if is_ours => {}
-                Some(name) => {
-                    counters.overflowed += u64::from(!known.remember_name(name));
-                    outward.write(now, name, &update.value, known.tags(name), counters, out);
-                }
-                None => counters.refused += 1,
+            let Some(name) = name.filter(|name| is_name(name)) else {
+                counters.refused += 1;
+                return;
+            };
+            let kind = match update.kind {
+                Kind::Passed(_) => known::Kind::Event,
+                Kind::Held { .. } | Kind::Written => known::Kind::Param,
+            };
+            let noted = known.remember_name(name, kind);
+            counters.overflowed += u64::from(noted == Noted::NotKept);
+            if let (Noted::New, Some(server)) = (noted, &mut *server) {
+                server.added(name, counters, out);
             }
+            if holds_values && kind == known::Kind::Param {
+                known.hold(name, |bytes| update.value.append(bytes));
+            }
+            if is_ours {
+                return;
+            }
+            let tags = known.tags(name);
+            if let Some(server) = server {
+                server.told(name, &update.value, tags, counters, out);
+            }
+            let mut exit = Exit { links, counters, out };
+            outward.write(now, update.address, name, &update.value, tags, &mut exit);
         });
+        if dated.is_some() {
+            let Self { outward, links, counters, .. } = self;
+            outward.end_bundle(now, &mut Exit { links, counters, out });
+        }
+    }
+
+    fn opened(&mut self, now: Time, stream: StreamId, plan: u8) {
+        match self.links.use_of(plan) {
+            Some(Use::Query) => {
+                if let Some(server) = &mut self.server {
+                    server.opened(stream);
+                }
+            }
+            Some(what) => {
+                self.links.opened(stream, what);
+                self.outward.look_at_once(now);
+            }
+            None => {}
+        }
+    }
+
+    fn bytes(&mut self, now: Time, stream: StreamId, bytes: &[u8], out: &mut dyn Out) {
+        if let Some(server) = &mut self.server
+            && server.has(stream)
+        {
+            let said = server.bytes(now, stream, bytes, &self.known, &mut self.counters, out);
+            for packet in said {
+                self.packet(now, End::Stream(stream), &packet, out);
+            }
+            return;
+        }
+        let Some(first) = bytes.first() else { return };
+        let Some(mut deframer) = self.links.lend(stream, *first) else { return };
+        let from = End::Stream(stream);
+        let whole = deframer.push(bytes, &mut |found| match found {
+            Found::Packet(packet) => self.packet(now, from, packet, out),
+            Found::Malformed => self.counters.malformed += 1,
+        });
+        if whole.is_err() {
+            self.counters.malformed += 1;
+            self.links.ended(stream);
+            out.end_stream(stream);
+        } else {
+            self.links.give_back(stream, deframer);
+            self.outward.look(now, &self.links);
+        }
+    }
+
+    fn elapse(&mut self, now: Time, out: &mut dyn Out) {
+        let Self { outward, links, counters, config, known, server, .. } = self;
+        outward.elapse(now, &config.namespace, known, &mut Exit { links, counters, out });
+        if let Some(server) = server {
+            server.elapse(now, known, counters, out);
+        }
+    }
+}
+
+/// The time of a BUNDLE, as OSC dates it; `None` for everything else.
+fn bundle_time(frame: &[u8]) -> Option<TimeTag> {
+    let payload = header::parse(frame).ok()?.payload;
+    if payload.first() != Some(&code::BUNDLE) {
+        return None;
+    }
+    match binary::decode(payload).ok()? {
+        message::Message::Bundle(bundle) => {
+            let us = bundle.timestamp_us.and_then(|us| i64::try_from(us).ok());
+            Some(us.map_or(TimeTag::IMMEDIATELY, TimeTag::from_unix_us))
+        }
+        _ => None,
     }
 }
 
@@ -351,9 +457,14 @@ impl Bridge for Osc {
         vec![SocketPlan {
             bind: self.config.bind,
             broadcast: true,
-            reuse_address: false,
-            multicast: Vec::new(),
+            // Several programs of one machine may hear one group.
+            reuse_address: !self.config.multicast.is_empty(),
+            multicast: self.config.multicast.clone(),
         }]
+    }
+
+    fn streams(&self) -> Vec<StreamPlan> {
+        self.links.plans()
     }
 
     fn step(&mut self, now: Time, input: Input<'_>, out: &mut dyn Out) {
@@ -364,21 +475,48 @@ impl Bridge for Osc {
                 self.uplink.join([pattern.as_str()].into_iter(), &mut self.counters, out);
             }
             Input::Lost => self.uplink.lose(),
-            Input::Packet { socket: 0, from, bytes } => self.packet(now, from, bytes, out),
+            Input::Packet { socket: 0, from, bytes } => {
+                self.packet(now, End::Datagrams(from), bytes, out);
+            }
             Input::Packet { .. } => self.counters.malformed += 1,
-            Input::Frame(frame) => self.frame(now, frame, out),
-            Input::Opened { .. } | Input::Bytes { .. } | Input::Ended { .. } => {}
-            Input::Clock { unix_us } => self.clock = Some((now, unix_us)),
-            Input::Deadline => self.outward.elapse(now, &mut self.counters, out),
-            Input::Stop => self.outward.flush(now, &mut self.counters, out),
+            Input::Opened { stream, plan, .. } => self.opened(now, stream, plan),
+            Input::Bytes { stream, bytes } => self.bytes(now, stream, bytes, out),
+            Input::Ended { stream } => {
+                self.links.ended(stream);
+                if let Some(server) = &mut self.server {
+                    server.ended(stream);
+                }
+            }
+            Input::Frame(frame) => {
+                self.frame(now, frame, out);
+                self.outward.look(now, &self.links);
+            }
+            Input::Clock { unix_us } => {
+                self.clock = Some((now, unix_us));
+                self.outward.clock(now, unix_us);
+            }
+            Input::Deadline => self.elapse(now, out),
+            Input::Stop => {
+                let Self { outward, links, counters, .. } = self;
+                outward.flush(now, &mut Exit { links, counters, out });
+            }
+        }
+        if let Some(server) = &mut self.server {
+            server.look(now);
         }
     }
 
     fn deadline(&self) -> Option<Time> {
-        self.outward.deadline()
+        let server = self.server.as_ref().and_then(Server::deadline);
+        self.outward.deadline().into_iter().chain(server).min()
     }
 
     fn counters(&self) -> Counters {
         self.counters
+    }
+
+    fn memory_bytes_max(&self) -> u64 {
+        known::memory_bytes_max(self.config.addresses_max)
+            + self.server.as_ref().map_or(0, |_| query::memory_bytes_max())
     }
 }

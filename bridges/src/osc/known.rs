@@ -1,16 +1,60 @@
-//! Addresses that were seen, and the type tags that last came from them.
+//! Addresses that were seen, the type tags that last came from them, and the values they hold.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use clasp_rt_core::limits::ADDRESS_BYTES_MAX;
+use clasp_rt_core::value::Value;
 
 use super::pattern;
 
 /// Tags of a message longer than this are not remembered.
 const TAGS_MAX: usize = 64;
 
+/// A longer value is told, but not held for those who ask.
+const VALUE_BYTES_MAX: usize = 1_024;
+
 pub(super) struct Known {
     addresses_max: usize,
     /// Names as OSC has them. In order, so that a pattern writes them in the same order every time.
-    names: BTreeMap<String, String>,
+    names: BTreeMap<String, Entry>,
+}
+
+#[derive(Default)]
+pub(super) struct Entry {
+    /// That a device last sent; none where no device did.
+    pub(super) tags: String,
+    pub(super) kind: Kind,
+    /// Encoded; empty where nothing is held.
+    value: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Kind {
+    #[default]
+    Param,
+    Event,
+}
+
+/// What became of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    Known,
+    New,
+    /// The table is full.
+    NotKept,
+}
+
+/// Bytes of a table of `addresses_max` names that hold values, when it is full.
+pub(super) fn memory_bytes_max(addresses_max: u32) -> u64 {
+    let entry = ADDRESS_BYTES_MAX + TAGS_MAX + VALUE_BYTES_MAX + size_of::<(String, Entry)>();
+    u64::from(addresses_max) * entry as u64
+}
+
+impl Entry {
+    pub(super) fn value(&self) -> Option<Value<'_>> {
+        Value::from_encoded(&self.value).ok()
+    }
 }
 
 impl Known {
@@ -18,29 +62,40 @@ impl Known {
         Self { addresses_max, names: BTreeMap::new() }
     }
 
-    /// Notes that a device sent `name` with `tags`. `false`: the table is full.
-    pub(super) fn remember(&mut self, name: &str, tags: &str) -> bool {
+    /// Notes that a device sent `name` with `tags`.
+    pub(super) fn remember(&mut self, name: &str, tags: &str, kind: Kind) -> Noted {
         let tags = if tags.len() <= TAGS_MAX { tags } else { "" };
-        match self.names.get_mut(name) {
-            Some(known) => {
-                if known != tags {
-                    known.clear();
-                    known.push_str(tags);
-                }
-                true
+        self.with(name, |entry| {
+            entry.kind = kind;
+            if entry.tags != tags {
+                entry.tags.clear();
+                entry.tags.push_str(tags);
             }
-            None => self.add(name, tags),
+        })
+    }
+
+    /// Notes a name that the router told.
+    pub(super) fn remember_name(&mut self, name: &str, kind: Kind) -> Noted {
+        self.with(name, |entry| entry.kind = kind)
+    }
+
+    /// Holds the value of a known name, if it is short; `push` appends it.
+    pub(super) fn hold<E>(&mut self, name: &str, push: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) {
+        if let Some(entry) = self.names.get_mut(name) {
+            entry.value.clear();
+            if push(&mut entry.value).is_err() || entry.value.len() > VALUE_BYTES_MAX {
+                entry.value = Vec::new();
+            }
         }
     }
 
-    /// Notes a name that the router told. `false`: the table is full.
-    pub(super) fn remember_name(&mut self, name: &str) -> bool {
-        self.names.contains_key(name) || self.add(name, "")
+    pub(super) fn get(&self, name: &str) -> Option<&Entry> {
+        self.names.get(name)
     }
 
     /// The tags that `name` last had; none for one that no device sent.
     pub(super) fn tags(&self, name: &str) -> &str {
-        self.names.get(name).map_or("", String::as_str)
+        self.names.get(name).map_or("", |entry| entry.tags.as_str())
     }
 
     /// The names that an OSC pattern matches; `None`: it cannot be read.
@@ -52,29 +107,70 @@ impl Known {
         Some(matching.cloned().collect())
     }
 
-    fn add(&mut self, name: &str, tags: &str) -> bool {
-        let has_room = self.names.len() < self.addresses_max;
-        if has_room {
-            self.names.insert(name.to_string(), tags.to_string());
+    /// Everything from `name` on, in order.
+    pub(super) fn beginning_at<'k>(
+        &'k self,
+        name: &str,
+    ) -> impl Iterator<Item = (&'k str, &'k Entry)> {
+        let names = self.names.range::<str, _>((Bound::Included(name), Bound::Unbounded));
+        names.map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// Everything behind `name`, in order; from the beginning where that is empty.
+    pub(super) fn after<'k>(&'k self, name: &str) -> impl Iterator<Item = (&'k str, &'k Entry)> {
+        let bounds = (Bound::Excluded(name), Bound::Unbounded);
+        self.names.range::<str, _>(bounds).map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    fn with(&mut self, name: &str, change: impl FnOnce(&mut Entry)) -> Noted {
+        if let Some(entry) = self.names.get_mut(name) {
+            change(entry);
+            return Noted::Known;
         }
-        has_room
+        if self.names.len() >= self.addresses_max {
+            return Noted::NotKept;
+        }
+        let mut entry = Entry::default();
+        change(&mut entry);
+        self.names.insert(name.to_string(), entry);
+        Noted::New
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use super::*;
 
     #[test]
     fn the_newest_tags_count_until_the_table_is_full() {
         let mut known = Known::new(2);
-        assert!(known.remember("/a", "i") && known.remember_name("/b"));
-        assert!(known.remember("/a", "f") && known.remember_name("/a"));
+        assert_eq!(known.remember("/a", "i", Kind::Param), Noted::New);
+        assert_eq!(known.remember_name("/b", Kind::Param), Noted::New);
+        assert_eq!(known.remember("/a", "f", Kind::Param), Noted::Known);
+        assert_eq!(known.remember_name("/a", Kind::Param), Noted::Known);
         assert_eq!((known.tags("/a"), known.tags("/b"), known.tags("/c")), ("f", "", ""));
-        assert!(!known.remember("/c", "i") && !known.remember_name("/c"));
-        assert!(known.remember("/b", &"i".repeat(TAGS_MAX + 1)));
+        assert_eq!(known.remember("/c", "i", Kind::Param), Noted::NotKept);
+        assert_eq!(known.remember_name("/c", Kind::Event), Noted::NotKept);
+        known.remember("/b", &"i".repeat(TAGS_MAX + 1), Kind::Param);
         assert_eq!(known.tags("/b"), "");
         assert_eq!(known.matching("/*"), Some(vec!["/a".to_string(), "/b".to_string()]));
         assert_eq!(known.matching("/["), None);
+    }
+
+    #[test]
+    fn a_value_is_held_unless_it_is_long() {
+        let mut known = Known::new(1);
+        known.remember_name("/a", Kind::Param);
+        let hold = |known: &mut Known, text: &str| {
+            known.hold("/a", |out| clasp_rt_core::value::push_str(out, text));
+            known.get("/a").and_then(Entry::value).and_then(|v| v.as_str().map(str::to_owned))
+        };
+        assert_eq!(hold(&mut known, "short").as_deref(), Some("short"));
+        assert_eq!(hold(&mut known, &"x".repeat(VALUE_BYTES_MAX)), None);
+        known.hold("/unknown", |_| Ok::<_, Infallible>(()));
+        assert_eq!(known.after("").map(|(name, _)| name).collect::<Vec<_>>(), ["/a"]);
+        assert_eq!(known.after("/a").count(), 0);
     }
 }

@@ -157,6 +157,16 @@ fn check_arguments(message: &Message<'_>) -> Result<(), Malformed> {
     if depth == 0 { Ok(()) } else { Err(Malformed::Brackets) }
 }
 
+impl<'a> Packet<'a> {
+    /// Every message in it, in order. The depth of bundles was bounded when decoded.
+    pub fn each_message(&self, each: &mut dyn FnMut(&Message<'a>)) {
+        match self {
+            Self::Message(message) => each(message),
+            Self::Bundle(bundle) => bundle.packets().for_each(|packet| packet.each_message(each)),
+        }
+    }
+}
+
 impl<'a> Message<'a> {
     pub fn arguments(&self) -> impl Iterator<Item = Argument<'a>> + use<'a> {
         let mut data = self.data;
@@ -251,6 +261,24 @@ pub fn write_message(out: &mut Vec<u8>, address: &str, arguments: &Writer) {
     push_text(out, address.as_bytes());
     push_text(out, arguments.tags.as_bytes());
     out.extend_from_slice(&arguments.data);
+}
+
+/// Writes `message` under another address.
+pub fn copy_message(out: &mut Vec<u8>, address: &str, message: &Message<'_>) {
+    push_text(out, address.as_bytes());
+    let tags = out.len();
+    out.push(b',');
+    out.extend_from_slice(message.tags.as_bytes());
+    out.push(0);
+    out.resize(tags + padded(out.len() - tags), 0);
+    out.extend_from_slice(message.data);
+}
+
+/// Gives a bundle that [`write_bundle_head`] began another time.
+pub fn date_bundle(bundle: &mut [u8], time: TimeTag) {
+    if let Some(tag) = bundle.get_mut(BUNDLE_ID.len()..).and_then(|rest| rest.first_chunk_mut()) {
+        *tag = time.0.to_be_bytes();
+    }
 }
 
 /// Writes the head of a bundle; [`push_element`] adds what belongs to it.

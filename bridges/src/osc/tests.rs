@@ -1,18 +1,64 @@
 //! OSC as its bridge speaks it: what a router and devices hear of each other.
 
+mod streams;
+
+use std::collections::BTreeMap;
+
 use clasp_rt_core::time::Span;
 use clasp_rt_core::value::{push_f64, push_i64, push_null};
 use proptest::prelude::*;
 
+use super::framing::{Deframer, Framing};
 use super::packet::{Argument, Writer, push_element, write_bundle_head, write_message};
 use super::*;
-use crate::uplink::tests::{Said, lines, publish_frame, set_frame};
-use crate::vectors;
+use crate::uplink::tests::{lines, publish_frame, set_frame};
+use crate::{Peer, vectors};
 
 struct Rig {
     bridge: Osc,
     now: Time,
-    said: Said,
+    said: Heard,
+}
+
+/// What the bridge said, to the router, in datagrams and over streams.
+#[derive(Default)]
+struct Heard {
+    frames: Vec<Vec<u8>>,
+    packets: Vec<(SocketAddr, Vec<u8>)>,
+    streams: BTreeMap<StreamId, Vec<u8>>,
+    ended: Vec<StreamId>,
+    /// Bytes that every stream still takes; `None`: any number.
+    room: Option<usize>,
+}
+
+impl Out for Heard {
+    fn to_router(&mut self, frame: &[u8]) {
+        self.frames.push(frame.to_vec());
+    }
+
+    fn to_network(&mut self, _: u8, to: SocketAddr, bytes: &[u8]) {
+        self.packets.push((to, bytes.to_vec()));
+    }
+
+    fn stream_room(&self, _: StreamId) -> usize {
+        self.room.unwrap_or(usize::MAX)
+    }
+
+    fn to_stream(&mut self, stream: StreamId, bytes: &[u8]) {
+        assert!(bytes.len() <= self.stream_room(stream), "it asks for the room first");
+        self.room = self.room.map(|room| room - bytes.len());
+        self.streams.entry(stream).or_default().extend_from_slice(bytes);
+    }
+
+    fn end_stream(&mut self, stream: StreamId) {
+        self.ended.push(stream);
+    }
+}
+
+impl Heard {
+    fn take_lines(&mut self) -> Vec<String> {
+        self.frames.drain(..).flat_map(|frame| lines(&frame)).collect()
+    }
 }
 
 fn rig(config: &str) -> Rig {
@@ -20,7 +66,7 @@ fn rig(config: &str) -> Rig {
     let mut rig = Rig {
         bridge: Osc::new(config).expect("a configuration that works"),
         now: Time::default(),
-        said: Said::default(),
+        said: Heard::default(),
     };
     rig.step(Input::Joined);
     rig.said.frames.clear();
@@ -30,6 +76,13 @@ fn rig(config: &str) -> Rig {
 impl Rig {
     fn step(&mut self, input: Input<'_>) {
         self.bridge.step(self.now, input, &mut self.said);
+    }
+
+    /// Ends a turn of the host: what is due, is done.
+    fn end_turn(&mut self) {
+        while self.bridge.deadline().is_some_and(|due| due <= self.now) {
+            self.step(Input::Deadline);
+        }
     }
 
     fn wait(&mut self, span: Span) {
@@ -44,10 +97,41 @@ impl Rig {
     fn receive(&mut self, from: &str, bytes: &[u8]) {
         let from = from.parse().expect("an address");
         self.step(Input::Packet { socket: 0, from, bytes });
+        self.end_turn();
     }
 
     fn set(&mut self, address: &str, push: impl FnOnce(&mut Vec<u8>)) {
         self.step(Input::Frame(&set_frame(address, push)));
+        self.end_turn();
+    }
+
+    /// Opens a stream of plan `plan`.
+    fn open(&mut self, plan: u8) -> StreamId {
+        let index = self.said.streams.len() as u32;
+        let stream = StreamId { index, generation: 0 };
+        self.said.streams.insert(stream, Vec::new());
+        self.step(Input::Opened { stream, plan, peer: Peer::Caller });
+        self.end_turn();
+        stream
+    }
+
+    fn bytes(&mut self, stream: StreamId, bytes: &[u8]) {
+        self.step(Input::Bytes { stream, bytes });
+        self.end_turn();
+    }
+
+    /// Takes what a stream was told, in words.
+    fn told(&mut self, stream: StreamId, framing: Framing) -> Vec<String> {
+        let bytes = self.said.streams.insert(stream, Vec::new()).expect("a stream");
+        let mut packets = Vec::new();
+        let each = &mut |found: Found<'_>| match found {
+            Found::Packet(packet) => {
+                packets.push(words(&packet::decode(packet).expect("our own packet")));
+            }
+            Found::Malformed => panic!("{bytes:?}"),
+        };
+        Deframer::new(Some(framing)).push(&bytes, each).expect("our own stream");
+        packets
     }
 
     /// Takes the packets sent so far, as their target and their words.
@@ -127,6 +211,7 @@ fn events_of_every_kind_leave_too() {
     for signal in [Signal::Event, Signal::Stream, Signal::Gesture] {
         let frame = publish_frame("/osc/go", signal, |out| push_i64(out, 1));
         rig.step(Input::Frame(&frame));
+        rig.end_turn();
     }
     assert_eq!(rig.sent_words(), ["/go ,i Int(1)"; 3]);
 }
@@ -154,7 +239,11 @@ fn what_one_target_sends_goes_to_the_others() {
 
 #[test]
 fn who_sent_lately_is_told_where_it_listens() {
-    let cases = [("reply = \"source\"", TABLET), ("reply = 9001", "10.0.0.1:9001")];
+    let cases = [
+        ("reply = \"sender\"", TABLET),
+        ("reply = \"source\"", TABLET),
+        ("reply = 9001", "10.0.0.1:9001"),
+    ];
     for (config, to) in cases {
         let mut rig = rig(&format!("{config}\nreply_timeout_s = 10"));
         rig.set("/osc/x", |out| push_i64(out, 1));
@@ -280,6 +369,133 @@ fn messages_can_be_gathered_into_bundles() {
 }
 
 #[test]
+fn what_the_router_says_at_once_leaves_as_one_bundle() {
+    let cases = [
+        ("", vec!["#bundle [/a ,i Int(1); /b ,i Int(2)]"]),
+        ("bundles = false", vec!["/a ,i Int(1)", "/b ,i Int(2)"]),
+    ];
+    for (config, expected) in cases {
+        let mut rig = rig(&format!("targets = [\"10.0.0.2:9000\"]\n{config}"));
+        for (address, number) in [("/osc/a", 1), ("/osc/b", 2)] {
+            rig.step(Input::Frame(&set_frame(address, |out| push_i64(out, number))));
+        }
+        rig.end_turn();
+        assert_eq!(rig.sent_words(), expected, "{config}");
+        rig.set("/osc/c", |out| push_i64(out, 3));
+        assert_eq!(rig.sent_words(), ["/c ,i Int(3)"], "one message needs no bundle");
+    }
+}
+
+/// The time tag of the only packet sent.
+fn tag_sent(rig: &mut Rig) -> TimeTag {
+    let (_, packet) = rig.said.packets.pop().expect("a packet");
+    let Ok(Packet::Bundle(bundle)) = packet::decode(&packet) else { panic!("{packet:?}") };
+    bundle.time
+}
+
+#[test]
+fn bundles_are_dated_by_the_router_or_so_far_ahead_as_asked() {
+    let mut rig = rig("targets = [\"10.0.0.2:9000\"]\nbundle_ahead_ms = 20");
+    rig.set("/osc/x", |out| push_i64(out, 1));
+    assert_eq!(rig.sent_words(), ["/x ,i Int(1)"], "nobody has told the time yet");
+    rig.step(Input::Clock { unix_us: 100_000_000 });
+    rig.wait(Span::from_millis(5));
+    rig.set("/osc/x", |out| push_i64(out, 1));
+    assert_eq!(tag_sent(&mut rig), TimeTag::from_unix_us(100_025_000));
+    let bundle = message::Message::Bundle(message::Bundle {
+        timestamp_us: Some(7_000_000),
+        messages: clasp_rt_core::wire::list::Messages::EMPTY,
+    });
+    let mut dated = Vec::new();
+    binary::encode(&bundle, clasp_rt_core::signal::Qos::Fire, &mut dated).expect("a frame");
+    // The SET goes into the list that the frame ends with.
+    let set = set_frame("/osc/y", |out| push_i64(out, 2));
+    let payload = header::parse(&set).expect("a frame").payload;
+    let mut inner = dated[header::FRAME_HEADER_LEN..].to_vec();
+    inner[3] = 1;
+    inner.extend_from_slice(&(payload.len() as u16).to_be_bytes());
+    inner.extend_from_slice(payload);
+    let head = header::encode(clasp_rt_core::signal::Qos::Fire, inner.len()).expect("short");
+    rig.step(Input::Frame(&[&head[..], &inner].concat()));
+    assert_eq!(tag_sent(&mut rig), TimeTag::from_unix_us(7_000_000));
+}
+
+#[test]
+fn targets_are_told_their_part_by_their_names() {
+    let mut rig = rig("targets = [\"10.0.0.9:9000\"]\n\
+         [[target]]\nto = \"10.0.0.2:10023\"\nstrip = \"/x32\"\nbundles = false\n\
+         [[target]]\nto = \"10.0.0.3:9000\"\npattern = \"/osc/x32/*/level\"\n\
+         template = \"/fader{1}\"\nwide = true\n");
+    rig.set("/osc/x32/1/level", |out| push_i64(out, 1));
+    rig.set("/osc/other", |out| push_i64(out, 2));
+    let expected = [
+        // Who takes no bundles is told before the turn ends.
+        ("10.0.0.2:10023", "/1/level ,i Int(1)"),
+        ("10.0.0.9:9000", "/x32/1/level ,i Int(1)"),
+        ("10.0.0.3:9000", "/fader1 ,h Long(1)"),
+        ("10.0.0.9:9000", "/other ,i Int(2)"),
+    ];
+    assert_eq!(rig.sent(), expected.map(|(to, what)| (to.to_string(), what.to_string())));
+}
+
+#[test]
+fn what_a_renamed_target_says_is_told_to_the_others_by_their_names() {
+    let mut rig = rig("targets = [\"10.0.0.9:9000\"]\n\
+         [[target]]\nto = \"10.0.0.2:10023\"\nstrip = \"/x32\"\n\
+         [[target]]\nto = \"10.0.0.3:9000\"\nstrip = \"/x32\"\nprefix = \"/b\"\n\
+         bundles = false");
+    let inner = bundle(TimeTag::IMMEDIATELY, &[message("/2/on", &[Argument::Bool(true)])]);
+    let whole = bundle(TimeTag::IMMEDIATELY, &[message("/1/level", &[Argument::Int(1)]), inner]);
+    rig.receive("10.0.0.2:10023", &whole);
+    let lines = ["BUNDLE now", "  SET /osc/x32/1/level 1", "  SET /osc/x32/2/on true"];
+    assert_eq!(rig.said.take_lines(), lines);
+    let told = [
+        ("10.0.0.9:9000", "#bundle [/x32/1/level ,i Int(1); /x32/2/on ,T Bool(true)]"),
+        ("10.0.0.3:9000", "/b/1/level ,i Int(1)"),
+        ("10.0.0.3:9000", "/b/2/on ,T Bool(true)"),
+    ];
+    assert_eq!(rig.sent(), told.map(|(to, what)| (to.to_string(), what.to_string())));
+}
+
+#[test]
+fn a_message_without_arguments_asks_for_what_is_held() {
+    let mut rig = rig("query = true\nrelay = false\nevents = [\"/osc/go\"]");
+    rig.receive(TABLET, &message("/1/fader1", &[Argument::Double(0.5)]));
+    rig.receive(TABLET, &message("/go", &[]));
+    rig.set("/osc/1/label", |out| {
+        clasp_rt_core::value::push_str(out, "Vox").expect("short");
+    });
+    rig.set("/osc/1/null", push_null);
+    rig.said.frames.clear();
+    rig.receive("10.0.0.7:1234", &message("/1/fader1", &[]));
+    rig.receive("10.0.0.7:1234", &message("/1/*", &[]));
+    let words = [
+        "/1/fader1 ,d Double(0.5)",
+        "/1/fader1 ,d Double(0.5)",
+        "/1/label ,s Text([86, 111, 120])",
+    ];
+    assert_eq!(rig.sent(), words.map(|what| ("10.0.0.7:1234".to_string(), what.to_string())));
+    assert_eq!(rig.said.frames.len(), 0, "a question writes nothing");
+    // What holds nothing is no question, but a button.
+    for name in ["/go", "/1/null", "/unknown"] {
+        rig.receive("10.0.0.7:1234", &message(name, &[]));
+    }
+    let lines = ["PUBLISH event /osc/go null", "SET /osc/1/null null", "SET /osc/unknown null"];
+    assert_eq!(rig.said.take_lines(), lines);
+}
+
+#[test]
+fn a_question_about_everything_is_answered_within_bounds() {
+    let mut rig = rig("query = true\nrelay = false");
+    for number in 0..ANSWERS_MAX + 7 {
+        rig.receive(TABLET, &message(&format!("/{number}"), &[Argument::Int(1)]));
+    }
+    rig.receive(TABLET, &message("/*", &[]));
+    assert_eq!(rig.said.packets.len(), ANSWERS_MAX);
+    assert_eq!(rig.bridge.counters().overflowed, 7);
+}
+
+#[test]
 fn reminders_keep_a_desk_awake() {
     let mut rig =
         rig("targets = [\"10.0.0.2:9000\"]\nrepeat = [{ address = \"/xremote\", every_s = 8 }]");
@@ -291,7 +507,7 @@ fn reminders_keep_a_desk_awake() {
 fn subscribing_can_ask_for_fewer_updates() {
     let config = toml::from_str("rate_hz_max = 30\nnamespace = \"/stage\"").expect("a table");
     let mut bridge = Osc::new(config).expect("a configuration that works");
-    let mut said = Said::default();
+    let mut said = Heard::default();
     bridge.step(Time::default(), Input::Joined, &mut said);
     assert_eq!(lines(&said.frames[0]), ["HELLO osc 0xf1"]);
     assert_eq!(lines(&said.frames[1]), ["SUBSCRIBE 1 /stage/** 30 Hz"]);
@@ -306,6 +522,16 @@ fn mistakes_in_the_configuration_are_explained() {
         ("bundle_ms = 1001", "bundle_ms"),
         ("ahead_max_ms = 60001", "ahead_max_ms"),
         ("reply_timeout_s = 0", "reply_timeout_s"),
+        ("connections_max = 0", "connections_max"),
+        ("bundle_ahead_ms = 10001", "bundle_ahead_ms"),
+        ("multicast = [\"10.0.0.1\"]", "multicast"),
+        ("targets = [\"http://10.0.0.5:80\"]", "targets"),
+        ("targets = [\"tcp://10.0.0.5\"]", "targets"),
+        ("targets = [\"slip://10.0.0.5:0\"]", "targets"),
+        ("target = [{ to = \"10.0.0.5\" }]", "target[0].to"),
+        ("target = [{ to = \"10.0.0.5:1\", strip = \"x\" }]", "target[0].strip"),
+        ("ranges = [{ pattern = \"/a\", min = 1, max = 0 }]", "ranges"),
+        ("ranges = [{ pattern = \"a\", min = 0, max = 1 }]", "ranges"),
         ("repeat = [{ address = \"xremote\", every_s = 8 }]", "repeat.address"),
         ("repeat = [{ address = \"/xremote\", every_s = 0 }]", "repeat.every_s"),
     ] {
@@ -375,6 +601,7 @@ proptest! {
         rig.receive(TABLET, &sent);
         let echo = rig.said.frames.pop().expect("a SET");
         rig.step(Input::Frame(&echo));
+        rig.end_turn();
         let (_, back) = rig.said.packets.pop().expect("a packet");
         prop_assert_eq!(back, sent);
     }
