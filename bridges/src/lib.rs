@@ -85,7 +85,8 @@ pub struct SocketPlan {
     pub broadcast: bool,
     /// Other programs of this machine may bind the same port (Art-Net's habit).
     pub reuse_address: bool,
-    /// Groups to join on the interface of `bind`.
+    /// Groups to hear on the interface of `bind`; more may follow by [`Out::join`]. A socket with
+    /// groups hears nothing that is sent to the address of `bind` itself, unless that is 0.0.0.0.
     pub multicast: Vec<IpAddr>,
 }
 
@@ -126,6 +127,10 @@ pub trait Out {
 
     fn to_router(&mut self, frame: &[u8]);
     fn to_network(&mut self, socket: u8, to: SocketAddr, bytes: &[u8]);
+
+    /// Joins one more group, on a socket that has groups from its beginning. Where that fails it is
+    /// logged once: nothing of that group is heard.
+    fn join(&mut self, _socket: u8, _group: IpAddr) {}
 
     /// Bytes that a stream takes now; 0 for one that is gone. Whoever finds too little knows that
     /// the other end does not read, and decides: to say it later, or to end the stream.

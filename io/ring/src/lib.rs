@@ -9,6 +9,7 @@
 
 pub mod alloc;
 pub mod exchange;
+pub mod groups;
 pub mod napi;
 pub mod probe;
 pub mod socket;

@@ -1,7 +1,7 @@
 //! Sockets, opened and configured as the protocols above them need.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use rustix::net::{
     sockopt,
 };
 use socket2::SockRef;
+
+use crate::groups::Interface;
 
 /// Connections that may wait to be accepted: more than a hall full of phones that reconnect at
 /// once.
@@ -36,8 +38,9 @@ pub struct Datagrams {
     pub broadcast: bool,
     /// Other programs of this machine may bind the same port.
     pub reuse_address: bool,
-    /// Groups to join, on the interface of the bound address.
-    pub multicast: Vec<IpAddr>,
+    /// Hears the multicast groups that are joined on the interface of the address, and nothing that
+    /// is sent to that address alone: see [`crate::groups`].
+    pub groups: bool,
 }
 
 /// A listening TCP socket. Several threads may listen on one address; the kernel spreads
@@ -74,24 +77,33 @@ pub fn tune_stream(socket: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// A bound UDP socket.
+/// A bound UDP socket. What it sends to groups leaves by the interface of the address.
 pub fn datagrams(addr: SocketAddr, wish: &Datagrams) -> io::Result<OwnedFd> {
     let socket = open(addr, SocketType::DGRAM)?;
     sockopt::set_socket_reuseaddr(&socket, wish.reuse_address)?;
     sockopt::set_socket_broadcast(&socket, wish.broadcast)?;
     queue_bursts(&socket)?;
-    bind(&socket, &addr)?;
-    if let IpAddr::V4(interface) = addr.ip()
-        && !interface.is_unspecified()
-        && !interface.is_multicast()
-        && !interface.is_broadcast()
+    let is_interface = !addr.ip().is_multicast() && addr.ip() != IpAddr::V4(Ipv4Addr::BROADCAST);
+    let interface = if is_interface { Interface::of(addr.ip()).ok().flatten() } else { None };
+    let mut bound = addr;
+    if let Some(interface) = &interface
+        && wish.groups
     {
-        sockopt::set_ip_multicast_if(&socket, &interface)?;
+        SockRef::from(&socket).bind_device(Some(&interface.name))?;
+        // What comes to a group does not come to the address.
+        bound.set_ip(if addr.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        });
     }
-    for group in &wish.multicast {
-        join(&socket, addr.ip(), *group).map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot join {group} on {}: {error}", addr.ip()))
-        })?;
+    bind(&socket, &bound)?;
+    match (addr.ip(), interface) {
+        (IpAddr::V4(ip), Some(_)) => sockopt::set_ip_multicast_if(&socket, &ip)?,
+        (IpAddr::V6(_), Some(interface)) => {
+            SockRef::from(&socket).set_multicast_if_v6(interface.index)?;
+        }
+        _ => {}
     }
     Ok(socket)
 }
@@ -116,20 +128,6 @@ fn queue_bursts(socket: &OwnedFd) -> io::Result<()> {
     }
     if sockopt::set_socket_send_buffer_size_force(socket, DATAGRAM_QUEUE_BYTES).is_err() {
         sockopt::set_socket_send_buffer_size(socket, DATAGRAM_QUEUE_BYTES)?;
-    }
-    Ok(())
-}
-
-fn join(socket: &OwnedFd, interface: IpAddr, group: IpAddr) -> io::Result<()> {
-    match group {
-        IpAddr::V4(group) => {
-            let interface = match interface {
-                IpAddr::V4(interface) if !interface.is_multicast() => interface,
-                _ => Ipv4Addr::UNSPECIFIED,
-            };
-            sockopt::set_ip_add_membership(socket, &group, &interface)?;
-        }
-        IpAddr::V6(group) => sockopt::set_ipv6_add_membership(socket, &group, 0)?,
     }
     Ok(())
 }
@@ -179,13 +177,5 @@ mod tests {
         let addr = address(&first).unwrap();
         assert!(datagrams(addr, &Datagrams::default()).is_err());
         datagrams(addr, &wish).unwrap();
-    }
-
-    #[test]
-    fn a_group_that_is_none_is_named_in_the_error() {
-        let wish =
-            Datagrams { multicast: vec!["10.0.0.1".parse().unwrap()], ..Datagrams::default() };
-        let error = datagrams(ANY_PORT, &wish).unwrap_err().to_string();
-        assert!(error.contains("10.0.0.1"), "{error}");
     }
 }

@@ -1,13 +1,15 @@
 //! A bridge with what was opened for it, and its decisions on their way.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-use clasp_rt_bridges::{Bridge, Input, Out, Peer, StreamId};
+use clasp_rt_bridges::{Bridge, Input, Out, Peer, SocketPlan, StreamId};
 use clasp_rt_core::time::Time;
+use clasp_rt_ring::groups::Groups;
 use clasp_rt_ring::socket::{self, Datagrams};
 use clasp_rt_ring::{Alarm, Ring, Socket};
+use tracing::warn;
 
 use super::streams::{FromDevice, Opened, Streams};
 use crate::uplink::{Change, Heard, Read, Uplink};
@@ -22,16 +24,30 @@ pub(super) struct Guest {
     pub(super) sockets: Vec<Socket>,
     /// The same sockets, to ask what they lost.
     pub(super) files: Vec<OwnedFd>,
+    memberships: Memberships,
     pub(super) streams: Streams,
     pub(super) uplink: Uplink,
     /// What a device said, so that its record is free while the bridge thinks.
     scratch: Vec<u8>,
 }
 
+/// The multicast groups of a bridge's sockets.
+#[derive(Default)]
+struct Memberships {
+    /// For each socket; `None`: it hears none.
+    groups: Vec<Option<Groups>>,
+    /// A group could not be joined, and that was logged.
+    has_failed: bool,
+}
+
+/// What a bridge's sockets are: as the ring knows them, as files, and what they hear.
+type Opening = (Vec<Socket>, Vec<OwnedFd>, Memberships);
+
 /// Where a bridge's decisions go.
 struct Outlet<'a> {
     ring: &'a mut Ring,
     sockets: &'a [Socket],
+    memberships: &'a mut Memberships,
     streams: &'a mut Streams,
     uplink: &'a mut Uplink,
 }
@@ -52,6 +68,16 @@ impl Out for Outlet<'_> {
         }
     }
 
+    fn join(&mut self, socket: u8, group: IpAddr) {
+        let Memberships { groups, has_failed } = self.memberships;
+        let Some(Some(groups)) = groups.get_mut(usize::from(socket)) else { return };
+        if let Err(why) = groups.join(group)
+            && !std::mem::replace(has_failed, true)
+        {
+            warn!("{why}; nothing of that group is heard");
+        }
+    }
+
     fn stream_room(&self, stream: StreamId) -> usize {
         self.streams.room(stream)
     }
@@ -65,23 +91,36 @@ impl Out for Outlet<'_> {
     }
 }
 
-/// Opens what a bridge asks for, in the bridge's own order: as sockets of the ring, and as files.
-fn open_sockets(bridge: &dyn Bridge, ring: &mut Ring) -> io::Result<(Vec<Socket>, Vec<OwnedFd>)> {
-    let plans = bridge.sockets();
-    let open = plans.into_iter().map(|plan| {
-        let wish = Datagrams {
-            broadcast: plan.broadcast,
-            reuse_address: plan.reuse_address,
-            multicast: plan.multicast,
-        };
-        let opened = socket::datagrams(plan.bind, &wish);
-        let both = opened.and_then(|file| Ok((ring.packets(file.try_clone()?)?, file)));
-        both.map_err(|why| {
+/// Opens what a bridge asks for, in the bridge's own order.
+fn open_sockets(bridge: &dyn Bridge, ring: &mut Ring) -> io::Result<Opening> {
+    let (mut sockets, mut files, mut memberships) =
+        (Vec::new(), Vec::new(), Memberships::default());
+    for plan in bridge.sockets() {
+        let (socket, file, groups) = open_socket(&plan, ring).map_err(|why| {
             let what = format!("{} cannot use UDP {}: {why}", bridge.name(), plan.bind);
             io::Error::new(why.kind(), what)
-        })
-    });
-    open.collect()
+        })?;
+        sockets.push(socket);
+        files.push(file);
+        memberships.groups.push(groups);
+    }
+    Ok((sockets, files, memberships))
+}
+
+fn open_socket(
+    plan: &SocketPlan,
+    ring: &mut Ring,
+) -> io::Result<(Socket, OwnedFd, Option<Groups>)> {
+    let SocketPlan { bind, broadcast, reuse_address, .. } = *plan;
+    let hears = !plan.multicast.is_empty();
+    let file = socket::datagrams(bind, &Datagrams { broadcast, reuse_address, groups: hears })?;
+    let socket = ring.packets(file.try_clone()?)?;
+    if !hears {
+        return Ok((socket, file, None));
+    }
+    let mut groups = Groups::on(bind.ip())?;
+    plan.multicast.iter().try_for_each(|group| groups.join(*group))?;
+    Ok((socket, file, Some(groups)))
 }
 
 impl Guest {
@@ -92,14 +131,14 @@ impl Guest {
         ring: &mut Ring,
         alarm: &Alarm,
     ) -> io::Result<Self> {
-        let (sockets, files) = open_sockets(&*bridge, ring)?;
+        let (sockets, files, memberships) = open_sockets(&*bridge, ring)?;
         let streams = Streams::open(&*bridge, ring, alarm)?;
-        Ok(Self { bridge, sockets, files, streams, uplink, scratch: Vec::new() })
+        Ok(Self { bridge, sockets, files, memberships, streams, uplink, scratch: Vec::new() })
     }
 
     pub(super) fn step(&mut self, now: Time, input: Input<'_>, ring: &mut Ring) {
-        let Self { bridge, sockets, streams, uplink, .. } = self;
-        bridge.step(now, input, &mut Outlet { ring, sockets, streams, uplink });
+        let Self { bridge, sockets, memberships, streams, uplink, .. } = self;
+        bridge.step(now, input, &mut Outlet { ring, sockets, memberships, streams, uplink });
     }
 
     /// Tells the bridge of a connection.

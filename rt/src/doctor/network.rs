@@ -12,9 +12,6 @@ const UNIVERSE_BYTES: i64 = 1_283;
 /// Connections that may wait to be accepted, as our listeners ask for them.
 const BACKLOG: i64 = 4_096;
 
-/// One sACN universe is one group: what a middle-sized show has.
-const MEMBERSHIPS: i64 = 512;
-
 pub fn receive_queue(machine: &Machine) -> Finding {
     const TOPIC: &str = "UDP queue";
     let bytes = machine.root.number("/proc/sys/net/core/rmem_max").unwrap_or(0);
@@ -37,22 +34,24 @@ pub fn receive_queue(machine: &Machine) -> Finding {
     )
 }
 
-/// `net.ipv4.igmp_max_memberships`: groups that one socket may join; 20 unless changed.
+/// `net.ipv4.igmp_max_memberships`: groups that one socket may join; 20 unless changed. Each
+/// universe of sACN is a group, and sACN opens as many sockets as its universes need.
 pub fn memberships(machine: &Machine) -> Finding {
     const TOPIC: &str = "multicast";
     let path = "/proc/sys/net/ipv4/igmp_max_memberships";
-    let Some(groups) = machine.root.number(path) else {
-        return Finding::ok(TOPIC, "the kernel sets no limit to groups");
-    };
-    if groups >= MEMBERSHIPS {
-        return Finding::ok(TOPIC, format!("a socket may join {groups} groups"));
+    match machine.root.number(path) {
+        None => Finding::ok(TOPIC, "the kernel sets no limit to groups"),
+        Some(0) => Finding::warn(
+            TOPIC,
+            "sockets may join no groups",
+            "of sACN, where each universe is a group, only unicast is heard",
+            "sysctl -w net.ipv4.igmp_max_memberships=20",
+        ),
+        Some(groups) => {
+            let found = format!("a socket may join {groups} groups; sACN opens more sockets");
+            Finding::ok(TOPIC, found)
+        }
     }
-    Finding::warn(
-        TOPIC,
-        format!("a socket may join {groups} groups"),
-        format!("of sACN, where each universe is a group, {groups} universes can be heard"),
-        format!("sysctl -w net.ipv4.igmp_max_memberships={MEMBERSHIPS}"),
-    )
 }
 
 pub fn backlog(machine: &Machine) -> Finding {
