@@ -20,6 +20,7 @@ pub mod osc;
 pub mod patch;
 pub mod record;
 pub mod routes;
+pub mod sacn;
 mod stream;
 mod target;
 pub mod transform;
@@ -223,6 +224,11 @@ pub const BRIDGES: &[Entry] = &[
         name: "artnet",
         help: "Art-Net 4: DMX universes over UDP, both ways",
         open: |table| artnet::open(read(table)?),
+    },
+    Entry {
+        name: "sacn",
+        help: "sACN (E1.31): DMX universes over UDP multicast, with priorities, both ways",
+        open: |table| sacn::open(read(table)?),
     },
     Entry {
         name: "patch",

@@ -329,7 +329,7 @@ fn updates(message: Message<'_>, each: &mut dyn FnMut(Update<'_>)) {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::net::SocketAddr;
+    use std::net::{IpAddr, SocketAddr};
 
     use clasp_rt_core::value::{push_f64, push_i64};
 
@@ -339,12 +339,14 @@ pub(crate) mod tests {
     pub(crate) struct Said {
         pub(crate) frames: Vec<Vec<u8>>,
         pub(crate) packets: Vec<(SocketAddr, Vec<u8>)>,
+        pub(crate) joined: Vec<String>,
         pub(crate) room: usize,
     }
 
     impl Default for Said {
         fn default() -> Self {
-            Self { frames: Vec::new(), packets: Vec::new(), room: usize::MAX }
+            let (frames, packets, joined) = (Vec::new(), Vec::new(), Vec::new());
+            Self { frames, packets, joined, room: usize::MAX }
         }
     }
 
@@ -359,6 +361,10 @@ pub(crate) mod tests {
 
         fn to_network(&mut self, _: u8, to: SocketAddr, bytes: &[u8]) {
             self.packets.push((to, bytes.to_vec()));
+        }
+
+        fn join(&mut self, _: u8, group: IpAddr) {
+            self.joined.push(group.to_string());
         }
     }
 

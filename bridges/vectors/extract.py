@@ -22,6 +22,12 @@ CHOSEN = [
     ("artnet-20-universes-artsync.pcap", 5, "artnet/stupidartnet-sync"),
     ("qlcplus-artnet-sacn.pcap", "dmx", "artnet/qlcplus-dmx"),
     ("qlcplus-artnet-sacn.pcap", "poll", "artnet/qlcplus-poll"),
+    ("sacn-olad.pcap", 0, "sacn/olad-data-3-slots"),
+    ("sacn-olad.pcap", 16, "sacn/olad-discovery"),
+    ("sacn-olad.pcap", 18, "sacn/olad-terminated"),
+    ("sacn-4-universes-sync.pcap", 1, "sacn/python-sacn-data-sync-priority-102"),
+    ("sacn-4-universes-sync.pcap", 4, "sacn/python-sacn-sync"),
+    ("qlcplus-artnet-sacn.pcap", 3, "sacn/qlcplus-data"),
     ("osc-udp-tcp.pcap", 0, "osc/oscsend-float"),
     ("osc-udp-tcp.pcap", 1, "osc/oscsend-all-types"),
     ("osc-udp-tcp.pcap", 2, "osc/oscsend-midi"),
@@ -31,6 +37,8 @@ CHOSEN = [
     ("osc-udp-tcp.pcap", 6, "osc/osc-js-bundle-colour-time"),
     ("osc-udp-tcp.pcap", 7, "osc/osc-js-64-bit"),
 ]
+
+PREFIXES = {"artnet": b"Art-Net\0", "sacn": b"\x00\x10\x00\x00ASC-E1.17\0\0\0"}
 
 OPCODES = {"dmx": b"\x00\x50", "poll": b"\x00\x20", "reply": b"\x00\x21"}
 
@@ -68,7 +76,7 @@ def datagrams(path):
 
 def main():
     for capture, choice, name in CHOSEN:
-        ours = b"Art-Net\0" if name.startswith("artnet") else b""
+        ours = PREFIXES.get(name.split("/")[0], b"")
         found = [payload for payload in datagrams(CAPTURES / capture) if payload.startswith(ours)]
         if isinstance(choice, str):
             found = [payload for payload in found if payload[8:10] == OPCODES[choice]]

@@ -1,0 +1,679 @@
+//! sACN (ANSI E1.31-2018): universes of 512 levels over UDP multicast, with priorities.
+//!
+//! # Addresses
+//!
+//! | address | value | direction |
+//! |---|---|---|
+//! | `/sacn/{universe}/{slot 1-512}` | level: int of 0-255, or float of 0.0-1.0 | both ways |
+//! | `/sacn/{universe}` | levels from slot 1 on: array or bytes | to the network |
+//! | `/sacn/{universe}/priority` | int of 0-200 | both ways |
+//! | `/sacn/{universe}/{slot}/priority` | int of 0-200, 0: let go of the slot | to the network |
+//! | `/sacn/{universe}/sources` | who is heard: array of `{cid, name, host, priority}` | from the network |
+//! | `/sacn/{universe}/alarm` | event: more sources than are heard | from the network |
+//! | `/sacn/discovery/{cid}` | what a source says it sends: `{name, host, universes}` | from the network |
+//!
+//! Universes are 1 to 63999. What a float means when it is written is [`Floats`].
+//!
+//! # From the network
+//!
+//! One data packet becomes one BUNDLE of the slots that changed; the first of a universe tells all
+//! its slots. How several sources become one look is declared in [`universe`]: priority, then HTP or
+//! LTP. Late packets (sequence), previews, our own and other start codes than levels and per-slot
+//! priorities (0xDD) are left out. Frames that name a synchronisation universe wait for its packets;
+//! the first ones, and those after 2.5 s without, do not ([`OnSyncLost`]). With [`Mode::Universe`] a
+//! universe is told as one param of bytes. A router that takes less than the network brings is told
+//! the newest look of each universe, when it takes more again.
+//!
+//! The groups of all chosen universes are joined at start. With `inputs = "all"` that would be
+//! 63,999: then those are joined of which a source's universe discovery speaks.
+//!
+//! # To the network
+//!
+//! Changes of a universe within 1 ms leave as one packet, at most `rate_hz_max` a second, three times
+//! more after the last change, then every 800 ms; all at once are spread over at most three quarters
+//! of a frame. At a stop each universe ends with three stream-terminated packets. What is received is
+//! never sent out again.
+
+mod discovery;
+mod groups;
+mod input;
+mod output;
+pub mod packet;
+mod senders;
+mod telling;
+#[cfg(test)]
+mod tests;
+pub mod universe;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use clasp_rt_core::limits::FRAME_BYTES_MAX;
+use clasp_rt_core::time::{Span, Time};
+use serde::Deserialize;
+
+use crate::datum::Datum;
+use crate::level::{Floats, to_level};
+use crate::merge::{Rule, SLOTS};
+use crate::target::resolve;
+use crate::universes::{Chosen, Mode, Number};
+use crate::uplink::{Kind, Update, Uplink};
+use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, namespace};
+use discovery::Discovered;
+use groups::Groups;
+use input::{Inputs, Received};
+use output::{Outputs, Source, To};
+use packet::{DISCOVERY_UNIVERSE, PORT, PRIORITY_DEFAULT, PRIORITY_MAX, Packet, Universe};
+use telling::{Ear, Telling};
+use universe::Rules;
+
+/// Every number of a universe, and 0.
+const NUMBERS: usize = 64_000;
+
+/// A router that takes nothing at present is told again so much later.
+const PATIENCE: Span = Span::from_millis(1);
+
+/// How often sources and synchronisation are looked at for silence.
+const TICK: Span = Span::from_millis(100);
+
+/// How often the router hears that sources are there which change nothing.
+const ALIVE: Span = Span::from_secs(1);
+
+/// `[[bridge]] type = "sacn"`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Session name at the router. Default `sacn`.
+    pub name: String,
+    /// Token for HELLO, where the router asks for one. Default none.
+    pub token: Option<String>,
+    /// Address of the lighting interface, and the port. Groups are joined and spoken to there; with
+    /// `0.0.0.0` where the system's routes say. Default `0.0.0.0:5568`.
+    pub bind: SocketAddr,
+    /// Whole segments that all addresses begin with. Default `/sacn`.
+    pub namespace: String,
+    /// Universes taken from the network: `all`, `none`, or numbers and ranges such as `1-15, 100`.
+    /// Default `1-16`.
+    pub inputs: Universes,
+    /// Universes sent to the network, written the same way. Default `all`.
+    pub outputs: Universes,
+    /// Tell levels as floats of 0.0-1.0 instead of ints of 0-255. Default false.
+    pub normalize: bool,
+    /// What a float means when it is written: `auto`, `fraction` or `level`. Default `auto`.
+    pub floats: Floats,
+    /// How levels from the network are told: `channel` by `channel`, or each `universe` whole.
+    /// Default `channel`.
+    pub mode: Mode,
+    /// Among sources of equal priority: `htp` or `ltp`. Default `htp`.
+    pub merge: Rule,
+    /// Sources heard in one universe, 1-32. Default 4.
+    pub sources_max: u8,
+    /// Tell the router whose each slot is, so that it can decide between protocols. Not with
+    /// `mode = "universe"`, where a param may be of several. Default true.
+    pub sources: bool,
+    /// Take packets that are meant for visualisers, too. Default false.
+    pub preview: bool,
+    /// Milliseconds, 0-10000, for which levels of a lower priority wait at start and after all
+    /// sources were silent at once: 1000 hold the longest pause of a source. Default 1500.
+    pub settle_ms: u16,
+    /// Frames whose synchronisation is lost: `go` or `lock`. Default `go`.
+    pub on_sync_lost: OnSyncLost,
+    /// Send to the multicast group of each universe. Default true.
+    pub multicast: bool,
+    /// Hosts that get every universe by unicast: `host` or `host:port`. Default none.
+    pub targets: Vec<String>,
+    /// What others call us, at most 63 bytes. Default `clasp-rt` and the host's name.
+    pub source_name: Option<String>,
+    /// Our component identifier, a UUID. Default: made of the host's identity and `name`, so that
+    /// it stays the same.
+    pub cid: Option<String>,
+    /// Priority of what we send, 0-200. Default 100.
+    pub priority: u8,
+    /// Send the priority of each slot, too: slots that nobody has written are then left to others.
+    /// Default false.
+    pub slot_priorities: bool,
+    /// Let all universes that changed leave together, and a synchronisation packet on this
+    /// universe behind them. Default none.
+    pub sync_universe: Option<u16>,
+    /// Packets a second and universe, 1-1000, in the long run; DMX512 has 44. Default 44.
+    pub rate_hz_max: u16,
+    /// Universes kept in each direction, 1-63999. Default 4096.
+    pub universes_max: u16,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let last = Universe::new(16).unwrap_or(Universe::MAX);
+        Self {
+            name: "sacn".into(),
+            token: None,
+            bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
+            namespace: "/sacn".into(),
+            inputs: Universes::Some(vec![(Universe::MIN, last)]),
+            outputs: Universes::All,
+            normalize: false,
+            floats: Floats::Auto,
+            mode: Mode::Channel,
+            merge: Rule::Htp,
+            sources_max: 4,
+            sources: true,
+            preview: false,
+            settle_ms: 1_500,
+            on_sync_lost: OnSyncLost::Go,
+            multicast: true,
+            targets: Vec::new(),
+            source_name: None,
+            cid: None,
+            priority: PRIORITY_DEFAULT,
+            slot_priorities: false,
+            sync_universe: None,
+            rate_hz_max: 44,
+            universes_max: 4_096,
+        }
+    }
+}
+
+/// A choice of universes.
+pub type Universes = Chosen<Universe>;
+
+/// What frames do whose synchronisation packets have not come for 2.5 s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnSyncLost {
+    /// They are shown at once, as if they named none.
+    #[default]
+    Go,
+    /// They wait, unless their source says by its force-synchronisation bit that they shall not:
+    /// what E1.31 asks for.
+    Lock,
+}
+
+/// Opens the bridge that `config` describes. Host names are looked up here, once, and who the host
+/// is.
+pub fn open(config: Config) -> Result<Box<dyn Bridge>, ConfigError> {
+    Sacn::new(config, &Host::read()).map(|bridge| Box::new(bridge) as Box<dyn Bridge>)
+}
+
+/// Who the host is: what a source's name and CID are made of where none are given.
+#[derive(Clone, Debug, Default)]
+struct Host {
+    name: String,
+    /// Differs between hosts of one name.
+    id: String,
+}
+
+impl Host {
+    fn read() -> Self {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        Self { name: read("/proc/sys/kernel/hostname"), id: read("/etc/machine-id") }
+    }
+
+    /// A CID for the bridge `name` that is the same at every start: a UUID of version 5.
+    fn cid(&self, name: &str) -> packet::Cid {
+        let text = format!("clasp-rt sacn {} {} {name}", self.id, self.name);
+        uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, text.as_bytes()).into_bytes()
+    }
+
+    fn source_name(&self) -> String {
+        match self.name.as_str() {
+            "" => "clasp-rt".into(),
+            name => format!("clasp-rt {name}"),
+        }
+    }
+}
+
+struct Sacn {
+    config: Config,
+    uplink: Uplink,
+    inputs: Inputs,
+    outputs: Outputs,
+    discovered: Discovered,
+    groups: Groups,
+    /// Groups joined because the network spoke of them.
+    joined: BTreeSet<u16>,
+    telling: Telling,
+    counters: Counters,
+    /// When silence is looked for next; `None` before the first input.
+    tick_at: Option<Time>,
+    /// When what the router had no room for is told again.
+    tell_at: Option<Time>,
+    announce_at: Option<Time>,
+    alive_at: Time,
+    is_joined: bool,
+}
+
+impl Sacn {
+    fn new(config: Config, host: &Host) -> Result<Self, ConfigError> {
+        namespace::check(&config.namespace)?;
+        check_ranges(&config)?;
+        let cid = match &config.cid {
+            None => host.cid(&config.name),
+            Some(text) => uuid::Uuid::parse_str(text)
+                .map_err(|wrong| ConfigError::new("cid", format!("`{text}`: {wrong}")))?
+                .into_bytes(),
+        };
+        let source_name = config.source_name.clone().unwrap_or_else(|| host.source_name());
+        let sync = match config.sync_universe {
+            None => None,
+            Some(number) => Some(Universe::new(number).ok_or_else(|| {
+                ConfigError::new("sync_universe", format!("{number} is not 1 to 63999"))
+            })?),
+        };
+        let targets = config
+            .targets
+            .iter()
+            .map(|target| resolve("targets", target, Some(PORT)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let groups = Groups { is_v6: config.bind.is_ipv6(), port: config.bind.port() };
+        let source = Source {
+            cid,
+            name: source_name,
+            priority: config.priority,
+            slot_priorities: config.slot_priorities,
+            sync,
+        };
+        let socket = sockets(&config).len().saturating_sub(1) as u8;
+        let to = To { socket, groups: config.multicast.then_some(groups), targets };
+        let interval = Span::from_micros(1_000_000 / u64::from(config.rate_hz_max));
+        let universes_max = usize::from(config.universes_max);
+        Ok(Self {
+            uplink: Uplink::new(&config.name, config.token.clone()),
+            inputs: Inputs::new(rules(&config), config.on_sync_lost, universes_max),
+            outputs: Outputs::new(interval, universes_max, source, to),
+            discovered: Discovered::default(),
+            groups,
+            joined: BTreeSet::new(),
+            telling: Telling::new(&config.namespace, config.mode, config.normalize),
+            counters: Counters::default(),
+            tick_at: None,
+            tell_at: None,
+            announce_at: None,
+            alive_at: Time(0),
+            is_joined: false,
+            config,
+        })
+    }
+
+    fn packet(&mut self, now: Time, from: SocketAddr, bytes: &[u8], out: &mut dyn Out) {
+        let packet = match packet::decode(bytes) {
+            Ok(packet) => packet,
+            Err(_) => {
+                self.counters.malformed += 1;
+                return;
+            }
+        };
+        self.counters.packets_in += 1;
+        let own = self.outputs.cid();
+        match packet {
+            // A multicast comes back to its sender.
+            Packet::Data(data) if data.cid == *own => {}
+            Packet::Discovery(page) if page.cid == *own => {}
+            Packet::Data(data) => self.data(now, from.ip(), &data, out),
+            Packet::Sync(sync) => {
+                self.inputs.sync(now, &sync);
+                self.tell(now, out);
+            }
+            Packet::Discovery(page) => match self.discovered.receive(now, from.ip(), &page) {
+                Ok(true) => {
+                    self.join_discovered(out);
+                    self.tell(now, out);
+                }
+                Ok(false) => {}
+                Err(discovery::Full) => self.counters.overflowed += 1,
+            },
+            Packet::Other { .. } => self.counters.refused += 1,
+        }
+    }
+
+    fn data(&mut self, now: Time, from: IpAddr, data: &packet::Data<'_>, out: &mut dyn Out) {
+        if !self.config.inputs.contain(data.universe) {
+            self.counters.refused += 1;
+            return;
+        }
+        if data.preview && !self.config.preview {
+            self.counters.dropped += 1;
+            return;
+        }
+        match self.inputs.receive(now, from, data) {
+            Received::Taken => self.tell(now, out),
+            Received::Joins(sync) => {
+                self.join_group(sync, out);
+                self.tell(now, out);
+            }
+            Received::Ignored(universe::Ignored::Stale) => self.counters.dropped += 1,
+            Received::Ignored(universe::Ignored::StartCode) => self.counters.refused += 1,
+            Received::Ignored(universe::Ignored::TooManySources) => {
+                self.counters.overflowed += 1;
+                let Self { inputs, telling, uplink, counters, .. } = self;
+                if let Some(universe) = inputs.alarm(data.universe.number()) {
+                    telling.alarm(universe, &data.cid, &mut Ear { uplink, counters, out });
+                }
+            }
+            Received::TooManyUniverses | Received::TooManySenders => self.counters.overflowed += 1,
+        }
+    }
+
+    /// With `inputs = "all"` the groups of those universes are joined that somebody sends.
+    fn join_discovered(&mut self, out: &mut dyn Out) {
+        if self.config.inputs != Universes::All {
+            return;
+        }
+        let universes: BTreeSet<_> = self.discovered.universes().collect();
+        for number in universes {
+            if Universe::new(number).is_some() {
+                self.join_group(number, out);
+            }
+        }
+    }
+
+    fn join_group(&mut self, number: u16, out: &mut dyn Out) {
+        let is_static =
+            self.config.inputs != Universes::All && joined_at_start(&self.config).contains(&number);
+        if is_static || self.joined.contains(&number) {
+            return;
+        }
+        if self.joined.len() == usize::from(self.config.universes_max) {
+            self.counters.overflowed += 1;
+            return;
+        }
+        self.joined.insert(number);
+        out.join(0, self.groups.ip(number));
+    }
+
+    /// Tells the router what changed in the universes that may be shown now, as far as it takes it.
+    fn tell(&mut self, now: Time, out: &mut dyn Out) {
+        let Self { uplink, inputs, discovered, counters, telling, .. } = self;
+        let mut ear = Ear { uplink, counters, out };
+        self.tell_at = None;
+        while inputs.any_ready() || discovered.next_untold().is_some() {
+            if ear.out.room() < FRAME_BYTES_MAX {
+                self.tell_at = Some(now + PATIENCE);
+                return;
+            }
+            if let Some((universe, senders)) = inputs.next_ready(now) {
+                telling.tell(universe, senders, &mut ear);
+            } else if let Some(source) = discovered.next_untold() {
+                source.is_told = true;
+                telling.tell_discovered(&source.cid, Some(source), &mut ear);
+            }
+        }
+    }
+
+    fn frame(&mut self, now: Time, frame: &[u8], out: &mut dyn Out) {
+        let Self { config, uplink, outputs, .. } = self;
+        uplink.hear(frame, &mut self.counters, out, &mut |uplink, update, counters, _| {
+            let is_ours = match update.kind {
+                Kind::Held { writer } => uplink.is_ours(writer),
+                Kind::Written | Kind::Passed(_) => false,
+            };
+            if !is_ours {
+                write(config, outputs, now, &update, counters);
+            }
+        });
+    }
+
+    fn join(&mut self, now: Time, out: &mut dyn Out) {
+        self.is_joined = true;
+        let pattern = format!("{}/**", self.config.namespace);
+        self.uplink.join([pattern.as_str()].into_iter(), &mut self.counters, out);
+        self.inputs.forget_told();
+        self.discovered.forget_told();
+        self.tell(now, out);
+    }
+
+    fn elapse(&mut self, now: Time, out: &mut dyn Out) {
+        if !self.outputs.is_leaving() {
+            if self.tick_at.is_none_or(|tick| tick <= now) {
+                self.tick_at = Some(now + TICK);
+                self.tick(now, out);
+            }
+            if self.tell_at.is_some_and(|tell| tell <= now) {
+                self.tell(now, out);
+            }
+            if self.announce_at.is_some_and(|at| at <= now) {
+                self.announce_at = Some(now + discovery::INTERVAL);
+                self.outputs.announce(&mut self.counters, out);
+            }
+        }
+        self.outputs.send_due(now, &mut self.counters, out);
+    }
+
+    fn tick(&mut self, now: Time, out: &mut dyn Out) {
+        self.inputs.expire(now);
+        let Self { inputs, discovered, uplink, counters, telling, .. } = self;
+        let mut ear = Ear { uplink, counters, out };
+        discovered.expire(now, |source| telling.tell_discovered(&source.cid, None, &mut ear));
+        if self.is_joined && self.alive_at <= now {
+            self.alive_at = now + ALIVE;
+            telling.tell_alive(inputs.iter(), &mut ear);
+        }
+        self.tell_at = Some(now);
+    }
+}
+
+/// Numbers that must lie within bounds.
+fn check_ranges(config: &Config) -> Result<(), ConfigError> {
+    let checks = [
+        ("sources_max", u32::from(config.sources_max), 1, 32),
+        ("settle_ms", u32::from(config.settle_ms), 0, 10_000),
+        ("priority", u32::from(config.priority), 0, u32::from(PRIORITY_MAX)),
+        ("rate_hz_max", u32::from(config.rate_hz_max), 1, 1_000),
+        ("universes_max", u32::from(config.universes_max), 1, 63_999),
+    ];
+    for (key, value, min, max) in checks {
+        if !(min..=max).contains(&value) {
+            return Err(ConfigError::new(key, format!("must be {min} to {max}")));
+        }
+    }
+    let is_long = |name: &String| name.len() >= packet::NAME_BYTES;
+    if config.source_name.as_ref().is_some_and(is_long) {
+        return Err(ConfigError::new("source_name", "must not be longer than 63 bytes"));
+    }
+    if config.inputs != Universes::All && config.inputs.count() > config.universes_max.into() {
+        let why = format!("more than `universes_max` = {}", config.universes_max);
+        return Err(ConfigError::new("inputs", why));
+    }
+    Ok(())
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules {
+        merge: config.merge,
+        sources_max: config.sources_max.into(),
+        claims: config.sources && config.mode == Mode::Channel,
+        settle: Span::from_millis(config.settle_ms.into()),
+    }
+}
+
+/// The universes whose groups are joined at start: those chosen, and that of discovery.
+fn joined_at_start(config: &Config) -> BTreeSet<u16> {
+    let chosen = match &config.inputs {
+        Universes::All => Vec::new(),
+        some => some.ranges(),
+    };
+    let chosen = chosen.into_iter().flat_map(|(first, last)| first..=last);
+    let takes = config.inputs.count() > 0;
+    chosen.chain(takes.then_some(DISCOVERY_UNIVERSE)).collect()
+}
+
+/// One socket for groups, and where `bind` names an interface a second for what is sent to it
+/// alone; the last one sends.
+fn sockets(config: &Config) -> Vec<SocketPlan> {
+    let groups = Groups { is_v6: config.bind.is_ipv6(), port: config.bind.port() };
+    let multicast: Vec<_> =
+        joined_at_start(config).into_iter().map(|number| groups.ip(number)).collect();
+    let plan = |multicast| SocketPlan {
+        bind: config.bind,
+        broadcast: false,
+        reuse_address: true,
+        multicast,
+    };
+    if multicast.is_empty() || config.bind.ip().is_unspecified() {
+        vec![plan(multicast)]
+    } else {
+        vec![plan(multicast), plan(Vec::new())]
+    }
+}
+
+/// What an address of ours names. Slots count from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Universe(Universe),
+    Slot(Universe, usize),
+    Priority(Universe),
+    SlotPriority(Universe, usize),
+    /// What only the bridge tells.
+    Told,
+}
+
+fn place(namespace: &str, address: &str) -> Option<Place> {
+    let mut rest = namespace::strip(namespace, address)?.strip_prefix('/')?.split('/');
+    let (first, second, third) = (rest.next()?, rest.next(), rest.next());
+    if rest.next().is_some() {
+        return None;
+    }
+    if first == "discovery" {
+        return Some(Place::Told);
+    }
+    let universe = <Universe as Number>::parse(first)?;
+    let slot = |text: &str| {
+        let slot = text.parse::<usize>().ok().filter(|slot| (1..=SLOTS).contains(slot))?;
+        Some(slot - 1)
+    };
+    match (second, third) {
+        (None, _) => Some(Place::Universe(universe)),
+        (Some("priority"), None) => Some(Place::Priority(universe)),
+        (Some("sources" | "alarm"), None) => Some(Place::Told),
+        (Some(text), None) => Some(Place::Slot(universe, slot(text)?)),
+        (Some(text), Some("priority")) => Some(Place::SlotPriority(universe, slot(text)?)),
+        _ => None,
+    }
+}
+
+/// Takes a value that somebody has written below the namespace.
+fn write(
+    config: &Config,
+    outputs: &mut Outputs,
+    now: Time,
+    update: &Update<'_>,
+    counters: &mut Counters,
+) {
+    let place = match place(&config.namespace, update.address) {
+        None => {
+            counters.refused += 1;
+            return;
+        }
+        Some(Place::Told) => return,
+        Some(place) => place,
+    };
+    let (Place::Universe(universe)
+    | Place::Slot(universe, _)
+    | Place::Priority(universe)
+    | Place::SlotPriority(universe, _)) = place
+    else {
+        return;
+    };
+    if !config.outputs.contain(universe) {
+        return;
+    }
+    let number = universe.number();
+    let level = |value: &Datum<'_>| to_level(value, config.floats);
+    let priority = match &update.value {
+        Datum::Int(priority) => Some((*priority).clamp(0, PRIORITY_MAX.into()) as u8),
+        Datum::Float(priority) if !priority.is_nan() => {
+            Some(priority.clamp(0.0, PRIORITY_MAX.into()) as u8)
+        }
+        _ => None,
+    };
+    let written = match (place, &update.value) {
+        (Place::Slot(_, slot), value) => {
+            level(value).map(|level| outputs.write(now, number, slot, level))
+        }
+        (Place::Priority(_), _) => {
+            priority.map(|priority| outputs.prioritise(now, number, priority))
+        }
+        (Place::SlotPriority(_, slot), _) if config.slot_priorities => {
+            priority.map(|priority| outputs.prioritise_slot(now, number, slot, priority))
+        }
+        (Place::Universe(_), Datum::Other(value)) => {
+            if let Some(items) = value.array() {
+                let levels: Option<Vec<_>> =
+                    items.take(SLOTS).map(|item| level(&Datum::new(item))).collect();
+                levels.map(|levels| outputs.write_all(now, number, &levels))
+            } else {
+                value.as_bytes().map(|bytes| outputs.write_all(now, number, bytes))
+            }
+        }
+        _ => None,
+    };
+    match written {
+        Some(true) => {}
+        Some(false) => counters.overflowed += 1,
+        None => counters.refused += 1,
+    }
+}
+
+impl Bridge for Sacn {
+    fn name(&self) -> &str {
+        self.uplink.name()
+    }
+
+    fn sockets(&self) -> Vec<SocketPlan> {
+        sockets(&self.config)
+    }
+
+    fn step(&mut self, now: Time, input: Input<'_>, out: &mut dyn Out) {
+        self.inputs.begin(now);
+        match input {
+            Input::Joined => self.join(now, out),
+            Input::Lost => {
+                self.is_joined = false;
+                self.uplink.lose();
+            }
+            Input::Packet { socket: 0 | 1, from, bytes } => self.packet(now, from, bytes, out),
+            Input::Frame(frame) => self.frame(now, frame, out),
+            Input::Deadline => self.elapse(now, out),
+            Input::Clock { .. } => {}
+            Input::Stop => {
+                self.outputs.leave(now);
+                self.outputs.send_due(now, &mut self.counters, out);
+            }
+            _ => self.counters.malformed += 1,
+        }
+        // Ticks begin with the first input, which tells what time it is.
+        self.tick_at.get_or_insert(now);
+        self.announce_at.get_or_insert(now + Span::from_secs(1));
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        [self.tick_at, self.announce_at, self.tell_at, self.outputs.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn has_last_words(&self) -> bool {
+        self.outputs.is_leaving()
+    }
+
+    fn params_max(&self) -> u64 {
+        let universes = self.config.inputs.count().min(self.config.universes_max.into()) as u64;
+        // Beside the levels of each: its sources and its priority.
+        match self.config.mode {
+            Mode::Channel => universes * (SLOTS as u64 + 2),
+            Mode::Universe => universes * 3,
+        }
+    }
+
+    fn memory_bytes_max(&self) -> u64 {
+        let Config { inputs, outputs, universes_max, slot_priorities, .. } = &self.config;
+        let inputs = inputs.count().min((*universes_max).into());
+        let outputs = outputs.count().min((*universes_max).into());
+        Inputs::memory_bytes_for(inputs, &rules(&self.config))
+            + Outputs::memory_bytes_for(outputs, *slot_priorities)
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters
+    }
+}
