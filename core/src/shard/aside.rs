@@ -75,7 +75,7 @@ impl Shard {
             match Record::decode(&bytes) {
                 Some(Record::Write { origin, payload }) => self.write(&origin, payload, fx),
                 Some(Record::Published { origin, key, tag, frame }) => {
-                    self.published(&origin, key, tag, frame, fx);
+                    self.published(&origin, key, tag.as_ref(), frame, fx);
                 }
                 other => unreachable!("only samples are set aside: {other:?}"),
             }

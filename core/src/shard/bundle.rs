@@ -674,7 +674,7 @@ impl Shard {
         if !self.timelines.is_empty() {
             self.timelines.stop(hash, set.address);
         }
-        self.announce_change(origin, slot, hash, set, tag, fx);
+        self.announce_change(origin, slot, hash, set, tag.as_ref(), fx);
         Some(self.store.revision(slot))
     }
 }

@@ -42,7 +42,9 @@ pub(super) type Located = (Option<Place>, u64, Option<u32>);
 
 impl Shard {
     /// Notes what a source says of an arbitrated param, and tells everyone if that changes it.
-    /// `staged`: the room that a bundle took for it.
+    /// `staged`: the room that a bundle took for it. Out of the way of all other writes.
+    #[cold]
+    #[inline(never)]
     pub(super) fn contend(
         &mut self,
         origin: &Origin,
@@ -84,7 +86,7 @@ impl Shard {
             let claim = self.note_claim(slot, &who, value);
             let contest = self.store.claims.contest_of(claim);
             self.store.claims.decide(self.now, contest);
-            self.announce_change(origin, slot, hash, set, tag, fx);
+            self.announce_change(origin, slot, hash, set, tag.as_ref(), fx);
             return Ok(self.store.revision(slot));
         };
         let claim = self.note_claim(slot, &who, value);
@@ -107,13 +109,13 @@ impl Shard {
             if !self.timelines.is_empty() && !origin.is_router() {
                 self.timelines.stop(hash, set.address);
             }
-            self.announce_change(origin, slot, hash, set, tag, fx);
+            self.announce_change(origin, slot, hash, set, tag.as_ref(), fx);
         } else {
             if let Some(staged) = staged {
                 self.store.unstage(staged);
             }
             self.counts.sets_outranked += u64::from(!takes);
-            self.store.declare(by, slot, set, false);
+            self.store.declare_alone(by, slot, set);
             self.settle_contest(contest, winner, fx);
         }
         Ok(self.store.revision(slot))
@@ -185,7 +187,7 @@ impl Shard {
         let hash = self.store.hash(text);
         let by = Stamp { holder: SessionId::NONE, ..self.stamp(origin) };
         if let Ok(slot) = self.store.apply(by, Some(slot), hash, &set) {
-            self.announce_change(origin, slot, hash, &set, tag, fx);
+            self.announce_change(origin, slot, hash, &set, tag.as_ref(), fx);
         }
         self.give_back(address);
     }

@@ -192,7 +192,7 @@ impl Shard {
         &mut self,
         origin: &Origin,
         key: u64,
-        tag: Option<Tag<'_>>,
+        tag: Option<&Tag<'_>>,
         frame: &[u8],
         fx: &mut impl Effects,
     ) {
@@ -213,7 +213,7 @@ impl Shard {
         origin: &Origin,
         key: u64,
         audience: Audience,
-        tag: Option<Tag<'_>>,
+        tag: Option<&Tag<'_>>,
         frame: &[u8],
         fx: &mut impl Effects,
     ) {
@@ -247,11 +247,13 @@ impl Shard {
         }
     }
 
-    /// The same where some of them want to know whose the SET is.
+    /// The same where some of them want to know whose the SET is. Out of the way of all others.
+    #[cold]
+    #[inline(never)]
     fn tell_targets(
         &mut self,
         origin: &Origin,
-        tag: Option<Tag<'_>>,
+        tag: Option<&Tag<'_>>,
         class: Class,
         frame: &[u8],
         fx: &mut impl Effects,
@@ -276,9 +278,9 @@ impl Shard {
 
     /// Writes to `marked` a BUNDLE of the marker and of the SET in `frame`; nothing if that is too
     /// long.
-    fn mark(&mut self, origin: &Origin, tag: Option<Tag<'_>>, frame: &[u8], marked: &mut Vec<u8>) {
+    fn mark(&mut self, origin: &Origin, tag: Option<&Tag<'_>>, frame: &[u8], marked: &mut Vec<u8>) {
         let text = origin.writer.text();
-        let tag = tag.unwrap_or(Tag {
+        let tag = tag.copied().unwrap_or(Tag {
             id: text.as_str(),
             priority: (origin.priority != UNDECLARED).then_some(origin.priority),
             by: None,

@@ -201,7 +201,7 @@ impl Shard {
         slot: u32,
         hash: u64,
         set: &Set<'_>,
-        tag: Option<Tag<'_>>,
+        tag: Option<&Tag<'_>>,
         fx: &mut impl Effects,
     ) {
         self.counts.sets += 1;
@@ -342,7 +342,7 @@ impl Shard {
         origin: &Origin,
         key: u64,
         remembered: Audience,
-        tag: Option<Tag<'_>>,
+        tag: Option<&Tag<'_>>,
         frame: &[u8],
         fx: &mut impl Effects,
     ) -> Audience {
@@ -351,7 +351,11 @@ impl Shard {
         while rest != 0 {
             let shard = ShardId(rest.trailing_zeros() as u16);
             rest &= rest - 1;
-            self.hand(shard, Record::Published { origin: *origin, key, tag, frame }, fx);
+            self.hand(
+                shard,
+                Record::Published { origin: *origin, key, tag: tag.copied(), frame },
+                fx,
+            );
         }
         self.deliver(origin, key, audience, tag, frame, fx);
         audience

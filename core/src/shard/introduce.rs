@@ -83,7 +83,7 @@ impl Introductions {
 
 impl Shard {
     /// Tells who the session of `link` is, if it writes an arbitrated address for the first time.
-    #[inline]
+    #[inline(never)]
     pub(super) fn introduce(
         &mut self,
         link: LinkId,

@@ -388,7 +388,7 @@ impl Shard {
                 self.store.claims.keep_alive(self.now, session, id);
             }
             Record::Published { origin, key, tag, frame } => {
-                self.published(&origin, key, tag, frame, fx);
+                self.published(&origin, key, tag.as_ref(), frame, fx);
             }
             Record::Reply { origin, frame } => self.reply_frame(&origin, frame, fx),
             Record::Chunk { origin, serial, next, frame } => {

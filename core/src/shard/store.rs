@@ -564,9 +564,14 @@ impl Store {
         self.declare(by, slot, set, is_new);
     }
 
+    /// Obeys what a write says beside a value that does not count.
+    pub(crate) fn declare_alone(&mut self, by: Stamp, slot: u32, set: &Set<'_>) {
+        self.declare(by, slot, set, false);
+    }
+
     /// What a write says beside its value: how long the param lives, and who alone may write it.
-    #[inline]
-    pub(crate) fn declare(&mut self, by: Stamp, slot: u32, set: &Set<'_>, is_new: bool) {
+    #[inline(always)]
+    fn declare(&mut self, by: Stamp, slot: u32, set: &Set<'_>, is_new: bool) {
         let param = &self.params[slot as usize];
         let first_writer_locks = param.rule() == Rule::Lock && param.revision() == 1;
         let wants_lock = set.lock || (first_writer_locks && !set.unlock);

@@ -178,7 +178,10 @@ impl Shard {
             self.refuse(&origin, refused, Some(address), fx);
             return Outcome::Taken;
         }
-        if let Some(marker) = Marker::of_publish(publish) {
+        // What lies below `/clasp/` never has a place.
+        if place.is_none()
+            && let Some(marker) = Marker::of_publish(publish)
+        {
             match marker {
                 Ok(marker) => self.obey_sign(&origin, &marker, fx),
                 Err(refused) => self.refuse(&origin, refused, Some(address), fx),
