@@ -17,7 +17,7 @@ use super::Failure;
 use super::value;
 
 /// How long a router may take to answer what it answers at once.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long `listen` waits before it says that nothing more waits.
 const BREATH: Duration = Duration::from_millis(100);
@@ -258,7 +258,7 @@ fn builder(router: &RouterArgs) -> Builder {
     }
 }
 
-fn connect(router: &RouterArgs) -> Result<Client, Failure> {
+pub fn connect(router: &RouterArgs) -> Result<Client, Failure> {
     builder(router).reconnect(false).connect().map_err(unconnected)
 }
 
@@ -286,7 +286,7 @@ fn unsent(what: &str, error: SendError) -> Failure {
     }
 }
 
-fn unanswered(what: &str, error: RequestError) -> Failure {
+pub fn unanswered(what: &str, error: RequestError) -> Failure {
     let said = format!("{what}: {error}");
     match error {
         RequestError::Send(error) => unsent(what, error),

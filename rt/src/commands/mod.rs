@@ -12,6 +12,7 @@ pub mod top;
 pub mod value;
 pub mod watch;
 pub mod watched;
+mod why;
 
 use std::process::ExitCode;
 use std::{fmt, io};
@@ -57,6 +58,8 @@ enum Command {
     Get(client::GetArgs),
     /// Print what happens at the addresses of a pattern, line by line
     Sub(client::SubArgs),
+    /// Say who wins an address, who loses, and since when
+    Why(why::WhyArgs),
     /// Show the newest value of each address of a pattern, as a live table
     Watch(watch::WatchArgs),
     /// Show what a running router does, and how long it takes, as a live table
@@ -97,6 +100,7 @@ Examples:
   clasp-rt artnet --universes 0-15          Art-Net universes as params, and back
   clasp-rt set /lights/strip1/brightness 0.8
   clasp-rt sub '/lights/**'                 every change, line by line
+  clasp-rt why /rig/1/dimmer                who wins it, and who loses
   clasp-rt watch '/**'                      everything, as a live table
   clasp-rt server --metrics 127.0.0.1:7331  a router that tells what it counts, for
   clasp-rt top                              rates and latencies, as a live table
@@ -162,6 +166,7 @@ impl Cli {
             Command::Set(args) => client::set(&args),
             Command::Get(args) => client::get(&args),
             Command::Sub(args) => client::subscribe(&args),
+            Command::Why(args) => why::run(&args),
             Command::Watch(args) => watch::run(&args),
             Command::Top(args) => top::run(&args),
             Command::Hist(args) => hist::run(&args),
@@ -212,6 +217,8 @@ mod tests {
             ("clasp-rt get /a --json --timeout 2", true),
             ("clasp-rt sub /** --count 3", true),
             ("clasp-rt watch /**", true),
+            ("clasp-rt why /rig/1 --json", true),
+            ("clasp-rt why", false),
             ("clasp-rt top --once --router-metrics 10.0.0.2:7331", true),
             ("clasp-rt hist --out night --seconds 60 --interval 0.5", true),
             ("clasp-rt hist", false),
