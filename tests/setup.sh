@@ -3,9 +3,10 @@
 # there already is left alone, and a second run takes about a second.
 #
 #   packages   a C compiler, pkg-config, Python's venv, Node 18 or newer with npm, iproute2,
-#              liblo-tools (oscsend, oscdump), mosquitto and nats-server, valgrind with libc6-dbg
-#   tests/peers/venv           the published Python client and Art-Net senders and receivers
-#   tests/peers/node_modules   the published JavaScript client and an Art-Net node
+#              liblo-tools (oscsend, oscdump), mosquitto and nats-server, valgrind with libc6-dbg,
+#              ola (olad and its commands, which are not started) and tshark
+#   tests/peers/venv           the published Python client, Art-Net and sACN senders and receivers
+#   tests/peers/node_modules   the published JavaScript client, an Art-Net node, an sACN source
 #   tests/published            a program around the published Rust client, built
 #
 # Versions are fixed in tests/peers/{requirements.txt,package-lock.json} and
@@ -49,6 +50,8 @@ install_packages() {
     command -v ip > /dev/null || wanted+=(iproute2)
     command -v oscsend > /dev/null || wanted+=(liblo-tools)
     command -v valgrind > /dev/null || wanted+=(valgrind libc6-dbg)
+    command -v olad > /dev/null || wanted+=(ola)
+    command -v tshark > /dev/null || wanted+=(tshark)
     # Routers that the load generator also drives; their programs may lie outside of PATH.
     wanted+=(mosquitto nats-server)
     python3 -c 'import ensurepip' 2> /dev/null || wanted+=(python3 python3-venv)
