@@ -10,7 +10,7 @@ use crate::expression::Expression;
 ///
 /// Numbers are compared as floats, so that 1 equals 1.0. A value that is no number answers no to
 /// every comparison; only `not` and an expression can make a yes of it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Condition {
     GreaterThan {

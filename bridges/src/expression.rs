@@ -15,6 +15,13 @@ pub struct Expression {
     tree: Node,
 }
 
+/// The same text is the same formula.
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
 impl TryFrom<String> for Expression {
     type Error = EvalexprError;
 

@@ -29,6 +29,7 @@ mod uplink;
 #[cfg(test)]
 mod vectors;
 
+use std::any::Any;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -38,7 +39,7 @@ use serde::de::DeserializeOwned;
 pub use stream::{Peer, StreamId, StreamPlan};
 
 /// One foreign protocol, both ways.
-pub trait Bridge: Send {
+pub trait Bridge: Any + Send {
     /// What the router shows as its session name, and logs begin with.
     fn name(&self) -> &str;
 
@@ -57,6 +58,19 @@ pub trait Bridge: Send {
 
     /// When [`Input::Deadline`] is due, if nothing happens first.
     fn deadline(&self) -> Option<Time>;
+
+    /// Goes on as `next`, which a changed configuration opened and nobody has stepped, without
+    /// missing a frame: over the same connection, with what both have in common as it was. Gives
+    /// `next` back where that is not possible.
+    fn succeed(
+        &mut self,
+        now: Time,
+        next: Box<dyn Bridge>,
+        out: &mut dyn Out,
+    ) -> Result<(), Box<dyn Bridge>> {
+        let _ = (now, out);
+        Err(next)
+    }
 
     /// What happened so far; only rises.
     fn counters(&self) -> Counters;
@@ -241,6 +255,16 @@ pub const BRIDGES: &[Entry] = &[
         open: |table| routes::open(read(table)?),
     },
 ];
+
+/// What `next` is, where it is a `B`.
+fn same_kind<B: Bridge>(next: Box<dyn Bridge>) -> Result<Box<B>, Box<dyn Bridge>> {
+    if (&*next as &dyn Any).is::<B>() {
+        // It is one, so nothing is lost on the way.
+        (next as Box<dyn Any>).downcast().map_err(|_| unreachable!("it was asked"))
+    } else {
+        Err(next)
+    }
+}
 
 /// Reads the table of one bridge; what is wrong with it is named by the reader.
 fn read<C: DeserializeOwned>(table: serde_json::Value) -> Result<C, ConfigError> {

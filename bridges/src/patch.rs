@@ -40,7 +40,7 @@ use crate::datum::Datum;
 use crate::level::{Floats, to_level};
 use crate::merge::SLOTS;
 use crate::uplink::{Kind, Update, Uplink};
-use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan};
+use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, same_kind};
 
 use channel::{Channel, Form};
 use fade::Fade;
@@ -315,6 +315,30 @@ impl Fixture {
         })
     }
 
+    /// Takes over what was told of the slots that `old` had, too, and what the same function is on
+    /// its way to.
+    fn remember(&mut self, old: &Self) {
+        if old.universe != self.universe || old.direction != self.direction {
+            return;
+        }
+        for (slot, told) in (self.at..).zip(&mut self.told) {
+            let there = slot.checked_sub(old.at).and_then(|slot| old.told.get(slot));
+            *told = there.copied().flatten().or(*told);
+        }
+        if old.fixture != self.fixture {
+            return;
+        }
+        for patching in &mut self.channels {
+            let place = self.at + patching.first;
+            let same = |other: &&Patching| {
+                old.at + other.first == place && other.channel == patching.channel
+            };
+            if let Some(other) = old.channels.iter().find(same) {
+                patching.fades.clone_from(&other.fades);
+            }
+        }
+    }
+
     /// Slots that it fills, from 1 within the universe.
     fn own_slots(&self) -> impl Iterator<Item = usize> {
         let filled = |patching: &&Patching| patching.channel.form != Form::Unused;
@@ -487,6 +511,29 @@ impl Bridge for Patched {
 
     fn deadline(&self) -> Option<Time> {
         self.next_tick
+    }
+
+    /// A slot keeps its level and a function that is patched as before its way, so that nothing
+    /// flickers; slots that nobody fills any more stay as they are.
+    fn succeed(
+        &mut self,
+        now: Time,
+        next: Box<dyn Bridge>,
+        out: &mut dyn Out,
+    ) -> Result<(), Box<dyn Bridge>> {
+        let next: Box<Self> = same_kind(next)?;
+        let before = std::mem::replace(&mut self.fixtures, next.fixtures);
+        (self.functions, self.universes) = (next.functions, next.universes);
+        self.patterns = next.patterns;
+        for fixture in &mut self.fixtures {
+            before.iter().for_each(|old| fixture.remember(old));
+            fixture.is_changed = fixture.direction == Direction::Out;
+        }
+        let patterns = self.patterns.iter().map(String::as_str);
+        self.uplink.subscribe_instead(patterns, &mut self.counters, out);
+        self.advance(now);
+        self.tell(out);
+        Ok(())
     }
 
     fn counters(&self) -> Counters {

@@ -15,7 +15,7 @@
 //! itself. So no loop can be built out of routes, and what must happen in two steps is one route
 //! with two transforms. When the router is joined, the values that it holds are routed once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use clasp_rt_core::signal::Signal;
@@ -27,7 +27,7 @@ use crate::datum::Datum;
 use crate::map::{Pattern, Template};
 use crate::transform::{Chain, Memory, Transform};
 use crate::uplink::{Kind, Update, Uplink};
-use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan};
+use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, same_kind};
 
 /// All routes of a router.
 #[derive(Clone, Debug, Deserialize)]
@@ -50,7 +50,7 @@ impl Default for Config {
 }
 
 /// `[[route]]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// One pattern, or a list of them: [`crate::map`] tells what `*`, `**` and `{name}` take.
@@ -128,6 +128,7 @@ struct Routes {
 
 /// A route, checked, with what it remembers.
 struct Ready {
+    written: Route,
     ways: Vec<(Pattern, Template)>,
     transform: Chain,
     aggregate: Option<Aggregate>,
@@ -168,11 +169,7 @@ impl Routes {
 
     fn join(&mut self, out: &mut dyn Out) {
         let Self { uplink, routes, counters, .. } = self;
-        let ways = routes.iter().flat_map(|route| &route.ways);
-        let mut patterns: Vec<_> = ways.map(|(pattern, _)| pattern.subscription()).collect();
-        patterns.sort_unstable();
-        patterns.dedup();
-        uplink.join(patterns.into_iter(), counters, out);
+        uplink.join(patterns(routes).into_iter(), counters, out);
     }
 
     fn frame(&mut self, now: Time, frame: &[u8], out: &mut dyn Out) {
@@ -199,6 +196,12 @@ impl Routes {
             }
         });
     }
+}
+
+/// What the routes hear, each once.
+fn patterns(routes: &[Ready]) -> BTreeSet<&str> {
+    let ways = routes.iter().flat_map(|route| &route.ways);
+    ways.map(|(pattern, _)| pattern.subscription()).collect()
 }
 
 /// Each by itself: a target that refuses shall not hold back the others, as it would in a BUNDLE.
@@ -239,6 +242,7 @@ impl Ready {
             return Err(ConfigError::new("then", "needs `aggregate`; without it use `transform`"));
         }
         Ok(Self {
+            written: route.clone(),
             ways,
             transform: Chain::new(route.transform.clone())?,
             aggregate: route.aggregate,
@@ -314,6 +318,26 @@ impl Bridge for Routes {
         None
     }
 
+    /// A route that is written as before keeps what it remembers.
+    fn succeed(
+        &mut self,
+        _: Time,
+        next: Box<dyn Bridge>,
+        out: &mut dyn Out,
+    ) -> Result<(), Box<dyn Bridge>> {
+        let next: Box<Self> = same_kind(next)?;
+        let mut before = std::mem::replace(&mut self.routes, next.routes);
+        for route in &mut self.routes {
+            if let Some(same) = before.iter().position(|old| old.written == route.written) {
+                let same = before.swap_remove(same);
+                (route.sources, route.targets) = (same.sources, same.targets);
+            }
+        }
+        let Self { uplink, routes, counters, .. } = self;
+        uplink.subscribe_instead(patterns(routes).into_iter(), counters, out);
+        Ok(())
+    }
+
     fn counters(&self) -> Counters {
         self.counters
     }
@@ -371,6 +395,31 @@ mod tests {
         assert_eq!(lines, ["SET /artnet/0/3 0.5", "SET /copy/3 0.5"]);
         assert_eq!(rig.set("/midi/9/cc/7", |out| push_i64(out, 64)), ["SET /artnet/0/9 64"]);
         assert_eq!(rig.set("/other", |out| push_i64(out, 64)), [""; 0]);
+    }
+
+    #[test]
+    fn changed_routes_take_over_without_a_gap_and_the_same_ones_remember() {
+        let kept = r#"
+            [[route]]
+            from = "/in/*"
+            to = "/out/{1}"
+            transform = [{ type = "smooth", factor = 0.5 }]
+        "#;
+        let mut rig = rig(kept);
+        rig.set("/in/a", |out| push_f64(out, 1.0));
+        rig.said.frames.clear();
+        let config = format!("{kept}\n[[route]]\nfrom = \"/new\"\nto = \"/out/new\"");
+        let config: Config = toml::from_str(&config).expect("TOML");
+        let next = open(config).expect("routes that work");
+        assert!(rig.bridge.succeed(rig.now, next, &mut rig.said).is_ok());
+        let lines = rig.said.take_lines();
+        assert_eq!(lines[..2], ["SUBSCRIBE 2 /in/*", "SUBSCRIBE 3 /new"]);
+        assert_eq!(lines[2..], ["Unsubscribe { id: 1 }"]);
+        // Half of the way from 1, which was remembered.
+        assert_eq!(rig.set("/in/a", |out| push_f64(out, 0.0)), ["SET /out/a 0.5"]);
+        assert_eq!(rig.set("/new", |out| push_i64(out, 7)), ["SET /out/new 7"]);
+        let stranger = crate::patch::open(crate::patch::Config::default()).expect("a patch");
+        assert!(rig.bridge.succeed(rig.now, stranger, &mut rig.said).is_err());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::datum::{Constant, Datum};
 use crate::expression::Expression;
 
 /// One step, as the configuration writes it: `{ type = "scale", from_min = 0, ... }`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Transform {
     /// The value itself.

@@ -1,5 +1,7 @@
 //! A bridge's side of its connection to the router: joins it, tells it values, hears its updates.
 
+use std::ops::Range;
+
 use clasp_rt_core::limits::{BUNDLE_MESSAGES_MAX, PAYLOAD_BYTES_MAX};
 use clasp_rt_core::message::SubscribeOptions;
 use clasp_rt_core::message::{Bundle, Hello, Message, ParamValue, Publish, Set, Subscribe};
@@ -34,6 +36,8 @@ pub struct Uplink {
     rate_hz_max: Option<u32>,
     /// Newest last: the router names the writer of a param by its session.
     sessions: Vec<String>,
+    /// Ids of the subscriptions of this connection, which are consecutive.
+    subscribed: Range<u32>,
     /// Room for the [`HEAD_LEN`] bytes before the messages of a BUNDLE, then the messages that wait
     /// for [`Uplink::send`], as a BUNDLE holds them.
     waiting: Vec<u8>,
@@ -72,6 +76,7 @@ impl Uplink {
             joined: false,
             rate_hz_max: None,
             sessions: Vec::new(),
+            subscribed: 1..1,
             waiting: vec![0; HEAD_LEN],
             waiting_count: 0,
             frame: Vec::new(),
@@ -112,7 +117,40 @@ impl Uplink {
         if binary::encode(&Message::Hello(hello), Qos::Fire, &mut self.frame).is_ok() {
             self.flush(&self.frame, counters, out);
         }
-        for (id, pattern) in (1..).zip(patterns) {
+        self.subscribed = 1..1;
+        self.subscribe(patterns, counters, out);
+    }
+
+    /// Hears `patterns` from now on, and no others. What both the old and the new ones take is heard
+    /// all the time, once, and the params that are held are told again.
+    pub fn subscribe_instead<'p>(
+        &mut self,
+        patterns: impl Iterator<Item = &'p str>,
+        counters: &mut Counters,
+        out: &mut dyn Out,
+    ) {
+        if !self.joined {
+            return;
+        }
+        let before = self.subscribed.clone();
+        self.subscribed = before.end..before.end;
+        self.subscribe(patterns, counters, out);
+        for id in before {
+            let unsubscribe = Message::Unsubscribe { id };
+            if binary::encode(&unsubscribe, Qos::Fire, &mut self.frame).is_ok() {
+                self.flush(&self.frame, counters, out);
+            }
+        }
+    }
+
+    fn subscribe<'p>(
+        &mut self,
+        patterns: impl Iterator<Item = &'p str>,
+        counters: &mut Counters,
+        out: &mut dyn Out,
+    ) {
+        for pattern in patterns {
+            let id = self.subscribed.end;
             let types = SignalMask::ALL;
             let options =
                 SubscribeOptions { max_rate: self.rate_hz_max, ..SubscribeOptions::default() };
@@ -120,6 +158,7 @@ impl Uplink {
             if binary::encode(&subscribe, Qos::Fire, &mut self.frame).is_ok() {
                 self.flush(&self.frame, counters, out);
             }
+            self.subscribed.end = id.wrapping_add(1);
         }
     }
 

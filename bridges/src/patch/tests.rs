@@ -125,6 +125,24 @@ fn a_desk_s_slots_become_functions_when_all_of_one_are_known() {
 }
 
 #[test]
+fn a_changed_patch_takes_over_and_says_only_what_is_different() {
+    let mut rig = rig(SPOT);
+    rig.set("/rig/spot1/iris", |out| push_i64(out, 9));
+    rig.set("/rig/spot1/dimmer", |out| push_f64(out, 0.5));
+    rig.said.frames.clear();
+    let changed = SPOT.replace("\"=255\"", "\"=128\"").replace("\"iris\"", "\"iris\", \"focus\"");
+    let next = open(toml::from_str(&changed).expect("TOML")).expect("a patch that works");
+    assert!(rig.bridge.succeed(rig.now, next, &mut rig.said).is_ok());
+    let lines = rig.said.take_lines();
+    assert_eq!(lines[..2], ["SUBSCRIBE 2 /rig/spot1/*", "Unsubscribe { id: 1 }"]);
+    // The others have their levels already.
+    assert_eq!(lines[2..], ["SET /artnet/0/29 128"]);
+    // The router tells what it holds once more: nothing new.
+    assert_eq!(rig.set("/rig/spot1/iris", |out| push_i64(out, 9)), [""; 0]);
+    assert_eq!(rig.set("/rig/spot1/focus", |out| push_i64(out, 3)), ["SET /artnet/0/31 3"]);
+}
+
+#[test]
 fn many_fixtures_of_one_rig_are_one_subscription() {
     let patches = (1..=20).map(|number| {
         format!(
