@@ -10,15 +10,15 @@
 //! ```
 //!
 //! `/rig/spot1/dimmer` is 0.0 to 1.0 and fills slots 21 (coarse) and 22 (fine) together,
-//! `/rig/spot1/colour` is `"#ff8000"` or `[1.0, 0.5, 0.0]` and fills 23 to 25, and so on: nine slots,
-//! of which 30 is left alone and 31 always full. All slots that one message changes are written in
-//! one BUNDLE, so that no lamp ever shows the coarse half of a move.
+//! `/rig/spot1/colour` is `"#ff8000"` or `[1.0, 0.5, 0.0]` and fills 23 to 25, and so on: nine
+//! slots, of which 30 is left alone and 31 always full. All slots that one message changes are
+//! written in one BUNDLE, so that no lamp ever shows the coarse half of a move.
 //!
 //! | written as | slots | takes |
 //! |---|---|---|
 //! | `name` or `name:8` | 1 | a float of 0.0 to 1.0, or a level of 0 to 255 |
 //! | `name:16`, `name:24` | 2, 3 | a float of 0.0 to 1.0, or the number itself; coarse first |
-//! | `name:rgb`, `name:rgbw` | 3, 4 | `"#rrggbb"`, `[r, g, b]`, `{r, g, b}`; white is what they share |
+//! | `name:rgb`, `name:rgbw` | 3, 4 | `"#rrggbb"`, `[r, g, b]`, `{r, g, b}`; white: what they share |
 //! | `=127` | 1 | nothing: always that level |
 //! | `-` | 1 | nothing: somebody else's |
 //!
@@ -86,8 +86,8 @@ pub struct Patch {
     /// `out`: its functions fill the slots. `in`: the slots tell its functions. Default `out`.
     #[serde(default)]
     pub direction: Direction,
-    /// Seconds that a function takes to its new value, in a straight line, 0 to 86400. Outward only.
-    /// Default 0: at once.
+    /// Seconds that a function takes to its new value, in a straight line, 0 to 86400. Outward
+    /// only. Default 0: at once.
     #[serde(default)]
     pub fade_s: f64,
 }
@@ -469,8 +469,8 @@ fn desk(
     true
 }
 
-/// Patterns that hear all functions of what goes out: one for each fixture, or for all that are many
-/// below one segment.
+/// Patterns that hear all functions of what goes out: one for each fixture, or for all that are
+/// many below one segment.
 fn subscriptions(patches: &[Patch]) -> BTreeSet<String> {
     let mut families: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for patch in patches.iter().filter(|patch| patch.direction == Direction::Out) {

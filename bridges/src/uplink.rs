@@ -121,8 +121,8 @@ impl Uplink {
         self.subscribe(patterns, counters, out);
     }
 
-    /// Hears `patterns` from now on, and no others. What both the old and the new ones take is heard
-    /// all the time, once, and the params that are held are told again.
+    /// Hears `patterns` from now on, and no others. What both the old and the new ones take is
+    /// heard all the time, once, and the params that are held are told again.
     pub fn subscribe_instead<'p>(
         &mut self,
         patterns: impl Iterator<Item = &'p str>,

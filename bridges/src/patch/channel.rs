@@ -52,7 +52,7 @@ impl Channel {
         let is_segment = !name.is_empty() && !name.contains(['/', '*', '{', '}']);
         if !is_segment {
             return Err(format!(
-                "`{text}` begins with no name; a slot is `name`, `name:16`, `name:rgb`, `=127` or `-`"
+                "`{text}` has no name; a slot is `name`, `name:16`, `name:rgb`, `=127` or `-`"
             ));
         }
         Ok(Self { name: name.to_owned(), form })
@@ -72,8 +72,8 @@ impl Channel {
         if let Form::Level { octets } = self.form { octets } else { 1 }
     }
 
-    /// The numbers that `value` asks for, in the order of the slots. `None`: the value means nothing
-    /// here.
+    /// The numbers that `value` asks for, in the order of the slots. `None`: the value means
+    /// nothing here.
     pub(super) fn numbers(&self, value: &Datum<'_>) -> Option<([u32; NUMBERS_MAX], usize)> {
         let mut numbers = [0; NUMBERS_MAX];
         match self.form {
