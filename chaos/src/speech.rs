@@ -4,7 +4,7 @@ use clasp_rt_core::message::{
     Bundle, Hello, Message, Publish, Set, Subscribe, SubscribeOptions, Ttl,
 };
 use clasp_rt_core::signal::{Phase, Qos, Signal, SignalMask};
-use clasp_rt_core::value::{Value, push_i64};
+use clasp_rt_core::value::{MapWriter, Value, push_bool, push_i64, push_str};
 use clasp_rt_core::wire::binary;
 use clasp_rt_core::wire::list::{Features, Messages};
 
@@ -76,6 +76,44 @@ pub fn bundle(lines: &[Line], at_us: Option<u64>) -> Vec<u8> {
     }
     let messages = Messages::from_payloads(&payloads, lines.len()).expect("appended messages read");
     frame(&Message::Bundle(Bundle { timestamp_us: at_us, messages }), Qos::Confirm)
+}
+
+/// A bundle whose SETs are of the source `id`.
+pub fn marked(id: &str, priority: Option<u8>, lines: &[Line]) -> Vec<u8> {
+    let mut value = Vec::new();
+    let mut map = MapWriter::start(&mut value);
+    push_str(map.entry("id").expect("a short key"), id).expect("a short id");
+    if let Some(priority) = priority {
+        push_i64(map.entry("priority").expect("a short key"), i64::from(priority));
+    }
+    let mut payloads = Vec::new();
+    Messages::append(&mut payloads, &marker(&value)).expect("a short message fits");
+    for line in lines {
+        line.with(|message| Messages::append(&mut payloads, message))
+            .expect("a short message fits");
+    }
+    let messages =
+        Messages::from_payloads(&payloads, lines.len() + 1).expect("appended messages read");
+    frame(&Message::Bundle(Bundle { timestamp_us: None, messages }), Qos::Confirm)
+}
+
+/// What a session says of its source `id`: `release` or `alive`.
+pub fn sign(id: &str, key: &str) -> Vec<u8> {
+    let mut value = Vec::new();
+    let mut map = MapWriter::start(&mut value);
+    push_str(map.entry("id").expect("a short key"), id).expect("a short id");
+    push_bool(map.entry(key).expect("a short key"), true);
+    frame(&marker(&value), Qos::Fire)
+}
+
+fn marker(value: &[u8]) -> Message<'_> {
+    Message::Publish(Publish {
+        address: "/clasp/source",
+        signal: Some(Signal::Event),
+        phase: Some(Phase::Start),
+        value: Some(Value::from_encoded(value).expect("a pushed value reads back")),
+        ..Publish::default()
+    })
 }
 
 pub fn hello(name: &str) -> Vec<u8> {

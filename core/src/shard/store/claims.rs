@@ -299,6 +299,7 @@ impl Claims {
                 && winner != claim
                 && recent(lost)
                 && rival == self.id_hash(claim)
+                && rival != self.id_hash(winner)
                 && self.claims[winner as usize].priority == said.priority;
             takes_back.then_some(winner)
         } else {
