@@ -10,11 +10,14 @@ pub mod artnet;
 pub mod condition;
 pub mod curve;
 pub mod datum;
+pub mod devices;
+pub mod dmx;
 pub mod expression;
 pub mod json;
 pub mod level;
 pub mod map;
 pub mod merge;
+pub mod midi;
 mod namespace;
 pub mod osc;
 pub mod patch;
@@ -248,6 +251,16 @@ pub const BRIDGES: &[Entry] = &[
         name: "patch",
         help: "functions of fixtures to slots of universes, and back",
         open: |table| patch::open(read(table)?),
+    },
+    Entry {
+        name: "midi",
+        help: "MIDI: keyboards, faders and sequencers at ports, virtual ports and serial lines",
+        open: |table| midi::open(read(table)?),
+    },
+    Entry {
+        name: "dmx",
+        help: "DMX512 over USB: ENTTEC DMX USB Pro both ways, Open DMX out",
+        open: |table| dmx::open(read(table)?),
     },
     Entry {
         name: "routes",

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::devices::{MidiPort, SerialLine};
+
 /// One kind of byte stream that a bridge needs. Its place in [`crate::Bridge::streams`] is the
 /// `plan` of [`crate::Input::Opened`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +13,10 @@ pub enum StreamPlan {
     /// One TCP connection to `host:port`. The name is looked up for every attempt; an attempt that
     /// fails, and a connection that ends, is followed by another one, with growing pauses.
     Connect { to: String },
+    /// A MIDI port of this machine.
+    Midi(MidiPort),
+    /// A serial line of this machine.
+    Serial(SerialLine),
 }
 
 /// One stream while it is open. Names nothing once the stream has ended, also when another one

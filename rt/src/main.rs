@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod conns;
 mod control;
+mod devices;
 mod dialer;
 mod doctor;
 mod document;

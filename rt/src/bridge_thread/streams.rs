@@ -9,6 +9,7 @@ use clasp_rt_ring::{Alarm, Ring, Socket, socket};
 use tracing::info;
 
 use super::device::{Device, Heard, Wanted};
+use crate::devices;
 use crate::dialer::{Dialer, Goal, Wanted as Dial};
 
 /// What may wait for a peer that does not read.
@@ -125,7 +126,7 @@ pub(super) fn connections_max<'p>(plans: impl Iterator<Item = &'p StreamPlan>) -
     plans
         .map(|plan| match plan {
             StreamPlan::Listen { connections_max, .. } => connections_max + SPARE_CONNECTIONS,
-            StreamPlan::Connect { .. } => 0,
+            StreamPlan::Connect { .. } | StreamPlan::Midi(_) | StreamPlan::Serial(_) => 0,
         })
         .sum()
 }
@@ -134,8 +135,11 @@ pub(super) fn connections_max<'p>(plans: impl Iterator<Item = &'p StreamPlan>) -
 pub fn memory_bytes_max(plans: &[StreamPlan]) -> u64 {
     let called = plans.iter().filter(|plan| matches!(plan, StreamPlan::Connect { .. })).count();
     let streams = u64::from(connections_max(plans.iter())) + called as u64;
+    let is_device =
+        |plan: &&StreamPlan| matches!(plan, StreamPlan::Midi(_) | StreamPlan::Serial(_));
+    let devices = plans.iter().filter(is_device).count() as u64;
     // What waits, and what is on its way.
-    streams * 2 * PENDING_BYTES_MAX as u64
+    streams * 2 * PENDING_BYTES_MAX as u64 + devices * devices::BYTES_MAX
 }
 
 impl Streams {
@@ -171,6 +175,14 @@ impl Streams {
                 let dialer = Dialer::start(goal, alarm.clone())?;
                 dialer.want(Dial::Afresh);
                 Ok(Source::Dialer(dialer))
+            }
+            StreamPlan::Midi(port) => {
+                let device = devices::midi(bridge.name(), port, alarm.clone())?;
+                Ok(Source::Device { device, open: None })
+            }
+            StreamPlan::Serial(line) => {
+                let device = devices::serial(bridge.name(), line, alarm.clone())?;
+                Ok(Source::Device { device, open: None })
             }
         });
         Ok(Self {

@@ -1,5 +1,4 @@
-//! `clasp-rt osc` and `clasp-rt artnet`: the bridges of the router, as clients of a router
-//! elsewhere.
+//! `clasp-rt artnet`, and what all bridges share that run as clients of a router elsewhere.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -15,21 +14,6 @@ use crate::host::Host;
 use crate::open_bridge::open_bridge;
 use crate::plan::{Plan, PlanError};
 use crate::plan_types::{ListenerTransport, Remote, Uplink};
-
-#[derive(Args, Debug)]
-pub struct OscArgs {
-    /// UDP port that OSC devices send to
-    #[arg(long, default_value_t = 9000)]
-    port: u16,
-    /// Device that gets what changes at the router; may be given more than once
-    #[arg(long = "target", value_name = "HOST:PORT")]
-    targets: Vec<String>,
-    /// Segments put before OSC addresses: /fader becomes /osc/fader
-    #[arg(long, default_value = "/osc")]
-    namespace: String,
-    #[command(flatten)]
-    common: CommonArgs,
-}
 
 #[derive(Args, Debug)]
 pub struct ArtnetArgs {
@@ -55,26 +39,23 @@ pub struct ArtnetArgs {
     common: CommonArgs,
 }
 
-/// What every bridge is told.
+/// What every bridge that listens is told.
 #[derive(Args, Debug)]
-struct CommonArgs {
+pub(super) struct CommonArgs {
     /// Address of the interface to listen on
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
-    bind: IpAddr,
+    pub(super) bind: IpAddr,
+    #[command(flatten)]
+    pub(super) join: JoinArgs,
+}
+
+/// What every bridge is told: its router.
+#[derive(Args, Debug)]
+pub(super) struct JoinArgs {
     #[command(flatten)]
     router: RouterArgs,
     #[command(flatten)]
     log: Log,
-}
-
-pub fn run_osc(args: &OscArgs) -> Result<(), Failure> {
-    let common = &args.common;
-    let options = [
-        ("bind", json!(SocketAddr::new(common.bind, args.port))),
-        ("targets", json!(args.targets)),
-        ("namespace", json!(args.namespace)),
-    ];
-    run("osc", common, options.into_iter())
 }
 
 pub fn run_artnet(args: &ArtnetArgs) -> Result<(), Failure> {
@@ -88,21 +69,22 @@ pub fn run_artnet(args: &ArtnetArgs) -> Result<(), Failure> {
         ("broadcast", json!(args.broadcast)),
         ("normalize", json!(args.normalize)),
     ];
-    run("artnet", common, options.into_iter())
+    run("artnet", &common.join, options.into_iter())
 }
 
-fn run(
+/// Runs a bridge of this kind until it is told to stop.
+pub(super) fn run(
     kind: &str,
-    common: &CommonArgs,
+    join: &JoinArgs,
     options: impl Iterator<Item = (&'static str, Value)>,
 ) -> Result<(), Failure> {
     let mut options: Map<String, Value> =
         options.map(|(key, value)| (key.to_owned(), value)).collect();
-    options.insert("token".to_owned(), json!(common.router.token));
+    options.insert("token".to_owned(), json!(join.router.token));
     let written = BridgeAsWritten { kind: kind.to_owned(), core: None, options };
     let opened = open_bridge("", &written).map_err(|errors| Failure::Wrong(joined(&errors)))?;
-    let uplink = Uplink::Remote(remote(&common.router.router)?);
-    let level = common.log.level.unwrap_or(LogLevel::Info);
+    let uplink = Uplink::Remote(remote(&join.router.router)?);
+    let level = join.log.level.unwrap_or(LogLevel::Info);
     let plan = Plan::of_bridge(opened, uplink, level, &Host::read());
     control::serve(plan).map_err(Failure::Failed)
 }
@@ -114,6 +96,8 @@ fn joined(errors: &[PlanError]) -> String {
         .map(|PlanError { key, why }| match key.as_str() {
             "inputs" | "outputs" => format!("--universes: {why}"),
             "targets" => format!("--target: {why}"),
+            "device[0].slots" => format!("--channels: {why}"),
+            key if key.starts_with("device[") => format!("{key}: {why}"),
             key => format!("--{}: {why}", key.replace('_', "-")),
         })
         .collect();

@@ -3,8 +3,10 @@
 pub mod bridge;
 pub mod check;
 pub mod client;
+mod dmx;
 pub mod doctor;
 pub mod hist;
+mod midi;
 pub mod plan;
 mod record;
 pub mod server;
@@ -48,6 +50,10 @@ enum Command {
     Osc(bridge::OscArgs),
     /// Translate between Art-Net universes and a router, both ways
     Artnet(bridge::ArtnetArgs),
+    /// Translate between MIDI devices and a router, both ways
+    Midi(midi::MidiArgs),
+    /// Translate between DMX interfaces on USB and a router, both ways
+    Dmx(dmx::DmxArgs),
     /// Record what passes at a router, for `clasp-bench replay` to play again
     Record(record::RecordArgs),
     /// Send one event
@@ -98,6 +104,8 @@ Examples:
   clasp-rt osc --port 9000 --target 192.168.1.20:8000
                                             a tablet sends to 9000 and listens on 8000
   clasp-rt artnet --universes 0-15          Art-Net universes as params, and back
+  clasp-rt midi --device nanoKONTROL        a MIDI device as params, and back
+  clasp-rt dmx --port /dev/ttyUSB0          a DMX interface on USB
   clasp-rt set /lights/strip1/brightness 0.8
   clasp-rt sub '/lights/**'                 every change, line by line
   clasp-rt why /rig/1/dimmer                who wins it, and who loses
@@ -161,6 +169,8 @@ impl Cli {
             Command::Doctor(args) => doctor::run(&args),
             Command::Osc(args) => bridge::run_osc(&args),
             Command::Artnet(args) => bridge::run_artnet(&args),
+            Command::Midi(args) => midi::run(&args),
+            Command::Dmx(args) => dmx::run(&args),
             Command::Record(args) => record::run(&args),
             Command::Pub(args) => client::publish(&args),
             Command::Set(args) => client::set(&args),
@@ -210,6 +220,12 @@ mod tests {
             ("clasp-rt osc --port 9000", true),
             ("clasp-rt osc --port 9000 --target 10.0.0.2:8000 --target 10.0.0.3:8000", true),
             ("clasp-rt artnet --universes 0-15 --router ws://10.0.0.1:7330", true),
+            ("clasp-rt midi --list-ports", true),
+            ("clasp-rt midi --device nanoKONTROL --device keys=2 --virtual stage --raw", true),
+            ("clasp-rt dmx --list-ports", true),
+            ("clasp-rt dmx --port /dev/ttyUSB0 --universe 3 --direction in", true),
+            ("clasp-rt dmx --kind open --refresh 30 --channels 1-24", true),
+            ("clasp-rt dmx --kind closed", false),
             ("clasp-rt record show --pattern /lights/** --file-bytes 1GiB", true),
             ("clasp-rt record", false),
             ("clasp-rt pub /cue/go", true),
