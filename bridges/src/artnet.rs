@@ -6,6 +6,15 @@
 //! |---|---|---|
 //! | `/artnet/{port-address}/{slot 1-512}` | level: int of 0-255, or float of 0.0-1.0 | both ways |
 //! | `/artnet/{port-address}` | levels from slot 1 on: array or bytes | to the network |
+//! | `/artnet/nodes/{ip}/name`, `long_name`, `report` | text of its last poll reply | from it |
+//! | `/artnet/nodes/{ip}/outputs`, `inputs` | arrays of port-addresses | from the network |
+//! | `/artnet/nodes/{ip}/online` | bool; false after three polls without an answer | from it |
+//! | `/artnet/nodes/{ip}/diagnostics` | event, map: priority, port, text | from the network |
+//! | `/artnet/trigger/{ascii, macro, soft, show}` | event: int of 0-255, or one character | both |
+//! | `/artnet/trigger/oem` | event, map: oem, key, sub_key, data | both ways |
+//! | `/artnet/command` | event: text such as `SwoutText=Playback&` | both ways |
+//! | `/artnet/nzs/{port-address}/{start code}` | event: bytes that are no levels | both ways |
+//! | `/artnet/rdm/{port-address}` | event, map: see below | both ways |
 //!
 //! Port-addresses are told in decimal (0-32767) and also understood as `net:sub-net:universe`. What
 //! a float means when it is written is [`Floats`].
@@ -27,35 +36,59 @@
 //! other, spread over at most three quarters of a frame. It goes to the nodes whose poll reply
 //! lists the port-address and to every `target`; to `broadcast` only when `broadcast_levels` says
 //! so and nobody lists it. What came in from the network is not sent out again unless
-//! `resend_received` says so.
+//! `resend_received` says so; and what the router remembers from before we were started is sent
+//! only as long as nobody on the network sends that universe.
+//!
+//! # As a node and as a controller
+//!
+//! Polls are answered within a second, at a moment that differs from machine to machine, with four
+//! ports a reply, and at once when something changed, to those who want that. An ArtAddress may
+//! choose HTP or LTP for a port, cancel a merge (the next sender has the universe until it is
+//! lost), clear a port and make lamps blink; names and universes only with
+//! `allow_remote_programming`. An ArtInput may silence what we send. An ArtIpProg is answered,
+//! never obeyed.
+//!
+//! # RDM
+//!
+//! The map has `type`: `tod_request`, `tod_data` (`uids`: six octets each; `total`, `block`,
+//! `response`), `tod_control` (`command`) or `rdm` (`data`: the message after its start code). What
+//! came from the network says so in `from`; what is to go to one of those in `to`. Without it,
+//! answers (`tod_data`) go to those who asked within 30 s, the rest to nodes that list the port.
 
+mod config;
+mod events;
+mod here;
 mod input;
 mod nodes;
 mod output;
 pub mod packet;
+mod station;
 mod telling;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use clasp_rt_core::limits::FRAME_BYTES_MAX;
 use clasp_rt_core::time::{Span, Time};
-use serde::Deserialize;
 
 use crate::datum::Datum;
-use crate::level::{Floats, to_level};
-use crate::merge::{Rule, SLOTS};
+use crate::level::to_level;
+use crate::merge::SLOTS;
 use crate::target::resolve;
-use crate::universes::{Chosen, Number};
-use crate::uplink::{Kind, Update, Uplink};
+use crate::uplink::{Kind, Uplink};
 use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, namespace};
-use input::Inputs;
+use events::{Events, Voice};
+use here::{Here, Interface};
+use input::{Ignored, Inputs};
 use nodes::Nodes;
-use output::Outputs;
+use output::{Origin, Outputs};
 use packet::{PORT, Packet, PortAddress};
+use station::{Station, Trouble};
 use telling::Telling;
 
+pub use config::{Config, OnStop, Universes};
+pub use here::Mac;
 pub use crate::universes::Mode;
 pub use crate::universes::outgoing::{GATHER, REPEAT};
 
@@ -65,115 +98,18 @@ const NUMBERS: usize = PortAddress::MAX.number() as usize + 1;
 /// How often nodes are asked who they are.
 const POLL_INTERVAL: Span = Span::from_millis(2_500);
 
+/// A node that left three polls unanswered is gone; it may take a second to answer.
+const NODE_TIMEOUT: Span = Span::from_millis(3 * 2_500 + 1_000);
+
 /// A router that takes nothing at present is told again so much later.
 const PATIENCE: Span = Span::from_millis(1);
 
 /// How often senders, nodes and syncs are looked at for silence.
 const TICK: Span = Span::from_millis(500);
 
-/// `[[bridge]] type = "artnet"`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Session name at the router. Default `artnet`.
-    pub name: String,
-    /// Token for HELLO, where the router asks for one. Default none.
-    pub token: Option<String>,
-    /// Where to listen. Default `0.0.0.0:6454`, the port of every node.
-    pub bind: SocketAddr,
-    /// Whole segments that all addresses begin with. Default `/artnet`.
-    pub namespace: String,
-    /// Port-addresses taken from the network: `all`, `none`, or numbers and ranges such as
-    /// `0-15, 100`. Default `all`.
-    pub inputs: Universes,
-    /// Port-addresses sent to the network, written the same way. Default `all`.
-    pub outputs: Universes,
-    /// Tell levels as floats of 0.0-1.0 instead of ints of 0-255. Default false.
-    pub normalize: bool,
-    /// What a float means when it is written: `auto`, `fraction` or `level`. Default `auto`.
-    pub floats: Floats,
-    /// How levels from the network are told: `channel` by `channel`, or each `universe` whole.
-    /// Default `channel`.
-    pub mode: Mode,
-    /// `htp` or `ltp`. Default `htp`.
-    pub merge: Rule,
-    /// Nodes that get every universe without being asked: `host` or `host:port`. Default none.
-    pub targets: Vec<String>,
-    /// Where polls go that look for nodes, such as `10.255.255.255`. Default none: only `targets`
-    /// are asked.
-    pub broadcast: Option<Ipv4Addr>,
-    /// Send universes that no node lists to `broadcast`. Default false.
-    pub broadcast_levels: bool,
-    /// Ask nodes which universes they take. Default true.
-    pub poll: bool,
-    /// Let all universes that changed leave together, and an ArtSync behind them. Default false.
-    pub sync: bool,
-    /// Send what is received out again, to nodes and targets. Default false.
-    pub resend_received: bool,
-    /// Frames a second and universe, 1-1000, in the long run; Art-Net allows 44. Default 44.
-    pub rate_hz_max: u16,
-    /// Universes kept in each direction, 1-32768. Default 4096 (13 MiB when all are in use).
-    pub universes_max: u16,
-    /// What nodes are left with when we stop: `hold` the look or `blackout`. Default `hold`.
-    pub on_stop: OnStop,
-    /// The address that our poll replies name. Default: that of `bind`.
-    pub node_ip: Option<Ipv4Addr>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            name: "artnet".into(),
-            token: None,
-            bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
-            namespace: "/artnet".into(),
-            inputs: Universes::All,
-            outputs: Universes::All,
-            normalize: false,
-            mode: Mode::Channel,
-            floats: Floats::Auto,
-            merge: Rule::Htp,
-            targets: Vec::new(),
-            broadcast: None,
-            broadcast_levels: false,
-            poll: true,
-            sync: false,
-            resend_received: false,
-            rate_hz_max: 44,
-            universes_max: 4_096,
-            on_stop: OnStop::Hold,
-            node_ip: None,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnStop {
-    #[default]
-    Hold,
-    Blackout,
-}
-
-/// A choice of port-addresses.
-pub type Universes = Chosen<PortAddress>;
-
-impl Number for PortAddress {
-    const NAME: &'static str = "port-address";
-    const ALL: (Self, Self) = (Self::MIN, Self::MAX);
-
-    fn parse(text: &str) -> Option<Self> {
-        Self::parse(text)
-    }
-
-    fn number(self) -> u16 {
-        self.number()
-    }
-}
-
-/// Opens the bridge that `config` describes. Host names are looked up here, once.
+/// Opens the bridge that `config` describes. Host names and interfaces are looked up here, once.
 pub fn open(config: Config) -> Result<Box<dyn Bridge>, ConfigError> {
-    Artnet::new(config).map(|bridge| Box::new(bridge) as Box<dyn Bridge>)
+    Artnet::new(config, here::interfaces()).map(|bridge| Box::new(bridge) as Box<dyn Bridge>)
 }
 
 struct Artnet {
@@ -182,6 +118,8 @@ struct Artnet {
     inputs: Inputs,
     outputs: Outputs,
     nodes: Nodes,
+    station: Station,
+    events: Events,
     counters: Counters,
     /// When silence is looked for next; `None` before the first input.
     tick_at: Option<Time>,
@@ -194,17 +132,8 @@ struct Artnet {
 }
 
 impl Artnet {
-    fn new(config: Config) -> Result<Self, ConfigError> {
-        namespace::check(&config.namespace)?;
-        if !(1..=1_000).contains(&config.rate_hz_max) {
-            return Err(ConfigError::new("rate_hz_max", "must be 1 to 1000"));
-        }
-        if !(1..=32_768).contains(&config.universes_max) {
-            return Err(ConfigError::new("universes_max", "must be 1 to 32768"));
-        }
-        if config.broadcast_levels && config.broadcast.is_none() {
-            return Err(ConfigError::new("broadcast_levels", "needs the address `broadcast`"));
-        }
+    fn new(config: Config, interfaces: Vec<Interface>) -> Result<Self, ConfigError> {
+        config.check()?;
         let targets = config
             .targets
             .iter()
@@ -217,6 +146,8 @@ impl Artnet {
             inputs: Inputs::new(config.merge, universes_max),
             outputs: Outputs::new(interval, universes_max, config.sync, config.broadcast_levels),
             nodes: Nodes::new(&config, targets),
+            station: Station::new(&config, Here::new(&config, interfaces)),
+            events: Events::new(&config.namespace, config.trigger_oem),
             counters: Counters::default(),
             tick_at: None,
             poll_at: None,
@@ -232,6 +163,7 @@ impl Artnet {
             Ok(packet) => packet,
             Err(_) => {
                 self.counters.malformed += 1;
+                self.complain(now, &Trouble::Malformed { from: from.ip() }, out);
                 return;
             }
         };
@@ -243,21 +175,92 @@ impl Artnet {
                 self.tell(now, out);
             }
             Packet::Poll(poll) => {
-                if !self.nodes.asked(now, from, &poll, &self.inputs, &self.outputs) {
+                if !self.station.asked(now, from, &poll, &self.inputs, &self.outputs) {
                     self.counters.dropped += 1;
                 }
             }
             Packet::Reply(reply) => {
+                if self.station.has_written(from.ip(), &reply) {
+                    return;
+                }
                 if !self.nodes.answered(now, from.ip(), &reply) {
                     self.counters.overflowed += 1;
                 }
+                self.tell(now, out);
             }
-            Packet::Other { .. } => self.counters.refused += 1,
+            Packet::Address(address) => {
+                let Self { station, inputs, outputs, .. } = self;
+                if station.program(now, from, &address, inputs, outputs).is_err() {
+                    self.counters.refused += 1;
+                }
+                self.tell(now, out);
+            }
+            Packet::Input(switch) => {
+                let Self { station, inputs, outputs, .. } = self;
+                if !station.disable(now, from, &switch, inputs, outputs) {
+                    self.counters.refused += 1;
+                }
+            }
+            Packet::IpProg(_) => {
+                self.counters.refused += 1;
+                self.station.keep_ip(from, &mut self.counters, out);
+            }
+            Packet::IpProgReply(_) | Packet::Other { .. } => self.counters.refused += 1,
+            packet => self.event(now, from, &packet, out),
         }
     }
 
+    /// Tells what is not kept.
+    fn event(&mut self, now: Time, from: SocketAddr, packet: &Packet<'_>, out: &mut dyn Out) {
+        let Self { events, uplink, counters, config, .. } = self;
+        let voice = &mut Voice { uplink, counters, out };
+        let is_ours = match packet {
+            Packet::Trigger(trigger) => events.triggered(trigger, voice),
+            Packet::Command(command) => events.commanded(command, voice),
+            Packet::Diag(diag) => {
+                if config.diagnostics {
+                    events.complained(from.ip(), diag, voice);
+                }
+                config.diagnostics
+            }
+            Packet::Nzs(nzs) => {
+                let is_chosen = config.inputs.contain(nzs.port_address);
+                if is_chosen {
+                    events.passed(nzs, voice);
+                }
+                is_chosen
+            }
+            Packet::TodRequest(request) => {
+                events.asked_for_devices(now, from, request, voice);
+                true
+            }
+            Packet::TodData(data) => {
+                events.told_devices(from, data, voice);
+                true
+            }
+            Packet::TodControl(control) => {
+                events.controlled(now, from, control, voice);
+                true
+            }
+            Packet::Rdm(rdm) => {
+                events.said_to_device(now, from, rdm, voice);
+                true
+            }
+            _ => false,
+        };
+        if !is_ours {
+            voice.counters.refused += 1;
+        }
+    }
+
+    fn complain(&mut self, now: Time, trouble: &Trouble, out: &mut dyn Out) {
+        let broadcast = self.nodes.broadcast();
+        self.station.complain(now, trouble, broadcast, &mut self.counters, out);
+    }
+
     fn levels(&mut self, now: Time, from: IpAddr, dmx: &packet::Dmx<'_>, out: &mut dyn Out) {
-        if !self.config.inputs.contain(dmx.port_address) {
+        let port_address = dmx.port_address;
+        if !self.station.takes(port_address) {
             self.counters.refused += 1;
             return;
         }
@@ -267,15 +270,25 @@ impl Artnet {
             return;
         }
         match self.inputs.receive(now, from, dmx) {
-            Ok(()) => self.tell(now, out),
-            Err(input::Ignored::Stale | input::Ignored::ThirdSender) => self.counters.dropped += 1,
-            Err(input::Ignored::TooManyUniverses) => self.counters.overflowed += 1,
+            Ok(()) => {
+                self.outputs.is_sent_by_others(now, port_address);
+                self.tell(now, out);
+            }
+            Err(Ignored::Stale | Ignored::MergeCancelled) => self.counters.dropped += 1,
+            Err(Ignored::ThirdSender) => {
+                self.counters.dropped += 1;
+                self.complain(now, &Trouble::ThirdSender { from, port_address }, out);
+            }
+            Err(Ignored::TooManyUniverses) => {
+                self.counters.overflowed += 1;
+                self.complain(now, &Trouble::TooManyUniverses { port_address }, out);
+            }
         }
     }
 
     /// Tells the router what changed in the universes that may be shown now, as far as it takes it.
     fn tell(&mut self, now: Time, out: &mut dyn Out) {
-        let Self { config, uplink, inputs, outputs, counters, telling, .. } = self;
+        let Self { config, uplink, inputs, outputs, counters, telling, nodes, .. } = self;
         self.tell_at = None;
         while inputs.any_ready() {
             if out.room() < FRAME_BYTES_MAX {
@@ -286,17 +299,40 @@ impl Artnet {
             let resend = config.resend_received.then_some(&mut *outputs);
             telling.tell(now, universe, uplink, resend, counters, out);
         }
+        while nodes.any_news() {
+            if out.room() < FRAME_BYTES_MAX {
+                self.tell_at = Some(now + PATIENCE);
+                return;
+            }
+            nodes.tell(&config.namespace, uplink, counters, out);
+        }
     }
 
     fn frame(&mut self, now: Time, frame: &[u8], out: &mut dyn Out) {
-        let Self { config, uplink, outputs, .. } = self;
-        uplink.hear(frame, &mut self.counters, out, &mut |uplink, update, counters, _| {
+        let Self { config, uplink, outputs, station, events, nodes, .. } = self;
+        uplink.hear(frame, &mut self.counters, out, &mut |uplink, update, counters, out| {
             let is_ours = match update.kind {
                 Kind::Held { writer } => uplink.is_ours(writer),
                 Kind::Written | Kind::Passed(_) => false,
             };
-            if !is_ours {
-                write_levels(config, outputs, now, &update, counters);
+            let Some(place) = below(&config.namespace, update.address).filter(|_| !is_ours) else {
+                return;
+            };
+            let is_held = matches!(update.kind, Kind::Held { .. });
+            match place.split('/').next() {
+                // What nodes say is told, not asked.
+                Some("nodes") => {}
+                Some("trigger" | "command" | "nzs" | "rdm") => {
+                    let value = &update.value;
+                    if !is_held && events.hear(place, value, nodes, counters, out).is_err() {
+                        counters.refused += 1;
+                    }
+                }
+                _ => {
+                    let origin = if is_held { Origin::Remembered } else { Origin::Written };
+                    let words = Words { place, value: &update.value, origin };
+                    write_levels(config, station, outputs, now, &words, counters);
+                }
             }
         });
     }
@@ -305,19 +341,24 @@ impl Artnet {
         let pattern = format!("{}/**", self.config.namespace);
         self.uplink.join([pattern.as_str()].into_iter(), &mut self.counters, out);
         self.inputs.forget_told();
+        self.nodes.forget_told();
         self.tell(now, out);
     }
 
     fn elapse(&mut self, now: Time, out: &mut dyn Out) {
         if self.stops {
-            self.outputs.send_due(now, &self.nodes, &mut self.counters, out);
+            self.outputs.send_due(now, &mut self.nodes, &mut self.counters, out);
             return;
         }
         if self.tick_at.is_none_or(|tick| tick <= now) {
             self.tick_at = Some(now + TICK);
             self.inputs.expire(now);
+            self.events.expire(now);
+            if let Some(at) = self.nodes.expire(now) {
+                self.complain(now, &Trouble::NodeLost { at }, out);
+            }
+            self.station.tell_changes(now, &self.inputs, &self.outputs);
             self.tell_at = Some(now);
-            self.nodes.expire(now);
         }
         if self.tell_at.is_some_and(|tell| tell <= now) {
             self.tell(now, out);
@@ -326,35 +367,44 @@ impl Artnet {
             self.poll_at = Some(now + POLL_INTERVAL);
             self.nodes.poll(&mut self.counters, out);
         }
-        self.nodes.answer(now, &self.inputs, &self.outputs, &mut self.counters, out);
-        let sent = self.outputs.send_due(now, &self.nodes, &mut self.counters, out);
+        self.station.answer(now, &self.inputs, &self.outputs, &mut self.counters, out);
+        let sent = self.outputs.send_due(now, &mut self.nodes, &mut self.counters, out);
         if sent && self.config.sync {
             self.nodes.sync(&mut self.counters, out);
         }
     }
 }
 
-/// Takes a value of `/artnet/{port-address}/{slot}` or of `/artnet/{port-address}`.
+/// Something the router said of a place below our namespace.
+struct Words<'a> {
+    place: &'a str,
+    value: &'a Datum<'a>,
+    origin: Origin,
+}
+
+/// Takes a value of `{port-address}/{slot}` or of `{port-address}`.
 fn write_levels(
     config: &Config,
+    station: &Station,
     outputs: &mut Outputs,
     now: Time,
-    update: &Update<'_>,
+    words: &Words<'_>,
     counters: &mut Counters,
 ) {
-    let Some((port_address, slot)) = place(&config.namespace, update.address) else {
+    let Words { place, value, origin } = *words;
+    let Some((port_address, slot)) = place_of(place) else {
         counters.refused += 1;
         return;
     };
-    if !config.outputs.contain(port_address) {
+    if !station.gives(port_address) {
         return;
     }
     let mut write = |slot: usize, level: Option<u8>| match level {
-        Some(level) if outputs.write(now, port_address, slot, level) => {}
+        Some(level) if outputs.write(now, port_address, slot, level, origin) => {}
         Some(_) => counters.overflowed += 1,
         None => counters.refused += 1,
     };
-    match (slot, &update.value) {
+    match (slot, value) {
         (Some(slot), value) => write(slot, to_level(value, config.floats)),
         (None, Datum::Other(value)) => {
             if let Some(items) = value.array() {
@@ -362,7 +412,7 @@ fn write_levels(
                     write(slot, to_level(&Datum::new(item), config.floats));
                 }
             } else if let Some(bytes) = value.as_bytes() {
-                if !outputs.write_all(now, port_address, bytes) {
+                if !outputs.write_all(now, port_address, bytes, origin) {
                     counters.overflowed += 1;
                 }
             } else {
@@ -373,16 +423,26 @@ fn write_levels(
     }
 }
 
-/// Port-address and slot, counted from 0, that `address` names; without a slot the whole universe.
-fn place(namespace: &str, address: &str) -> Option<(PortAddress, Option<usize>)> {
-    let rest = namespace::strip(namespace, address)?.strip_prefix('/')?;
-    match rest.split_once('/') {
-        None => Some((PortAddress::parse(rest)?, None)),
+/// What follows the namespace and its slash.
+fn below<'a>(namespace: &str, address: &'a str) -> Option<&'a str> {
+    namespace::strip(namespace, address)?.strip_prefix('/')
+}
+
+/// Port-address and slot, counted from 0; without a slot the whole universe.
+fn place_of(place: &str) -> Option<(PortAddress, Option<usize>)> {
+    match place.split_once('/') {
+        None => Some((PortAddress::parse(place)?, None)),
         Some((port_address, slot)) => {
             let slot = slot.parse::<usize>().ok().filter(|slot| (1..=SLOTS).contains(slot))?;
             Some((PortAddress::parse(port_address)?, Some(slot - 1)))
         }
     }
+}
+
+/// Every packet leaves here.
+fn send(to: SocketAddr, packet: &[u8], counters: &mut Counters, out: &mut dyn Out) {
+    counters.packets_out += 1;
+    out.to_network(0, to, packet);
 }
 
 impl Bridge for Artnet {
@@ -413,7 +473,7 @@ impl Bridge for Artnet {
                 self.stops = true;
                 if self.config.on_stop == OnStop::Blackout {
                     self.outputs.black_out(now);
-                    self.outputs.send_due(now, &self.nodes, &mut self.counters, out);
+                    self.outputs.send_due(now, &mut self.nodes, &mut self.counters, out);
                 }
             }
         }
@@ -424,7 +484,7 @@ impl Bridge for Artnet {
 
     fn deadline(&self) -> Option<Time> {
         let poll = self.poll_at.filter(|_| self.config.poll);
-        [self.tick_at, poll, self.tell_at, self.nodes.deadline(), self.outputs.deadline()]
+        [self.tick_at, poll, self.tell_at, self.station.deadline(), self.outputs.deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -436,10 +496,11 @@ impl Bridge for Artnet {
 
     fn params_max(&self) -> u64 {
         let universes = self.config.inputs.count().min(self.config.universes_max.into()) as u64;
-        match self.config.mode {
+        let levels = match self.config.mode {
             Mode::Channel => universes * SLOTS as u64,
             Mode::Universe => universes,
-        }
+        };
+        levels + (nodes::SHOWN_MAX * nodes::NODE_PARAMS) as u64
     }
 
     fn memory_bytes_max(&self) -> u64 {

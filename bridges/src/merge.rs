@@ -201,6 +201,39 @@ impl<S: Copy + PartialEq> Merge<S> {
         lost
     }
 
+    pub fn rule(&self) -> Rule {
+        self.rule
+    }
+
+    /// From now on by `rule`. Whether the look may have changed: going to HTP, it is looked at
+    /// anew; going to LTP, it stays until a sender changes a slot.
+    pub fn set_rule(&mut self, rule: Rule) -> bool {
+        let has_changed = self.rule != rule && rule == Rule::Htp && self.is_heard();
+        self.rule = rule;
+        if has_changed {
+            self.look_at_all();
+        }
+        has_changed
+    }
+
+    /// Forgets all senders but `id`. Whether the look may have changed.
+    pub fn keep_only(&mut self, id: S) -> bool {
+        let before = self.senders.len();
+        self.senders.retain(|sender| sender.id == id);
+        let lost = self.senders.len() < before;
+        if lost && self.is_heard() {
+            self.look_at_all();
+        }
+        lost
+    }
+
+    /// All slots to 0, until a sender says otherwise by its next frame.
+    pub fn clear(&mut self) {
+        let dark = Levels::dark(self.look.len);
+        self.senders.iter_mut().for_each(|sender| sender.levels = Levels::default());
+        self.look = dark;
+    }
+
     /// When [`Merge::expire`] is due.
     pub fn deadline(&self) -> Option<Time> {
         self.senders.iter().map(|sender| sender.heard + self.timeout).min()
@@ -279,6 +312,22 @@ mod tests {
         assert!(!merge.is_heard());
         assert_eq!(merge.deadline(), None);
         assert_eq!(merge.look().as_slice(), [1, 2]);
+    }
+
+    #[test]
+    fn a_rule_can_change_and_a_merge_can_be_ended() {
+        let mut merge = Merge::new(Rule::Ltp, 2, TIMEOUT);
+        merge.receive(at(0), 'a', &[90, 1]).expect("room");
+        merge.receive(at(1), 'b', &[10, 50]).expect("room");
+        assert_eq!(merge.look().as_slice(), [10, 50]);
+        assert!(merge.set_rule(Rule::Htp) && !merge.set_rule(Rule::Htp));
+        assert_eq!((merge.look().as_slice(), merge.rule()), (&[90, 50][..], Rule::Htp));
+        assert!(merge.keep_only('b') && !merge.keep_only('b'));
+        assert_eq!(merge.look().as_slice(), [10, 50]);
+        merge.clear();
+        assert_eq!(merge.look().as_slice(), [0, 0]);
+        assert_eq!(merge.receive(at(2), 'b', &[10, 50]), Ok(true));
+        assert_eq!(merge.look().as_slice(), [10, 50]);
     }
 
     #[test]

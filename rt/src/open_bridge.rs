@@ -190,8 +190,8 @@ mod tests {
     #[test]
     fn a_network_that_brings_more_params_than_are_kept_is_noted() {
         let cases = [
-            ("", Some("can fill 2097152 params, limits.params_max keeps 100000")),
-            ("inputs = \"0-1023\"\n", Some("can fill 524288 params")),
+            ("", Some("can fill 2098688 params, limits.params_max keeps 100000")),
+            ("inputs = \"0-1023\"\n", Some("can fill 525824 params")),
             ("inputs = \"0-15\"\n", None),
             ("mode = \"universe\"\n", None),
         ];

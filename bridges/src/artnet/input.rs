@@ -1,13 +1,14 @@
 //! Universes that come from the network: who sends them, what they look like, what waits for a
 //! sync.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use clasp_rt_core::time::{Span, Time};
 
 use super::NUMBERS;
 use super::packet::{Dmx, PortAddress, is_stale};
+use super::station::LISTED_MAX;
 use crate::merge::{Levels, Merge, Rule};
 use crate::universes::table::Table;
 
@@ -23,6 +24,9 @@ const SYNC_TIMEOUT: Span = Span::from_secs(4);
 /// A sender that was silent for this long may go on with any sequence number.
 const SEQUENCE_GAP: Span = Span::from_secs(1);
 
+/// Universes whose rule a controller may choose: as many as our replies can list.
+const RULES_MAX: usize = LISTED_MAX;
+
 /// Senders of ArtSync that are remembered; frames of further ones are shown at once.
 const SYNCS_MAX: usize = 32;
 
@@ -35,6 +39,8 @@ pub(super) struct Inputs {
     waiting: Vec<u16>,
     /// Who sends ArtSync, and when last.
     syncs: Vec<(IpAddr, Time)>,
+    /// Universes of which a controller has chosen how they merge.
+    rules: BTreeMap<PortAddress, Rule>,
 }
 
 pub(super) struct Universe {
@@ -45,6 +51,17 @@ pub(super) struct Universe {
     /// What the router was told.
     told: Levels,
     state: State,
+    sole: Sole,
+}
+
+/// Whether a controller has ended the merge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sole {
+    No,
+    /// Whoever sends next is the only one.
+    Next,
+    /// Until this sender is lost.
+    Is(IpAddr),
 }
 
 /// Where a universe's look is on its way to the router.
@@ -61,6 +78,8 @@ enum State {
 pub(super) enum Ignored {
     Stale,
     ThirdSender,
+    /// A controller has given the universe to another sender.
+    MergeCancelled,
     TooManyUniverses,
 }
 
@@ -72,6 +91,7 @@ impl Inputs {
             ready: VecDeque::new(),
             waiting: Vec::new(),
             syncs: Vec::new(),
+            rules: BTreeMap::new(),
         }
     }
 
@@ -82,7 +102,8 @@ impl Inputs {
         from: IpAddr,
         dmx: &Dmx<'_>,
     ) -> Result<(), Ignored> {
-        let (rule, port_address) = (self.rule, dmx.port_address);
+        let port_address = dmx.port_address;
+        let rule = self.rule_of(port_address);
         let place =
             self.universes.enter(port_address.number(), || Universe::new(port_address, rule));
         let found = place.and_then(|place| self.universes.get_mut(place).zip(Some(place as u16)));
@@ -136,7 +157,7 @@ impl Inputs {
             self.release(|universe, syncs| !is_awaited(universe, syncs));
         }
         for (place, universe) in (0..).zip(self.universes.iter_mut()) {
-            if universe.merge.expire(now) && universe.state == State::Told {
+            if universe.expire(now) && universe.state == State::Told {
                 universe.state = State::Ready;
                 self.ready.push_back(place);
             }
@@ -189,8 +210,48 @@ impl Inputs {
         self.universes.find(port_address.number())
     }
 
-    pub(super) fn is_latest(&self) -> bool {
-        self.rule == Rule::Ltp
+    /// How the senders of `port_address` are merged.
+    pub(super) fn rule_of(&self, port_address: PortAddress) -> Rule {
+        self.rules.get(&port_address).copied().unwrap_or(self.rule)
+    }
+
+    /// Merges `port_address` by `rule` from now on. `false`: no room to remember it.
+    pub(super) fn set_rule(&mut self, port_address: PortAddress, rule: Rule) -> bool {
+        if self.rules.len() >= RULES_MAX && !self.rules.contains_key(&port_address) {
+            return false;
+        }
+        self.rules.insert(port_address, rule);
+        self.alter(port_address, |universe| universe.merge.set_rule(rule));
+        true
+    }
+
+    /// Gives `port_address` to whoever sends next, until that sender is lost.
+    pub(super) fn cancel_merge(&mut self, port_address: PortAddress) {
+        self.alter(port_address, |universe| {
+            if universe.merge.is_heard() {
+                universe.sole = Sole::Next;
+            }
+            false
+        });
+    }
+
+    /// All slots of `port_address` to 0, until the next frame.
+    pub(super) fn clear(&mut self, port_address: PortAddress) {
+        self.alter(port_address, |universe| {
+            universe.merge.clear();
+            true
+        });
+    }
+
+    /// Changes a universe that was heard; where `change` says that its look changed, the router is
+    /// told.
+    fn alter(&mut self, port_address: PortAddress, change: impl FnOnce(&mut Universe) -> bool) {
+        let Some(place) = self.universes.place(port_address.number()) else { return };
+        let Some(universe) = self.universes.get_mut(place) else { return };
+        if change(universe) && universe.state == State::Told {
+            universe.state = State::Ready;
+            self.ready.push_back(place as u16);
+        }
     }
 
     /// Bytes when all of `universes` are in use, each with as many senders as are merged.
@@ -210,11 +271,15 @@ impl Universe {
             sequences: Vec::with_capacity(SENDERS_MAX),
             told: Levels::default(),
             state: State::Told,
+            sole: Sole::No,
         }
     }
 
     /// Whether the look may have changed.
     fn receive(&mut self, now: Time, from: IpAddr, dmx: &Dmx<'_>) -> Result<bool, Ignored> {
+        if matches!(self.sole, Sole::Is(sole) if sole != from) {
+            return Err(Ignored::MergeCancelled);
+        }
         let known = self.sequences.iter_mut().find(|(sender, ..)| *sender == from);
         let is_known = known.is_some();
         if let Some((_, last, heard)) = known {
@@ -223,13 +288,29 @@ impl Universe {
             }
             (*last, *heard) = (dmx.sequence, now);
         }
-        let has_changed =
+        let mut has_changed = false;
+        if self.sole == Sole::Next {
+            has_changed = self.merge.keep_only(from);
+            self.sole = Sole::Is(from);
+        }
+        has_changed |=
             self.merge.receive(now, from, dmx.levels).map_err(|_| Ignored::ThirdSender)?;
         if !is_known {
             self.sequences.retain(|(sender, ..)| self.merge.has_sender(*sender));
             self.sequences.push((from, dmx.sequence, now));
         }
         Ok(has_changed)
+    }
+
+    /// Forgets silent senders. Whether the look may have changed.
+    fn expire(&mut self, now: Time) -> bool {
+        let has_changed = self.merge.expire(now);
+        if let Sole::Is(sole) = self.sole
+            && !self.merge.has_sender(sole)
+        {
+            self.sole = Sole::No;
+        }
+        has_changed
     }
 
     /// Calls `changed` with each slot, from 0, that the router does not know yet.

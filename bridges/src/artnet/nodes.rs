@@ -1,173 +1,213 @@
-//! Who is on the network: nodes that answered our polls, and those who poll us.
+//! Who else is on the network: nodes that answered our polls, what they want, and what the router
+//! is told of them.
+//!
+//! Each node is told as params below `nodes/{ip}` (`{ip}:{port}` where it listens elsewhere than
+//! nodes do): `name`, `long_name`, `report`, `outputs` and `inputs` (arrays of port-addresses, as
+//! Art-Net calls them: an output takes ArtDmx), and `online`, which becomes false when the node
+//! left three polls unanswered.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 
-use clasp_rt_core::time::{Span, Time};
+use clasp_rt_core::time::Time;
+use clasp_rt_core::value::{ArrayWriter, push_bool, push_i64, push_str};
+use clasp_rt_core::wire::TooLong;
 
-use super::input::Inputs;
-use super::output::Outputs;
-use super::packet::{self, Group, PORT, Poll, Port, PortAddress, Reply};
-use super::{Config, POLL_INTERVAL, Universes};
+use super::packet::{self, Diagnostics, PORT, Poll, PortAddress, Reply, priority};
+use super::{Config, NODE_TIMEOUT, send};
+use crate::uplink::Uplink;
 use crate::{Counters, Out};
 
 /// Groups of ports of other nodes that are remembered.
 const NODES_MAX: usize = 1_024;
 
-/// Polls that wait for their answer; asked by more, the later ones go without.
-const ASKED_MAX: usize = 16;
+/// Nodes of which the router is told.
+pub(super) const SHOWN_MAX: usize = 256;
 
-/// Our universes that a reply can list.
-const LISTED_MAX: usize = 64;
-
-/// Universes listed where the configuration names none, because some controllers send to a node
-/// only what it lists.
-const LISTED_BY_DEFAULT: u16 = 16;
-
-/// A node that left three polls unanswered is gone.
-const NODE_TIMEOUT: Span = Span(3 * POLL_INTERVAL.0);
+/// Params of each.
+pub(super) const NODE_PARAMS: usize = 6;
 
 pub(super) struct Nodes {
     targets: Vec<SocketAddr>,
     broadcast: Option<SocketAddr>,
     broadcast_levels: bool,
-    inputs: Universes,
-    ip: [u8; 4],
-    short_name: String,
-    long_name: String,
+    broadcast_universes_max: usize,
+    /// Universes that were broadcast, while there was room for them.
+    broadcast_universes: BTreeSet<PortAddress>,
+    diagnostics: bool,
     nodes: Vec<Node>,
     /// Who wants what, as the nodes last told: sorted, each once.
     wants: Vec<(PortAddress, SocketAddr)>,
-    asked: Vec<Asked>,
-    answers: u32,
+    /// Nodes that the router knows of, gone ones included.
+    shown: BTreeSet<SocketAddr>,
+    /// Those of which it is to be told, each once.
+    news: VecDeque<SocketAddr>,
     packet: Vec<u8>,
 }
 
 /// One group of up to four ports of another node.
 struct Node {
     at: SocketAddr,
-    bind_index: u8,
     heard: Time,
-    outputs: Vec<PortAddress>,
+    told: Told,
 }
 
-/// A poll whose answer is delayed, so that a hundred nodes do not answer at once.
-struct Asked {
-    by: SocketAddr,
-    due: Time,
+/// What a reply says, as far as it is kept.
+#[derive(PartialEq, Eq)]
+struct Told {
+    bind_index: u8,
+    short_name: String,
+    long_name: String,
+    report: String,
+    inputs: Vec<PortAddress>,
+    outputs: Vec<PortAddress>,
 }
 
 impl Nodes {
     pub(super) fn new(config: &Config, targets: Vec<SocketAddr>) -> Self {
-        let own = match config.bind.ip() {
-            IpAddr::V4(ip) => ip,
-            IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
-        };
         Self {
             targets,
             broadcast: config.broadcast.map(|ip| SocketAddr::from((ip, PORT))),
             broadcast_levels: config.broadcast_levels,
-            inputs: config.inputs.clone(),
-            ip: config.node_ip.unwrap_or(own).octets(),
-            short_name: config.name.clone(),
-            long_name: format!("clasp-rt {} at {}", config.name, config.namespace),
+            broadcast_universes_max: config.broadcast_universes_max.into(),
+            broadcast_universes: BTreeSet::new(),
+            diagnostics: config.diagnostics,
             nodes: Vec::new(),
             wants: Vec::new(),
-            asked: Vec::new(),
-            answers: 0,
+            shown: BTreeSet::new(),
+            news: VecDeque::new(),
             packet: Vec::new(),
         }
     }
 
+    /// Where everybody of the network hears, if that is configured.
+    pub(super) fn broadcast(&self) -> Option<SocketAddr> {
+        self.broadcast
+    }
+
     /// Notes a node's reply. `false`: the table is full.
     pub(super) fn answered(&mut self, now: Time, from: IpAddr, reply: &Reply<'_>) -> bool {
-        // Our own answer to our own broadcast. Sending to ourselves would be a loop.
-        let (short, long) = self.names();
-        if reply.short_name == short && reply.long_name == long {
-            return true;
-        }
         let at = SocketAddr::new(from, reply.port);
-        let outputs: Vec<_> = reply.outputs().collect();
-        let node = Node { at, bind_index: reply.bind_index, heard: now, outputs };
-        let same = |known: &&mut Node| known.at == at && known.bind_index == node.bind_index;
-        if let Some(known) = self.nodes.iter_mut().find(same) {
-            let is_same = known.outputs == node.outputs;
-            *known = node;
-            if is_same {
+        let words = |text| String::from_utf8_lossy(text).into_owned();
+        let told = Told {
+            bind_index: reply.bind_index,
+            short_name: words(reply.short_name),
+            long_name: words(reply.long_name),
+            report: words(reply.report),
+            inputs: reply.inputs().collect(),
+            outputs: reply.outputs().collect(),
+        };
+        let same = |known: &&mut Node| known.at == at && known.told.bind_index == told.bind_index;
+        let wants_are_same = if let Some(known) = self.nodes.iter_mut().find(same) {
+            known.heard = now;
+            if known.told == told {
                 return true;
             }
+            let are_same = known.told.outputs == told.outputs;
+            known.told = told;
+            are_same
         } else if self.nodes.len() < NODES_MAX {
-            self.nodes.push(node);
+            self.nodes.push(Node { at, heard: now, told });
+            false
         } else {
             return false;
+        };
+        self.show(at);
+        if !wants_are_same {
+            self.list_wants();
         }
-        self.list_wants();
         true
+    }
+
+    fn show(&mut self, at: SocketAddr) {
+        if self.shown.len() == SHOWN_MAX && !self.shown.contains(&at) {
+            return;
+        }
+        self.shown.insert(at);
+        if !self.news.contains(&at) {
+            self.news.push_back(at);
+        }
     }
 
     fn list_wants(&mut self) {
         let Self { nodes, wants, .. } = self;
         wants.clear();
-        wants.extend(nodes.iter().flat_map(|node| node.outputs.iter().map(|one| (*one, node.at))));
+        let outputs = |node: &Node| node.told.outputs.clone().into_iter();
+        wants.extend(nodes.iter().flat_map(|node| outputs(node).map(|one| (one, node.at))));
         // A node may list one universe on several ports.
         wants.sort_unstable();
         wants.dedup();
     }
 
-    /// Notes a poll, to be answered within a second. `false`: it is not, for lack of room.
-    pub(super) fn asked(
-        &mut self,
-        now: Time,
-        by: SocketAddr,
-        poll: &Poll,
-        inputs: &Inputs,
-        outputs: &Outputs,
-    ) -> bool {
-        let is_meant = poll.range.is_none_or(|(first, last)| {
-            let listed = self.listed(inputs, outputs);
-            listed.iter().any(|port_address| (first..=last).contains(port_address))
-        });
-        // Asked twice before the answer, a node answers once: a small packet must not cause many.
-        if !is_meant || self.asked.iter().any(|asked| asked.by == by) {
-            return true;
+    /// Forgets silent nodes, and gives one of them, if any.
+    pub(super) fn expire(&mut self, now: Time) -> Option<IpAddr> {
+        let is_lost = |node: &Node| now.since(node.heard) >= NODE_TIMEOUT;
+        let lost: Vec<_> = self.nodes.iter().filter(|node| is_lost(node)).map(|n| n.at).collect();
+        self.nodes.retain(|node| !is_lost(node));
+        for at in &lost {
+            self.show(*at);
         }
-        if self.asked.len() == ASKED_MAX {
-            return false;
+        if !lost.is_empty() {
+            self.list_wants();
         }
-        let due = now + self.delay();
-        self.asked.push(Asked { by, due });
-        true
+        lost.first().map(SocketAddr::ip)
     }
 
-    /// Answers the polls whose delay is over.
-    pub(super) fn answer(
+    /// The router has forgotten everything: it is told of all nodes again.
+    pub(super) fn forget_told(&mut self) {
+        self.news = self.shown.iter().copied().collect();
+    }
+
+    pub(super) fn any_news(&self) -> bool {
+        !self.news.is_empty()
+    }
+
+    /// Tells the router of one node.
+    pub(super) fn tell(
         &mut self,
-        now: Time,
-        inputs: &Inputs,
-        outputs: &Outputs,
+        namespace: &str,
+        uplink: &mut Uplink,
         counters: &mut Counters,
         out: &mut dyn Out,
     ) {
-        while let Some(index) = self.asked.iter().position(|asked| asked.due <= now) {
-            let asked = self.asked.swap_remove(index);
-            self.reply(asked.by, inputs, outputs, counters, out);
+        let Some(at) = self.news.pop_front() else { return };
+        let place = if at.port() == PORT { at.ip().to_string() } else { at.to_string() };
+        let address = |what: &str| format!("{namespace}/nodes/{place}/{what}");
+        let groups = self.nodes.iter().filter(|node| node.at == at).map(|node| &node.told);
+        let groups: Vec<_> = groups.collect();
+        let online = !groups.is_empty();
+        uplink.set(
+            &address("online"),
+            |value| {
+                push_bool(value, online);
+                Ok(())
+            },
+            counters,
+            out,
+        );
+        // What is told of a node as a whole is in each group; the first is the root.
+        if let Some(root) = groups.iter().min_by_key(|told| told.bind_index) {
+            let texts = [
+                ("name", &root.short_name),
+                ("long_name", &root.long_name),
+                ("report", &root.report),
+            ];
+            for (what, text) in texts {
+                uplink.set(&address(what), |value| push_str(value, text), counters, out);
+            }
+            let outputs: BTreeSet<_> = groups.iter().flat_map(|told| &told.outputs).collect();
+            let inputs: BTreeSet<_> = groups.iter().flat_map(|told| &told.inputs).collect();
+            for (what, ports) in [("outputs", outputs), ("inputs", inputs)] {
+                uplink.set(&address(what), |value| push_ports(value, &ports), counters, out);
+            }
         }
-    }
-
-    pub(super) fn deadline(&self) -> Option<Time> {
-        self.asked.iter().map(|asked| asked.due).min()
-    }
-
-    pub(super) fn expire(&mut self, now: Time) {
-        let before = self.nodes.len();
-        self.nodes.retain(|node| now.since(node.heard) < NODE_TIMEOUT);
-        if self.nodes.len() < before {
-            self.list_wants();
-        }
+        uplink.send(None, counters, out);
     }
 
     pub(super) fn poll(&mut self, counters: &mut Counters, out: &mut dyn Out) {
-        packet::write_poll(&mut self.packet);
+        let wanted = Diagnostics { priority: priority::LOW, unicast: true };
+        let diagnostics = self.diagnostics.then_some(wanted);
+        Poll { on_change: true, diagnostics, range: None }.write(&mut self.packet);
         for to in self.targets.iter().chain(&self.broadcast) {
             send(*to, &self.packet, counters, out);
         }
@@ -175,30 +215,55 @@ impl Nodes {
 
     /// Sends the frame of `port_address` to those who want it. Whether there was anybody.
     pub(super) fn send(
-        &self,
+        &mut self,
         port_address: PortAddress,
         packet: &[u8],
         counters: &mut Counters,
         out: &mut dyn Out,
     ) -> bool {
-        let from = self.wants.partition_point(|(wanted, _)| *wanted < port_address);
-        let wants = self.wants.get(from..).unwrap_or_default().iter();
         let mut listed = false;
-        for (_, to) in wants.take_while(|(wanted, _)| *wanted == port_address) {
+        for to in self.wanting(port_address) {
             listed = true;
             // A target may be a node.
-            if !self.targets.contains(to) {
-                send(*to, packet, counters, out);
+            if !self.targets.contains(&to) {
+                send(to, packet, counters, out);
             }
         }
         for to in &self.targets {
             send(*to, packet, counters, out);
         }
         let broadcast = self.broadcast.filter(|_| self.broadcast_levels && !listed);
+        let broadcast = broadcast.filter(|_| self.may_broadcast(port_address));
         if let Some(to) = broadcast {
             send(to, packet, counters, out);
         }
         listed || broadcast.is_some() || !self.targets.is_empty()
+    }
+
+    /// The nodes that output `port_address`.
+    fn wanting(&self, port_address: PortAddress) -> impl Iterator<Item = SocketAddr> {
+        let from = self.wants.partition_point(|(wanted, _)| *wanted < port_address);
+        let wants = self.wants.get(from..).unwrap_or_default().iter();
+        wants.take_while(move |(wanted, _)| *wanted == port_address).map(|(_, at)| *at)
+    }
+
+    /// Every program of the network hears a broadcast: so only so many universes leave that way.
+    fn may_broadcast(&mut self, port_address: PortAddress) -> bool {
+        if self.broadcast_universes.contains(&port_address) {
+            return true;
+        }
+        let has_room = self.broadcast_universes.len() < self.broadcast_universes_max;
+        has_room && self.broadcast_universes.insert(port_address)
+    }
+
+    /// Nodes and targets, each once.
+    pub(super) fn everybody(&self) -> BTreeSet<SocketAddr> {
+        self.nodes.iter().map(|node| node.at).chain(self.targets.iter().copied()).collect()
+    }
+
+    /// Those who may have a device at `port_address`: its nodes, and targets.
+    pub(super) fn at(&self, port_address: PortAddress) -> BTreeSet<SocketAddr> {
+        self.wanting(port_address).chain(self.targets.iter().copied()).collect()
     }
 
     /// Sends an ArtSync to everybody who may have been sent levels.
@@ -208,108 +273,18 @@ impl Nodes {
         if let Some(to) = broadcast {
             return send(to, &self.packet, counters, out);
         }
-        let nodes = self.nodes.iter().filter(|node| !node.outputs.is_empty()).map(|node| node.at);
+        let takes = |node: &&Node| !node.told.outputs.is_empty();
+        let nodes = self.nodes.iter().filter(takes).map(|node| node.at);
         for to in nodes.chain(self.targets.iter().copied()).collect::<BTreeSet<_>>() {
             send(to, &self.packet, counters, out);
         }
     }
-
-    fn reply(
-        &mut self,
-        to: SocketAddr,
-        inputs: &Inputs,
-        outputs: &Outputs,
-        counters: &mut Counters,
-        out: &mut dyn Out,
-    ) {
-        self.answers = (self.answers + 1) % 10_000;
-        let listed = self.listed(inputs, outputs);
-        let sent: BTreeSet<_> = outputs.port_addresses().collect();
-        let port = |port_address: &PortAddress| {
-            let universe = inputs.get(*port_address);
-            Port {
-                universe: port_address.universe(),
-                takes: self.inputs.contain(*port_address),
-                is_heard: universe.is_some_and(|universe| universe.is_heard()),
-                is_merging: universe.is_some_and(|universe| universe.is_merging()),
-                is_latest: inputs.is_latest(),
-                gives: sent.contains(port_address),
-            }
-        };
-        let report = format!("#0001 [{:04}] {} in, {} out", self.answers, listed.len(), sent.len());
-        // The ports of one packet share net and sub-net, four at most.
-        let mut groups: Vec<(u16, Vec<Port>)> = Vec::new();
-        for port_address in &listed {
-            match groups.last_mut() {
-                Some((switch, ports)) if *switch == port_address.switch() && ports.len() < 4 => {
-                    ports.push(port(port_address));
-                }
-                _ => groups.push((port_address.switch(), vec![port(port_address)])),
-            }
-        }
-        if groups.is_empty() {
-            groups.push((0, Vec::new()));
-        }
-        for (bind_index, (switch, ports)) in (1..).zip(&groups) {
-            let group = Group {
-                ip: self.ip,
-                short_name: &self.short_name,
-                long_name: &self.long_name,
-                report: &report,
-                bind_index,
-                switch: *switch,
-                ports,
-            };
-            packet::write_reply(&mut self.packet, &group);
-            send(to, &self.packet, counters, out);
-            // The standard answers to its own port; some controllers ask from another one.
-            if to.port() != PORT {
-                send(SocketAddr::new(to.ip(), PORT), &self.packet, counters, out);
-            }
-        }
-    }
-
-    /// Universes that our replies list: those configured, those heard and those sent.
-    fn listed(&self, inputs: &Inputs, outputs: &Outputs) -> BTreeSet<PortAddress> {
-        let configured: Vec<_> = match &self.inputs {
-            Universes::All => (0..LISTED_BY_DEFAULT).collect(),
-            Universes::Some(ranges) => ranges
-                .iter()
-                .flat_map(|(first, last)| first.number()..=last.number())
-                .take(LISTED_MAX)
-                .collect(),
-        };
-        let configured = configured.into_iter().filter_map(PortAddress::new);
-        let mut listed = BTreeSet::new();
-        for port_address in
-            inputs.port_addresses().chain(outputs.port_addresses()).chain(configured)
-        {
-            if listed.len() < LISTED_MAX {
-                listed.insert(port_address);
-            }
-        }
-        listed
-    }
-
-    /// Up to a second, spread over the answers; the same for the same run.
-    fn delay(&self) -> Span {
-        const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
-        let seed = self.short_name.bytes().fold(u64::from(self.answers), |seed, byte| {
-            (seed ^ u64::from(byte)).wrapping_mul(SPREAD).rotate_left(29)
-        });
-        let seed = self.asked.iter().fold(seed, |seed, asked| {
-            (seed ^ u64::from(asked.by.port())).wrapping_mul(SPREAD).rotate_left(29)
-        });
-        Span::from_millis(seed % 1_000)
-    }
-
-    /// Our names as a reply carries them.
-    fn names(&self) -> (&[u8], &[u8]) {
-        (packet::fitted(&self.short_name, 18), packet::fitted(&self.long_name, 64))
-    }
 }
 
-fn send(to: SocketAddr, packet: &[u8], counters: &mut Counters, out: &mut dyn Out) {
-    counters.packets_out += 1;
-    out.to_network(0, to, packet);
+fn push_ports(value: &mut Vec<u8>, ports: &BTreeSet<&PortAddress>) -> Result<(), TooLong> {
+    let mut array = ArrayWriter::start(value);
+    for port in ports {
+        push_i64(array.item()?, port.number().into());
+    }
+    Ok(())
 }

@@ -1,18 +1,22 @@
 //! Universes that go to the network: what an ArtDmx says beside its levels.
 
+use std::collections::BTreeSet;
+
 use clasp_rt_core::time::{Span, Time};
 
 use super::NUMBERS;
 use super::nodes::Nodes;
 use super::packet::{self, Dmx, PACKET_BYTES_MAX, PortAddress};
 use crate::merge::Levels;
-use crate::universes::outgoing::{Habits, Outgoing};
+use crate::universes::outgoing::{Habits, Outgoing, Universe};
 use crate::{Counters, Out};
 
 pub(super) struct Outputs {
     universes: Outgoing<Wire>,
     /// What left last of each is kept, to know it when it comes back as a broadcast.
     keeps_last: bool,
+    /// Those that an ArtInput has silenced.
+    disabled: BTreeSet<PortAddress>,
     packet: Vec<u8>,
 }
 
@@ -21,6 +25,29 @@ struct Wire {
     /// What left last; empty where that is not needed.
     last: Option<Box<Levels>>,
     sequence: u8,
+    /// Whose levels these are.
+    claim: Claim,
+}
+
+/// A router remembers levels that came from the network, also when the bridge that told them was
+/// started anew and does not know its own words again. So what a snapshot says is sent only while
+/// nobody on the network sends the universe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Claim {
+    /// A snapshot's.
+    #[default]
+    Remembered,
+    /// A snapshot's, and somebody on the network sends the universe.
+    Foreign,
+    /// Written by a session while we listened.
+    Written,
+}
+
+/// How the router told a level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Remembered,
+    Written,
 }
 
 impl Outputs {
@@ -30,6 +57,7 @@ impl Outputs {
         Self {
             universes: Outgoing::new(&habits),
             keeps_last,
+            disabled: BTreeSet::new(),
             packet: Vec::with_capacity(PACKET_BYTES_MAX),
         }
     }
@@ -41,13 +69,52 @@ impl Outputs {
         port_address: PortAddress,
         slot: usize,
         level: u8,
+        origin: Origin,
     ) -> bool {
-        self.universes.write(now, port_address.number(), slot, level)
+        self.universes.change(now, port_address.number(), |universe| {
+            let is_claimed = universe.wire.claim(origin);
+            universe.levels.set(slot, level) || is_claimed
+        })
     }
 
     /// Sets all slots from the first on. `false`: that would be one universe too many.
-    pub(super) fn write_all(&mut self, now: Time, port_address: PortAddress, slots: &[u8]) -> bool {
-        self.universes.write_all(now, port_address.number(), slots)
+    pub(super) fn write_all(
+        &mut self,
+        now: Time,
+        port_address: PortAddress,
+        slots: &[u8],
+        origin: Origin,
+    ) -> bool {
+        self.universes.change(now, port_address.number(), |universe| {
+            let is_claimed = universe.wire.claim(origin);
+            let has_changed = !universe.levels.hold(slots);
+            universe.levels.write(slots);
+            has_changed || is_claimed
+        })
+    }
+
+    /// Somebody on the network sends `port_address`.
+    pub(super) fn is_sent_by_others(&mut self, now: Time, port_address: PortAddress) {
+        let remembered = |universe: &Universe<Wire>| universe.wire.claim == Claim::Remembered;
+        if self.universes.find(port_address.number()).is_some_and(remembered) {
+            self.universes.change(now, port_address.number(), |universe| {
+                universe.wire.claim = Claim::Foreign;
+                false
+            });
+        }
+    }
+
+    /// Silences a universe, or lets it be heard again.
+    pub(super) fn disable(&mut self, port_address: PortAddress, is_disabled: bool) {
+        if is_disabled {
+            self.disabled.insert(port_address);
+        } else {
+            self.disabled.remove(&port_address);
+        }
+    }
+
+    pub(super) fn is_disabled(&self, port_address: PortAddress) -> bool {
+        self.disabled.contains(&port_address)
     }
 
     /// Sends the universes whose time has come, as many as the line lets go. Whether a round ended,
@@ -55,13 +122,16 @@ impl Outputs {
     pub(super) fn send_due(
         &mut self,
         now: Time,
-        nodes: &Nodes,
+        nodes: &mut Nodes,
         counters: &mut Counters,
         out: &mut dyn Out,
     ) -> bool {
-        let Self { universes, keeps_last, packet } = self;
+        let Self { universes, keeps_last, disabled, packet } = self;
         universes.send_due(now, &mut |universe| {
             let Some(port_address) = PortAddress::new(universe.number) else { return false };
+            if universe.wire.claim == Claim::Foreign || disabled.contains(&port_address) {
+                return false;
+            }
             let (wire, levels) = (&mut universe.wire, universe.levels.as_slice());
             // 0 would say that we do not count.
             wire.sequence = wire.sequence.checked_add(1).unwrap_or(1);
@@ -100,12 +170,24 @@ impl Outputs {
     }
 
     pub(super) fn port_addresses(&self) -> impl Iterator<Item = PortAddress> {
-        self.universes.iter().filter_map(|universe| PortAddress::new(universe.number))
+        let ours = self.universes.iter().filter(|universe| universe.wire.claim != Claim::Foreign);
+        ours.filter_map(|universe| PortAddress::new(universe.number))
     }
 
     /// Bytes when all of `universes` are in use.
     pub(super) const fn memory_bytes_for(universes: usize, keeps_last: bool) -> u64 {
         let last = if keeps_last { universes * size_of::<Levels>() } else { 0 };
         Outgoing::<Wire>::memory_bytes_for(NUMBERS, universes) + last as u64
+    }
+}
+
+impl Wire {
+    /// Notes who wrote; whether the universe may be sent only now.
+    fn claim(&mut self, origin: Origin) -> bool {
+        let was_foreign = self.claim == Claim::Foreign;
+        if origin == Origin::Written {
+            self.claim = Claim::Written;
+        }
+        was_foreign && origin == Origin::Written
     }
 }

@@ -5,7 +5,7 @@ use clasp_rt_core::value::push_bytes;
 
 use super::Mode;
 use super::input::Universe;
-use super::output::Outputs;
+use super::output::{Origin, Outputs};
 use crate::universes::telling;
 use crate::uplink::Uplink;
 use crate::{Counters, Out};
@@ -40,7 +40,7 @@ impl Telling {
                 uplink.add(self.words.slot(slot, level), counters, out);
             }
             if let Some(outputs) = &mut resend
-                && !outputs.write(now, port_address, slot, level)
+                && !outputs.write(now, port_address, slot, level, Origin::Written)
             {
                 counters.overflowed += 1;
             }

@@ -7,6 +7,8 @@ use clasp_rt_core::wire::header;
 use clasp_rt_core::wire::{binary, list};
 use proptest::prelude::*;
 
+mod events;
+mod manage;
 mod many;
 
 use super::*;
@@ -23,7 +25,7 @@ struct Rig {
 fn rig(config: &str) -> Rig {
     let config = toml::from_str(config).unwrap_or_else(|error| panic!("{config}: {error}"));
     let mut rig = Rig {
-        bridge: Artnet::new(config).expect("a configuration that works"),
+        bridge: Artnet::new(config, Vec::new()).expect("a configuration that works"),
         now: Time::default(),
         said: Said::default(),
     };
@@ -85,23 +87,24 @@ impl Rig {
         let port = |universe: &u8| packet::Port {
             universe: *universe,
             takes: true,
-            is_heard: false,
-            is_merging: false,
-            is_latest: false,
-            gives: false,
+            ..packet::Port::default()
         };
         let ports: Vec<_> = universes.iter().map(port).collect();
         let group = packet::Group {
             ip: [0; 4],
+            mac: [0; 6],
             short_name: "node",
             long_name: "a node",
             report: "",
             bind_index: 1,
             switch: 0,
+            rate_hz_max: 44,
+            indicators: packet::Indicators::Normal,
+            is_programmable: false,
             ports: &ports,
         };
         let mut packet = Vec::new();
-        packet::write_reply(&mut packet, &group);
+        group.write(&mut packet);
         self.receive(at, &packet);
     }
 }
@@ -390,7 +393,7 @@ fn a_snapshot_sets_the_look_but_for_what_we_wrote_ourselves() {
 fn a_poll_is_answered_once_with_all_our_ports() {
     let mut rig = rig("inputs = \"0-4, 16\"\nnode_ip = \"10.0.0.7\"");
     let mut poll = Vec::new();
-    packet::write_poll(&mut poll);
+    packet::Poll::default().write(&mut poll);
     rig.dmx(DESK, 0, 16, &[1, 0]);
     rig.receive(DESK, &poll);
     rig.receive(DESK, &poll);
@@ -414,11 +417,10 @@ fn a_poll_is_answered_once_with_all_our_ports() {
 #[test]
 fn a_targeted_poll_for_others_is_not_answered() {
     let mut rig = rig("inputs = \"0-4\"\npoll = false");
-    for (first, answers) in [(5_u8, 0), (4, 2)] {
+    for (first, answers) in [(5, 0), (4, 2)] {
+        let range = Some((port_address(first), port_address(9)));
         let mut poll = Vec::new();
-        packet::write_poll(&mut poll);
-        poll[12] |= 0x20;
-        poll.extend_from_slice(&[0, 9, 0, first]);
+        packet::Poll { range, ..packet::Poll::default() }.write(&mut poll);
         rig.receive(DESK, &poll);
         rig.wait(Span::from_secs(1));
         assert_eq!(rig.said.packets.len(), answers, "from {first}");
@@ -436,7 +438,7 @@ fn targets_are_polled_and_our_own_answer_is_not_taken_for_a_node() {
         .filter(|(_, bytes)| matches!(packet::decode(bytes), Ok(Packet::Poll(_))));
     assert_eq!(polls.count(), 3);
     let mut poll = Vec::new();
-    packet::write_poll(&mut poll);
+    packet::Poll::default().write(&mut poll);
     rig.receive(DESK, &poll);
     rig.wait(Span::from_secs(1));
     let packets = std::mem::take(&mut rig.said.packets);
@@ -483,9 +485,12 @@ fn mistakes_in_the_configuration_are_explained() {
         ("broadcast_levels = true", "broadcast_levels"),
         ("namespace = \"artnet\"", "namespace"),
         ("targets = [\"10.0.0.5:port\"]", "targets"),
+        ("broadcast_universes_max = 32769", "broadcast_universes_max"),
+        ("short_name = \"longer than seventeen\"", "short_name"),
+        ("trigger_oem = 65535", "trigger_oem"),
     ] {
         let config = toml::from_str(config).expect(config);
-        let error = Artnet::new(config).err().expect(key);
+        let error = Artnet::new(config, Vec::new()).err().expect(key);
         assert_eq!(error.key, key);
     }
     for config in

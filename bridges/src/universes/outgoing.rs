@@ -94,20 +94,6 @@ impl<W: Default> Outgoing<W> {
         }
     }
 
-    /// Sets one slot, counted from 0. `false`: that would be one universe too many.
-    pub(crate) fn write(&mut self, now: Time, number: u16, slot: usize, level: u8) -> bool {
-        self.change(now, number, |universe| universe.levels.set(slot, level))
-    }
-
-    /// Sets all slots from the first on. `false`: that would be one universe too many.
-    pub(crate) fn write_all(&mut self, now: Time, number: u16, slots: &[u8]) -> bool {
-        self.change(now, number, |universe| {
-            let has_changed = !universe.levels.hold(slots);
-            universe.levels.write(slots);
-            has_changed
-        })
-    }
-
     /// Changes anything about a universe; where `change` says that it did, a frame follows.
     /// `false`: that would be one universe too many.
     pub(crate) fn change(

@@ -148,9 +148,62 @@ fn what_may_be_filled_follows_from_the_configuration() {
         ("mode = \"universe\"\nuniverses_max = 32768", 32_768),
     ];
     for (config, params) in cases {
-        assert_eq!(rig(config).bridge.params_max(), params, "{config}");
+        let of_nodes = 256 * 6;
+        assert_eq!(rig(config).bridge.params_max(), params + of_nodes, "{config}");
     }
     let bytes = |config| rig(config).bridge.memory_bytes_max();
     let (few, many) = (bytes("universes_max = 1"), bytes("universes_max = 4096"));
     assert!(few < 1 << 18 && (10 << 20..16 << 20).contains(&many), "{few} and {many}");
+}
+
+#[test]
+fn four_thousand_universes_pass_each_way() {
+    const UNIVERSES: u16 = 4_096;
+    let mut rig = rig("targets = [\"10.0.0.9\"]\npoll = false\nmode = \"universe\"");
+    for round in 1..=2 {
+        for universe in 0..UNIVERSES {
+            rig.dmx(DESK, round, universe, &[universe as u8, round]);
+        }
+        let told = rig.said.take_lines();
+        assert_eq!(told.len(), usize::from(UNIVERSES), "round {round}");
+        assert_eq!(told[4_095], format!("SET /artnet/4095 0xff0{round}"));
+    }
+    for universe in 0..UNIVERSES {
+        rig.set(&format!("/artnet/{universe}/1"), i64::from(universe % 251) + 1);
+    }
+    rig.wait(Span::from_millis(100));
+    let mut sent: Vec<_> = rig.sent_dmx();
+    sent.sort_by_key(|(_, universe, ..)| *universe);
+    assert_eq!(sent.len(), usize::from(UNIVERSES));
+    let are_right = (0..UNIVERSES)
+        .zip(&sent)
+        .all(|(n, (_, universe, _, levels))| *universe == n && levels[0] == (n % 251) as u8 + 1);
+    assert!(are_right);
+    assert_eq!(rig.bridge.counters().overflowed, 0);
+}
+
+#[test]
+fn levels_of_an_earlier_start_are_not_sent_against_the_desk_that_sends_them() {
+    let mut rig = rig("targets = [\"10.0.0.9\"]\npoll = false");
+    let mut bytes = Vec::new();
+    push_i64(&mut bytes, 9);
+    let value = Value::from_encoded(&bytes).expect("a value");
+    let mut snapshot = Vec::new();
+    let mut builder = SnapshotBuilder::start(&mut snapshot);
+    for address in ["/artnet/0/1", "/artnet/1/1"] {
+        let writer = Some("our session of yesterday");
+        let param = ParamValue { address, value, revision: 1, writer, timestamp_us: None };
+        assert!(builder.push(&mut snapshot, &param));
+    }
+    builder.finish(&mut snapshot);
+    rig.step(Input::Frame(&snapshot));
+    rig.dmx(DESK, 0, 0, &[9, 0]);
+    rig.wait(Span::from_secs(2));
+    let universes: Vec<_> = rig.sent_dmx().iter().map(|(_, universe, ..)| *universe).collect();
+    assert!(!universes.is_empty() && universes.iter().all(|universe| *universe == 1));
+    // Somebody writes it: now it is ours to send.
+    rig.set("/artnet/0/1", 9);
+    rig.wait(GATHER);
+    let sent = rig.sent_dmx();
+    assert_eq!(sent.iter().map(|(_, universe, ..)| *universe).collect::<Vec<_>>(), [0]);
 }
