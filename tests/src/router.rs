@@ -16,6 +16,8 @@ pub struct Router {
     address: SocketAddr,
     /// Where it tells what it counted, if `--metrics` asked for that.
     metrics: Option<SocketAddr>,
+    /// What its services listen on, as URLs.
+    served: Vec<String>,
     arguments: Vec<String>,
     config: Option<TempFile>,
     /// Whether it should be running still: not so after the test killed it.
@@ -59,8 +61,8 @@ impl Router {
         let program = Program::start(command.args(&arguments));
         let told = arguments.iter().any(|argument| argument == "--metrics");
         let metrics = told.then(|| address_in(&program, "http://"));
-        let address = address_in(&program, "listening ws://");
-        Self { program, address, metrics, arguments, config, expected: true }
+        let (served, address) = listening(&program);
+        Self { program, address, metrics, served, arguments, config, expected: true }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -74,6 +76,13 @@ impl Router {
     /// Where it listens for CLASP over TCP; asked once, and only with `--tcp-port`.
     pub fn tcp_address(&self) -> SocketAddr {
         address_in(&self.program, "listening tcp://")
+    }
+
+    /// Where a service listens whose URL begins with `scheme`, such as `http://`.
+    pub fn served(&self, scheme: &str) -> SocketAddr {
+        let found = self.served.iter().find_map(|url| url.strip_prefix(scheme));
+        let address = found.and_then(|rest| rest.split('/').next()?.parse().ok());
+        address.unwrap_or_else(|| panic!("no {scheme} in {:?}", self.served))
     }
 
     /// A client that has said HELLO, and has read WELCOME and the first SNAPSHOT.
@@ -142,6 +151,19 @@ impl Drop for Router {
     fn drop(&mut self) {
         if self.expected && !std::thread::panicking() {
             self.assert_alive();
+        }
+    }
+}
+
+/// What its services listen on, whose lines come first, and where the router does.
+fn listening(program: &Program) -> (Vec<String>, SocketAddr) {
+    let mut served = Vec::new();
+    loop {
+        let line = program.line_where(|line| line.starts_with("listening "));
+        let url = line.trim_start_matches("listening ");
+        match url.strip_prefix("ws://") {
+            Some(address) => return (served, address.parse().expect("the router's own port")),
+            None => served.push(url.to_owned()),
         }
     }
 }

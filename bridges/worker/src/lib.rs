@@ -12,10 +12,12 @@
 #![forbid(unsafe_code)]
 
 mod counters;
+pub mod http;
 mod line;
 pub mod router;
 pub mod runtime;
 mod session;
+pub mod web;
 
 use std::future::Future;
 use std::io;
@@ -79,7 +81,11 @@ pub struct Entry {
 }
 
 /// Every protocol that a library drives, in the order of the documentation.
-pub const SERVICES: &[Entry] = &[];
+pub const SERVICES: &[Entry] = &[Entry {
+    name: "http",
+    help: "HTTP: params, events and subscriptions for web programs, with OpenAPI",
+    open: |table| http::open(read(table)?),
+}];
 
 /// Reads the table of one service; what is wrong with it is named by the reader.
 pub fn read<C: DeserializeOwned>(table: serde_json::Value) -> Result<C, ConfigError> {

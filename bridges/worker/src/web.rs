@@ -1,6 +1,6 @@
 //! What the services for web programs share: JSON values, and one session's questions in order.
 
-pub mod seats;
-pub mod serve;
-pub mod talk;
-pub mod value;
+pub(crate) mod seats;
+pub(crate) mod serve;
+pub(crate) mod talk;
+pub(crate) mod value;

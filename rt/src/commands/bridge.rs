@@ -98,6 +98,7 @@ fn joined(errors: &[PlanError]) -> String {
             "targets" => format!("--target: {why}"),
             "device[0].slots" => format!("--channels: {why}"),
             key if key.starts_with("device[") => format!("{key}: {why}"),
+            "origins" => format!("--cors: {why}"),
             key => format!("--{}: {why}", key.replace('_', "-")),
         })
         .collect();

@@ -6,6 +6,7 @@ pub mod client;
 mod dmx;
 pub mod doctor;
 pub mod hist;
+mod http;
 mod midi;
 pub mod plan;
 mod record;
@@ -54,6 +55,8 @@ enum Command {
     Midi(midi::MidiArgs),
     /// Translate between DMX interfaces on USB and a router, both ways
     Dmx(dmx::DmxArgs),
+    /// Let web programs read, write and watch a router over HTTP
+    Http(http::HttpArgs),
     /// Record what passes at a router, for `clasp-bench replay` to play again
     Record(record::RecordArgs),
     /// Send one event
@@ -171,6 +174,7 @@ impl Cli {
             Command::Artnet(args) => bridge::run_artnet(&args),
             Command::Midi(args) => midi::run(&args),
             Command::Dmx(args) => dmx::run(&args),
+            Command::Http(args) => http::run(&args),
             Command::Record(args) => record::run(&args),
             Command::Pub(args) => client::publish(&args),
             Command::Set(args) => client::set(&args),
@@ -226,6 +230,7 @@ mod tests {
             ("clasp-rt dmx --port /dev/ttyUSB0 --universe 3 --direction in", true),
             ("clasp-rt dmx --kind open --refresh 30 --channels 1-24", true),
             ("clasp-rt dmx --kind closed", false),
+            ("clasp-rt http --port 8080 --cors https://show.example", true),
             ("clasp-rt record show --pattern /lights/** --file-bytes 1GiB", true),
             ("clasp-rt record", false),
             ("clasp-rt pub /cue/go", true),

@@ -67,7 +67,9 @@ pub enum Failure {
     /// The router understood and says no.
     Refused(Refused),
     /// Its token asks too often.
-    Limited { after: Duration },
+    Limited {
+        after: Duration,
+    },
     /// Every session that the service may have is in use.
     Full,
     /// No router, or none that answers.

@@ -14,7 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tower::Service;
+use tower_service::Service;
 use tracing::debug;
 
 use crate::Stop;

@@ -8,7 +8,7 @@
 use std::fmt;
 
 use clasp_rt_core::message::{
-    Message, ParamValue, Publish, Set, Subscribe, SubscribeOptions, Sync, Ttl,
+    ErrorReply, Message, ParamValue, Set, Subscribe, SubscribeOptions, Sync, Ttl,
 };
 use clasp_rt_core::signal::{Qos, SignalMask};
 use clasp_rt_core::value::Value;
@@ -16,23 +16,30 @@ use clasp_rt_core::wire::{TooLong, binary};
 
 use super::value;
 
-/// The subscription under which a snapshot is asked for; no client may use it.
-pub const SNAPSHOT_ID: u32 = u32::MAX;
+/// The subscription under which a snapshot is asked for.
+const SNAPSHOT_ID: u32 = u32::MAX;
 
 /// What is asked of the router.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ask {
     /// The param of one address.
-    Get { address: String },
+    Get {
+        address: String,
+    },
     Set(SetAsk),
     /// A frame that holds one PUBLISH.
-    Publish { address: String, frame: Vec<u8> },
+    Publish {
+        address: String,
+        frame: Vec<u8>,
+    },
     /// A frame that holds one BUNDLE.
-    Bundle { frame: Vec<u8> },
+    Bundle {
+        frame: Vec<u8>,
+    },
     /// All params of a pattern, once.
-    Snapshot { pattern: String },
-    Subscribe { id: u32, pattern: String, types: SignalMask, options: SubscribeOptions },
-    Unsubscribe { id: u32 },
+    Snapshot {
+        pattern: String,
+    },
     /// Whether the router is there.
     Sync,
 }
@@ -57,11 +64,15 @@ pub enum Answer {
     /// There is no such param.
     Missing,
     /// The param has this revision now.
-    Written { revision: u64 },
+    Written {
+        revision: u64,
+    },
     /// An event was taken, a subscription is in place, the router is there.
     Done,
     /// A bundle was applied; the revision of its last SET.
-    Applied { revision: Option<u64> },
+    Applied {
+        revision: Option<u64>,
+    },
     /// In the order in which the router keeps them.
     Params(Vec<Param>),
 }
@@ -103,7 +114,6 @@ enum Waiting {
     Fence { serial: u64 },
     Bundle,
     Snapshot { pattern: String, found: Vec<Param> },
-    Subscribe { pattern: String },
 }
 
 impl Talk {
@@ -119,22 +129,16 @@ impl Talk {
     /// When another question waits.
     pub fn ask(&mut self, ask: &Ask, frames: &mut Vec<Vec<u8>>) -> Result<(), TooLong> {
         assert!(!self.is_waiting(), "one question at a time");
-        let mut say = |message: &Message<'_>, qos| {
-            let mut frame = Vec::new();
-            binary::encode(message, qos, &mut frame)?;
-            frames.push(frame);
-            Ok(())
-        };
         self.waiting = Some(match ask {
             Ask::Get { address } => {
-                say(&Message::Get { address }, Qos::Fire)?;
+                say(frames, &Message::Get { address }, Qos::Fire)?;
                 Waiting::Get { address: address.clone() }
             }
             Ask::Set(set) => {
                 let value = Value::from_encoded(&set.value).unwrap_or(Value::NULL);
                 let SetAsk { ref address, revision, lock, unlock, ttl, .. } = *set;
                 let message = Set { address, value, revision, lock, unlock, ttl };
-                say(&Message::Set(message), Qos::Confirm)?;
+                say(frames, &Message::Set(message), Qos::Confirm)?;
                 Waiting::Set { address: address.clone() }
             }
             Ask::Bundle { frame } => {
@@ -148,29 +152,18 @@ impl Talk {
                     types: SignalMask::ALL,
                     options: SubscribeOptions::default(),
                 };
-                say(&Message::Subscribe(wish), Qos::Confirm)?;
+                say(frames, &Message::Subscribe(wish), Qos::Confirm)?;
                 Waiting::Snapshot { pattern: pattern.clone(), found: Vec::new() }
-            }
-            Ask::Subscribe { id, pattern, types, options } => {
-                let wish = Subscribe { id: *id, pattern, types: *types, options: *options };
-                say(&Message::Subscribe(wish), Qos::Confirm)?;
-                Waiting::Subscribe { pattern: pattern.clone() }
             }
             Ask::Publish { frame, .. } => {
                 frames.push(frame.clone());
                 self.serial += 1;
-                say(&fence(self.serial), Qos::Fire)?;
-                Waiting::Fence { serial: self.serial }
-            }
-            Ask::Unsubscribe { id } => {
-                say(&Message::Unsubscribe { id: *id }, Qos::Fire)?;
-                self.serial += 1;
-                say(&fence(self.serial), Qos::Fire)?;
+                say(frames, &fence(self.serial), Qos::Fire)?;
                 Waiting::Fence { serial: self.serial }
             }
             Ask::Sync => {
                 self.serial += 1;
-                say(&fence(self.serial), Qos::Fire)?;
+                say(frames, &fence(self.serial), Qos::Fire)?;
                 Waiting::Fence { serial: self.serial }
             }
         });
@@ -192,11 +185,7 @@ impl Talk {
                 {
                     Ok(Answer::Missing)
                 } else {
-                    Err(Refused {
-                        code: error.code,
-                        message: error.message.to_owned(),
-                        address: error.address.map(str::to_owned),
-                    })
+                    Err(Refused::of(error))
                 }
             }
             (Waiting::Get { address }, Message::Snapshot { params }) => {
@@ -230,16 +219,18 @@ impl Talk {
                 }
                 Ok(Answer::Params(std::mem::take(found)))
             }
-            (Waiting::Subscribe { pattern }, Message::Ack(ack))
-                if ack.address == Some(pattern) =>
-            {
-                Ok(Answer::Done)
-            }
             _ => return Heard::News,
         };
         self.waiting = None;
         Heard::Answer(answer)
     }
+}
+
+fn say(frames: &mut Vec<Vec<u8>>, message: &Message<'_>, qos: Qos) -> Result<(), TooLong> {
+    let mut frame = Vec::new();
+    binary::encode(message, qos, &mut frame)?;
+    frames.push(frame);
+    Ok(())
 }
 
 /// What a message of the router is to a question.
@@ -257,7 +248,7 @@ impl Waiting {
     fn is_spoken_of(&self, address: Option<&str>) -> bool {
         let asked = match self {
             Self::Get { address } | Self::Set { address } => address,
-            Self::Snapshot { pattern, .. } | Self::Subscribe { pattern } => pattern,
+            Self::Snapshot { pattern, .. } => pattern,
             Self::Fence { .. } | Self::Bundle => return true,
         };
         address.is_none_or(|address| address == asked)
@@ -298,12 +289,14 @@ impl Param {
     }
 }
 
-/// The frame of a PUBLISH.
-pub fn publish_frame(publish: &Publish<'_>) -> Result<Vec<u8>, TooLong> {
-    let message = Message::Publish(*publish);
-    let mut frame = Vec::new();
-    binary::encode(&message, binary::default_qos(&message), &mut frame)?;
-    Ok(frame)
+impl Refused {
+    pub fn of(error: &ErrorReply<'_>) -> Self {
+        Self {
+            code: error.code,
+            message: error.message.to_owned(),
+            address: error.address.map(str::to_owned),
+        }
+    }
 }
 
 impl fmt::Display for Refused {
@@ -314,7 +307,7 @@ impl fmt::Display for Refused {
 
 #[cfg(test)]
 mod tests {
-    use clasp_rt_core::message::{Ack, ErrorReply};
+    use clasp_rt_core::message::{Ack, Publish};
     use clasp_rt_core::wire::list::Params;
 
     use super::*;
@@ -372,17 +365,7 @@ mod tests {
             [News, Told(Ok(Answer::Applied { revision: Some(3) })), News]
         );
         let pattern = "/a/**".to_owned();
-        let subscribe = Ask::Subscribe {
-            id: 1,
-            pattern: pattern.clone(),
-            types: SignalMask::ALL,
-            options: SubscribeOptions::default(),
-        };
         let empty = Message::Snapshot { params: Params::EMPTY };
-        assert_eq!(
-            told(&subscribe, &[empty, ack(Some("/a/**"), None)]),
-            [News, Told(Ok(Answer::Done))]
-        );
         let snapshot = Ask::Snapshot { pattern };
         assert_eq!(
             told(&snapshot, &[empty, ack(Some("/a/**"), None)]),
@@ -395,7 +378,8 @@ mod tests {
     fn an_event_is_taken_when_the_sync_behind_it_is_answered_first() {
         let (mut talk, mut frames) = (Talk::default(), Vec::new());
         let publish = Publish { address: "/go", ..Publish::default() };
-        let frame = publish_frame(&publish).expect("short");
+        let mut frame = Vec::new();
+        binary::encode(&Message::Publish(publish), Qos::Fire, &mut frame).expect("short");
         let ask = Ask::Publish { address: "/go".into(), frame };
         let sync = |t1| Message::Sync(Sync { t1, t2: Some(1), t3: Some(1) });
         talk.ask(&ask, &mut frames).expect("short");

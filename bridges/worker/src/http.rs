@@ -1,0 +1,327 @@
+//! Params and events as resources of the web: REST, server-sent events, long polls, and a
+//! description that programs can read.
+//!
+//! | request | does |
+//! |---|---|
+//! | `GET /v1/state/{address}` | the param; of a pattern, all that match |
+//! | `PUT /v1/state/{address}` | sets it; of a pattern, all that match, at once |
+//! | `DELETE /v1/state/{address}` | ends it; of a pattern, all that match, at once |
+//! | `POST /v1/emit/{address}` | publishes an event, a stream sample, a step of a gesture |
+//! | `GET /v1/snapshot[/{prefix or pattern}]` | all params of it |
+//! | `POST /v1/bundle` | several messages, all or none |
+//! | `GET /v1/stream?pattern=..` | changes as server-sent events |
+//! | `GET /v1/poll?pattern=..` | the same by asking again and again |
+//! | `GET /v1/health` | whether the router is there |
+//! | `GET /v1/openapi.json` | all this, as OpenAPI 3.1 |
+//! | `/api/..` | the same in short: `GET PUT POST DELETE /api/{address}`, `/api/signals` |
+//!
+//! Each token has sessions of its own at the router, so that scopes, limits and locks are the
+//! router's. The token is `Authorization: Bearer ..`, or `?token=..` where a browser cannot say
+//! headers (`EventSource`).
+//!
+//! A param's revision is its entity tag. `If-Match: "7"` writes only over revision 7 (else 412);
+//! `If-None-Match: *` only where there is no param; a read with `If-None-Match` is answered with
+//! 304 where nothing changed. What is wrong is said as `application/problem+json` (RFC 9457).
+//!
+//! A deleted param is set to null, which every subscriber hears, and dies within a second: CLASP
+//! has no message that deletes. Here it is gone at once.
+
+mod address;
+mod body;
+mod channel;
+mod condition;
+mod deleted;
+mod problem;
+mod ring;
+mod state;
+mod stream;
+mod told;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router as Routes;
+use axum::body::Body;
+use axum::routing::{get, post};
+use clasp_rt_bridges::ConfigError;
+use http::header::{
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH,
+    LOCATION, RETRY_AFTER,
+};
+use http::{HeaderValue, Method, Response, StatusCode};
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+
+use self::address::Namespace;
+use self::channel::Channels;
+use self::deleted::Deleted;
+use self::problem::Problem;
+use crate::web::seats::Seats;
+use crate::web::serve::{listen, serve};
+use crate::{Context, Running, Service};
+
+/// The options of `[[bridge]] type = "http"`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpOptions {
+    /// Where to listen. Default `0.0.0.0:8080`, as the reference documents it.
+    pub bind: SocketAddr,
+    /// Segments put before every address: with `/web`, `/v1/state/a` is the param `/web/a`, and
+    /// nothing else can be reached. Default empty: the whole address space.
+    pub namespace: String,
+    /// Where the short forms are. Default `/api`.
+    pub base: String,
+    /// With whose rights those ask who bring no token. Default none: where the router wants tokens
+    /// they are answered with 401.
+    pub token: Option<String>,
+    /// Web pages of which origins may ask, such as `https://show.example`; `*`: all, the default.
+    pub origins: Vec<String>,
+    /// Bytes of a body, 1 to 16777216. Default 1048576.
+    pub body_bytes_max: usize,
+    /// Connections at once, 1 to 65536; more wait. Default 512.
+    pub connections_max: usize,
+    /// Sessions at the router, 1 to 4096: four for each token in use and one for each
+    /// subscription. More requests than that are answered with 503. Default 96.
+    pub sessions_max: usize,
+    /// Subscriptions at once, by stream and poll together, 1 to 1024; each may keep a history of
+    /// 1 MiB. More are answered with 503. Default 64.
+    pub streams_max: usize,
+    /// Params in one answer, 1 to 1000000. Beyond that, 413 asks for a narrower pattern. Default
+    /// 100000.
+    pub params_max: usize,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            namespace: String::new(),
+            base: "/api".to_owned(),
+            token: None,
+            origins: vec!["*".to_owned()],
+            body_bytes_max: 1 << 20,
+            connections_max: 512,
+            sessions_max: 96,
+            streams_max: 64,
+            params_max: 100_000,
+        }
+    }
+}
+
+struct Http {
+    options: HttpOptions,
+    namespace: Namespace,
+    cors: CorsLayer,
+    listener: Option<TcpListener>,
+}
+
+/// What every request can reach.
+pub(crate) struct App {
+    options: HttpOptions,
+    namespace: Namespace,
+    seats: Seats,
+    channels: Arc<Channels>,
+    deleted: Arc<Deleted>,
+}
+
+/// What the router shows as the name of these sessions.
+const NAME: &str = "http";
+
+/// Opens the service, without its port.
+pub fn open(options: HttpOptions) -> Result<Box<dyn Service>, ConfigError> {
+    let wrong = |key: &str, why: String| ConfigError::new(key, why);
+    let namespace = Namespace::new(&options.namespace)
+        .map_err(|why| wrong("namespace", format!("`{}`: {why}", options.namespace)))?;
+    let base = options.base.as_str();
+    let is_path = base.starts_with('/')
+        && base.len() > 1
+        && !base.ends_with('/')
+        && base.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte))
+        && !base.contains("//");
+    if !is_path || base == "/v1" || base.starts_with("/v1/") {
+        let need = "must be a path of letters and digits, such as `/api`, outside /v1";
+        return Err(wrong("base", format!("`{base}` {need}")));
+    }
+    for (key, value, most) in [
+        ("body_bytes_max", options.body_bytes_max, 16 << 20),
+        ("connections_max", options.connections_max, 65_536),
+        ("sessions_max", options.sessions_max, 4096),
+        ("streams_max", options.streams_max, 1024),
+        ("params_max", options.params_max, 1_000_000),
+    ] {
+        if !(1..=most).contains(&value) {
+            return Err(wrong(key, format!("{value} must be 1 to {most}")));
+        }
+    }
+    let cors = cors(&options.origins)?;
+    Ok(Box::new(Http { options, namespace, cors, listener: None }))
+}
+
+/// Which pages may ask, and what they may say and see.
+fn cors(origins: &[String]) -> Result<CorsLayer, ConfigError> {
+    let origin = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::from(Any)
+    } else {
+        let mut list = Vec::new();
+        for origin in origins {
+            let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+            let is_origin = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('/'));
+            let value = HeaderValue::from_str(origin).ok().filter(|_| is_origin);
+            list.push(value.ok_or_else(|| {
+                let need = "must be `*` or a scheme and a host, such as `https://show.example`";
+                ConfigError::new("origins", format!("`{origin}` {need}"))
+            })?);
+        }
+        AllowOrigin::list(list)
+    };
+    Ok(CorsLayer::new()
+        .allow_origin(origin)
+        .allow_methods([Method::GET, Method::PUT, Method::POST, Method::DELETE])
+        .allow_headers([
+            ACCEPT,
+            AUTHORIZATION,
+            CACHE_CONTROL,
+            CONTENT_TYPE,
+            IF_MATCH,
+            IF_NONE_MATCH,
+            HeaderName::from_static("last-event-id"),
+        ])
+        .expose_headers([ETAG, LOCATION, RETRY_AFTER])
+        .max_age(std::time::Duration::from_secs(600)))
+}
+
+impl Service for Http {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn sessions_max(&self) -> u32 {
+        self.options.sessions_max as u32
+    }
+
+    fn bind(&mut self) -> io::Result<Vec<String>> {
+        let (listener, address) = listen(self.options.bind)?;
+        self.listener = Some(listener);
+        Ok(vec![format!("http://{address}")])
+    }
+
+    fn run(self: Box<Self>, context: Context) -> Running {
+        Box::pin(async move {
+            let Self { options, namespace, cors, listener } = *self;
+            let Some(listener) = listener else {
+                return Err(io::Error::other("it does not listen"));
+            };
+            let connections_max = options.connections_max;
+            let deleted = Arc::new(Deleted::default());
+            let channels =
+                Channels::new(namespace.clone(), Arc::clone(&deleted), options.streams_max);
+            let app = Arc::new(App {
+                seats: Seats::new(context.router.clone(), NAME, options.sessions_max),
+                channels: Arc::new(channels),
+                options,
+                namespace,
+                deleted,
+            });
+            let routes = routes(Arc::clone(&app)).layer(cors);
+            tokio::select! {
+                () = serve(listener, routes, connections_max, context.stop) => {}
+                () = app.seats.sweep_for_ever() => {}
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Every path; the OpenAPI document has the same, which a test compares.
+const PATHS: [&str; 9] = [
+    "/v1/state/{address}",
+    "/v1/emit/{address}",
+    "/v1/snapshot",
+    "/v1/snapshot/{pattern}",
+    "/v1/bundle",
+    "/v1/stream",
+    "/v1/poll",
+    "/v1/health",
+    "/v1/openapi.json",
+];
+
+fn routes(app: Arc<App>) -> Routes {
+    let base = &app.options.base;
+    let one = get(state::read).put(state::write).delete(state::remove);
+    Routes::new()
+        .route("/v1/state/{*address}", one.clone())
+        .route("/v1/emit/{*address}", post(state::emit))
+        .route("/v1/snapshot", get(state::snapshot))
+        .route("/v1/snapshot/{*pattern}", get(state::snapshot))
+        .route("/v1/bundle", post(state::bundle))
+        .route("/v1/stream", get(stream::events))
+        .route("/v1/poll", get(stream::poll))
+        .route("/v1/health", get(state::health))
+        .route("/v1/openapi.json", get(openapi))
+        .route(&format!("{base}/health"), get(state::health))
+        .route(&format!("{base}/signals"), get(state::signals))
+        .route(&format!("{base}/bundle"), post(state::bundle))
+        .route(&format!("{base}/{{*address}}"), one.post(state::emit))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(app)
+}
+
+async fn openapi() -> Response<Body> {
+    let mut response = Response::new(Body::from(OPENAPI));
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+async fn nowhere(uri: http::Uri) -> Response<Body> {
+    let here = PATHS.join(", ");
+    Problem::new(StatusCode::NOT_FOUND, format!("{} is not here; here are {here}", uri.path()))
+        .response()
+}
+
+async fn no_such_method(method: Method, uri: http::Uri) -> Response<Body> {
+    let why = format!("{method} means nothing at {}; the header Allow says what does", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, why).response()
+}
+
+/// What can be asked, for programs: OpenAPI 3.1.
+const OPENAPI: &str = include_str!("http/openapi.json");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_cannot_work_are_named() {
+        let of = |table: serde_json::Value| {
+            let options: HttpOptions = serde_json::from_value(table).expect("known keys");
+            open(options).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(of(serde_json::json!({})), Ok(()));
+        assert_eq!(of(serde_json::json!({ "origins": ["https://a.example:8443"] })), Ok(()));
+        for (table, key) in [
+            (serde_json::json!({ "namespace": "web" }), "namespace"),
+            (serde_json::json!({ "base": "api" }), "base"),
+            (serde_json::json!({ "base": "/v1/x" }), "base"),
+            (serde_json::json!({ "base": "/{x}" }), "base"),
+            (serde_json::json!({ "origins": ["a.example"] }), "origins"),
+            (serde_json::json!({ "origins": ["https://a.example/"] }), "origins"),
+            (serde_json::json!({ "body_bytes_max": 0 }), "body_bytes_max"),
+            (serde_json::json!({ "sessions_max": 5000 }), "sessions_max"),
+        ] {
+            let error = of(table.clone()).expect_err("cannot work");
+            assert!(error.starts_with(key), "{table}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_openapi_document_has_every_path_and_no_other() {
+        let document: serde_json::Value = serde_json::from_str(OPENAPI).expect("JSON");
+        let paths: Vec<_> = document["paths"].as_object().expect("paths").keys().collect();
+        assert_eq!(paths, PATHS);
+        assert_eq!(document["openapi"], "3.1.0");
+    }
+}

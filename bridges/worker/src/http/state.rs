@@ -1,0 +1,370 @@
+//! Params, events and bundles by request.
+
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap};
+use http::{HeaderValue, StatusCode};
+use serde_json::{Map, Value as Json, json};
+use tokio::time::timeout;
+
+use super::App;
+use super::address::Namespace;
+use super::body;
+use super::condition::Condition;
+use super::deleted::{LAST_SECOND, LASTING};
+use super::problem::Problem;
+use crate::web::seats::{ANSWER_TIMEOUT, Failure};
+use crate::web::talk::{Answer, Ask, Param, SetAsk};
+use crate::web::value;
+
+type Reply = Result<Response, Problem>;
+
+impl App {
+    /// What lies behind `route`, or behind the base, in `path`.
+    fn rest<'a>(&self, path: &'a str, route: &str) -> &'a str {
+        let rest = path.strip_prefix(route).filter(|rest| !rest.is_empty());
+        rest.or_else(|| path.strip_prefix(self.options.base.as_str())).unwrap_or_default()
+    }
+
+    /// The param that is held, if any.
+    async fn get(&self, token: Option<&str>, address: &str) -> Result<Option<Param>, Problem> {
+        let ask = Ask::Get { address: address.to_owned() };
+        let Answer::Param(param) = self.seats.ask(token, &ask).await? else { return Ok(None) };
+        Ok(Some(param).filter(|param| !self.is_deleted(param)))
+    }
+
+    fn is_deleted(&self, param: &Param) -> bool {
+        self.deleted.is_deleted(&param.address, param.revision)
+    }
+
+    /// All params of a pattern, under the addresses that the router has.
+    async fn params(&self, token: Option<&str>, pattern: &str) -> Result<Vec<Param>, Problem> {
+        let ask = Ask::Snapshot { pattern: pattern.to_owned() };
+        let Answer::Params(mut params) = self.seats.ask(token, &ask).await? else {
+            return Ok(Vec::new());
+        };
+        params.retain(|param| !self.is_deleted(param));
+        let (count, most) = (params.len(), self.options.params_max);
+        if count > most {
+            let why = format!("{pattern} means {count} params, more than {most}: ask for fewer");
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, why));
+        }
+        Ok(params)
+    }
+
+    async fn body(&self, request: Request) -> Result<Option<Json>, Problem> {
+        let (parts, body) = request.into_parts();
+        let most = self.options.body_bytes_max;
+        let too_long = || {
+            let why = format!("a body has at most {most} bytes");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, why)
+        };
+        let announced = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        let announced = announced.and_then(|length| length.parse::<usize>().ok());
+        if announced.is_some_and(|length| length > most) {
+            return Err(too_long());
+        }
+        let bytes = timeout(ANSWER_TIMEOUT, to_bytes(body, most)).await;
+        let late = || Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time");
+        let bytes = bytes.map_err(|_| late())?.map_err(|_| too_long())?;
+        body::read(&parts.headers, &bytes)
+    }
+
+    /// Sets one param, if the condition is met; gives its new revision.
+    async fn set(
+        &self,
+        token: Option<&str>,
+        mut set: SetAsk,
+        condition: &Condition,
+    ) -> Result<u64, Problem> {
+        let is_dying = self.deleted.may_be_dying(&set.address);
+        if *condition != Condition::Any {
+            let held = self.get(token, &set.address).await?.map(|param| param.revision);
+            if !condition.is_met(held) {
+                return Err(Problem::unmet(held));
+            }
+            // Where there is no param any revision will do, so none that a param can have is
+            // named: whoever comes between makes it fail. What is dying counts as none.
+            set.revision = match held {
+                None if is_dying => None,
+                held => held.or(Some(0)),
+            };
+        }
+        if is_dying {
+            set.ttl.get_or_insert(LASTING);
+        }
+        match self.seats.ask(token, &Ask::Set(set)).await {
+            Ok(Answer::Written { revision }) => Ok(revision),
+            Ok(other) => Err(strange(&other)),
+            Err(failure) => {
+                let mut problem = Problem::from(failure);
+                if *condition != Condition::Any && problem.status == StatusCode::CONFLICT {
+                    problem.status = StatusCode::PRECONDITION_FAILED;
+                }
+                Err(problem)
+            }
+        }
+    }
+
+    /// The same SET for every param that a pattern means now: all of them, or none.
+    async fn set_all(
+        &self,
+        token: Option<&str>,
+        pattern: &str,
+        change: &Map<String, Json>,
+    ) -> Result<Vec<Param>, Problem> {
+        let params = self.params(token, pattern).await?;
+        if params.is_empty() {
+            return Ok(params);
+        }
+        let messages = params.iter().map(|param| {
+            let mut message = change.clone();
+            message.insert("type".into(), json!("SET"));
+            message.insert("address".into(), json!(param.address));
+            Json::Object(message)
+        });
+        let all = json!({ "messages": messages.collect::<Vec<_>>() });
+        // These addresses are those of the router already.
+        let bundle = body::bundle(&Namespace::default(), Some(all))?;
+        self.seats.ask(token, &bundle).await?;
+        Ok(params)
+    }
+
+    /// The token that a request brings, or the one of those who bring none.
+    pub(super) fn token_of(
+        &self,
+        headers: &HeaderMap,
+        query: Option<String>,
+    ) -> Result<Option<String>, Problem> {
+        Ok(token_of(headers, query)?.or_else(|| self.options.token.clone()))
+    }
+
+    /// Gives a param the address that it has outside.
+    fn rename(&self, param: &mut Param) {
+        if let Some(outside) = self.namespace.strip(&param.address) {
+            param.address = outside.to_owned();
+        }
+    }
+}
+
+/// `GET /v1/state/{address}`
+pub(super) async fn read(State(app): State<Arc<App>>, request: Request) -> Reply {
+    let token = app.token_of(request.headers(), None)?;
+    let path = app.rest(request.uri().path(), "/v1/state");
+    if is_pattern(path) {
+        return list(&app, token.as_deref(), path).await;
+    }
+    let address = app.namespace.address_of(path).map_err(Problem::wrong)?;
+    let condition = Condition::of(request.headers()).map_err(Problem::wrong)?;
+    let Some(mut param) = app.get(token.as_deref(), &address).await? else {
+        return Err(Problem::missing(&address));
+    };
+    let revision = param.revision;
+    match condition {
+        _ if condition.is_met(Some(revision)) => {}
+        Condition::NoneOf(_) | Condition::Absent => {
+            return Ok(tagged(StatusCode::NOT_MODIFIED.into_response(), revision));
+        }
+        _ => return Err(Problem::unmet(Some(revision))),
+    }
+    app.rename(&mut param);
+    let mut text = String::new();
+    param.push_json(&mut text);
+    Ok(tagged(json_text(StatusCode::OK, text), revision))
+}
+
+/// `PUT /v1/state/{address}`
+pub(super) async fn write(State(app): State<Arc<App>>, request: Request) -> Reply {
+    let token = app.token_of(request.headers(), None)?;
+    let uri = request.uri().clone();
+    let condition = Condition::of(request.headers()).map_err(Problem::wrong)?;
+    let path = app.rest(uri.path(), "/v1/state");
+    if is_pattern(path) {
+        let pattern = app.namespace.pattern_of(path).map_err(Problem::wrong)?;
+        unconditional(&condition)?;
+        let body = app.body(request).await?;
+        let change = match body.ok_or_else(|| Problem::wrong("a value is needed in the body"))? {
+            Json::Object(map) if map.contains_key("value") => map,
+            value => Map::from_iter([("value".to_owned(), value)]),
+        };
+        let params = app.set_all(token.as_deref(), &pattern, &change).await?;
+        return Ok(json_text(StatusCode::OK, json!({ "count": params.len() }).to_string()));
+    }
+    let address = app.namespace.address_of(path).map_err(Problem::wrong)?;
+    let set = body::set(&address, app.body(request).await?)?;
+    let revision = app.set(token.as_deref(), set, &condition).await?;
+    let outside = app.namespace.strip(&address).unwrap_or(&address);
+    let text = json!({ "address": outside, "revision": revision }).to_string();
+    let status = if revision == 1 { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(tagged(json_text(status, text), revision))
+}
+
+/// `DELETE /v1/state/{address}`
+pub(super) async fn remove(State(app): State<Arc<App>>, request: Request) -> Reply {
+    let token = app.token_of(request.headers(), None)?;
+    let token = token.as_deref();
+    let condition = Condition::of(request.headers()).map_err(Problem::wrong)?;
+    let path = app.rest(request.uri().path(), "/v1/state");
+    if is_pattern(path) {
+        unconditional(&condition)?;
+        let pattern = app.namespace.pattern_of(path).map_err(Problem::wrong)?;
+        let change = Map::from_iter([
+            ("value".to_owned(), Json::Null),
+            ("ttl".to_owned(), json!({ "absolute": 1 })),
+        ]);
+        let params = app.set_all(token, &pattern, &change).await?;
+        for param in &params {
+            app.deleted.remember(&param.address, param.revision + 1);
+        }
+        return Ok(json_text(StatusCode::OK, json!({ "count": params.len() }).to_string()));
+    }
+    let address = app.namespace.address_of(path).map_err(Problem::wrong)?;
+    let Some(held) = app.get(token, &address).await? else {
+        return Err(Problem::missing(&address));
+    };
+    if !condition.is_met(Some(held.revision)) {
+        return Err(Problem::unmet(Some(held.revision)));
+    }
+    let set = SetAsk {
+        address: address.clone(),
+        value: value::encode(&Json::Null)?,
+        revision: (condition != Condition::Any).then_some(held.revision),
+        lock: false,
+        unlock: false,
+        ttl: Some(LAST_SECOND),
+    };
+    let revision = match app.seats.ask(token, &Ask::Set(set)).await? {
+        Answer::Written { revision } => revision,
+        other => return Err(strange(&other)),
+    };
+    app.deleted.remember(&address, revision);
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `POST /v1/emit/{address}`
+pub(super) async fn emit(State(app): State<Arc<App>>, request: Request) -> Reply {
+    let token = app.token_of(request.headers(), None)?;
+    let uri = request.uri().clone();
+    let address = app.namespace.address_of(app.rest(uri.path(), "/v1/emit"));
+    let address = address.map_err(Problem::wrong)?;
+    let publish = body::publish(&address, app.body(request).await?)?;
+    app.seats.ask(token.as_deref(), &publish).await?;
+    let outside = app.namespace.strip(&address).unwrap_or(&address);
+    Ok(json_text(StatusCode::ACCEPTED, json!({ "address": outside }).to_string()))
+}
+
+/// `GET /v1/snapshot/{pattern}`
+pub(super) async fn snapshot(State(app): State<Arc<App>>, request: Request) -> Reply {
+    let token = app.token_of(request.headers(), None)?;
+    let path = app.rest(request.uri().path(), "/v1/snapshot");
+    list(&app, token.as_deref(), path).await
+}
+
+async fn list(app: &App, token: Option<&str>, path: &str) -> Reply {
+    let pattern = app.namespace.pattern_of(path).map_err(Problem::wrong)?;
+    let mut params = app.params(token, &pattern).await?;
+    let mut text = format!("{{\"count\":{},\"params\":[", params.len());
+    for (index, param) in params.iter_mut().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        app.rename(param);
+        param.push_json(&mut text);
+    }
+    text.push_str("]}");
+    Ok(json_text(StatusCode::OK, text))
+}
+
+/// `GET /api/signals`, in the form that the reference's bridge has.
+pub(super) async fn signals(State(app): State<Arc<App>>, request: Request) -> Reply {
+    let token = app.token_of(request.headers(), None)?;
+    let pattern = app.namespace.pattern_of("/").map_err(Problem::wrong)?;
+    let mut params = app.params(token.as_deref(), &pattern).await?;
+    let mut text = String::from("{\"signals\":[");
+    for (index, param) in params.iter_mut().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        app.rename(param);
+        text.push_str("{\"address\":");
+        clasp_rt_bridges::json::push_string(&param.address, &mut text);
+        text.push_str(",\"value\":");
+        text.push_str(&param.value);
+        text.push('}');
+    }
+    text.push_str(&format!("],\"count\":{}}}", params.len()));
+    Ok(json_text(StatusCode::OK, text))
+}
+
+/// `POST /v1/bundle`
+pub(super) async fn bundle(State(app): State<Arc<App>>, request: Request) -> Reply {
+    let token = app.token_of(request.headers(), None)?;
+    let bundle = body::bundle(&app.namespace, app.body(request).await?)?;
+    let text = match app.seats.ask(token.as_deref(), &bundle).await? {
+        Answer::Applied { revision: Some(revision) } => json!({ "revision": revision }),
+        Answer::Applied { revision: None } => json!({}),
+        other => return Err(strange(&other)),
+    };
+    Ok(json_text(StatusCode::OK, text.to_string()))
+}
+
+/// `GET /v1/health`
+pub(super) async fn health(State(app): State<Arc<App>>, request: Request) -> Reply {
+    let token = app.token_of(request.headers(), None)?;
+    match app.seats.ask(token.as_deref(), &Ask::Sync).await {
+        Ok(_) => {}
+        // It answers, if only to say who may ask.
+        Err(Failure::Refused(refused)) if matches!(refused.code, 300..=302) => {}
+        Err(failure) => return Err(failure.into()),
+    }
+    Ok(json_text(StatusCode::OK, json!({ "status": "ok" }).to_string()))
+}
+
+/// The token that a request brings: its header, or what stood in its query.
+fn token_of(headers: &HeaderMap, query: Option<String>) -> Result<Option<String>, Problem> {
+    const NEED: &str = "Authorization must be: Bearer, a space, the token";
+    let Some(header) = headers.get(AUTHORIZATION) else { return Ok(query) };
+    let unauthorized = || Problem::new(StatusCode::UNAUTHORIZED, NEED);
+    let text = header.to_str().map_err(|_| unauthorized())?;
+    let (scheme, token) = text.split_once(' ').ok_or_else(unauthorized)?;
+    if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
+        return Err(unauthorized());
+    }
+    Ok(Some(token.trim().to_owned()))
+}
+
+fn is_pattern(path: &str) -> bool {
+    path.contains('*')
+}
+
+fn unconditional(condition: &Condition) -> Result<(), Problem> {
+    match condition {
+        Condition::Any => Ok(()),
+        _ => Err(Problem::wrong("If-Match and If-None-Match speak of one param, not of a pattern")),
+    }
+}
+
+/// The router answered something else than what was asked.
+fn strange(answer: &Answer) -> Problem {
+    Problem::new(StatusCode::BAD_GATEWAY, format!("the router answered {answer:?}"))
+}
+
+pub(super) fn json_text(status: StatusCode, text: String) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // What was read may be kept, but must be asked for again.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+fn tagged(mut response: Response, revision: u64) -> Response {
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{revision}\"")) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
+}
