@@ -8,6 +8,7 @@ use clasp_rt_core::pattern;
 use clasp_rt_core::signal::Phase;
 
 use crate::ledger::{Act, Heard, Hearing, Ledger, Number, Verdict};
+use crate::peers::{CONTENDED, DESK, FLEETING};
 
 /// What is left of a finished run.
 #[derive(Clone, Debug)]
@@ -40,7 +41,11 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("bundles_are_whole", bundles_are_whole),
     ("newcomers_agree", newcomers_agree),
     ("subscribers_agree_with_homes", subscribers_agree_with_homes),
+    ("the_right_source_wins", the_right_source_wins),
 ];
+
+/// What a fleeting param is when nobody claims it.
+pub const SAFE: i64 = -5;
 
 /// Whatever others do, a link that takes everything at once is not closed.
 pub fn prompt_readers_stay(evidence: &Evidence) -> Result<(), Broken> {
@@ -87,6 +92,12 @@ pub fn nothing_comes_twice(evidence: &Evidence) -> Result<(), Broken> {
     for hearing in &evidence.hearings {
         let mut seen = BTreeSet::new();
         for (address, number) in hearing.delivered() {
+            // What was outranked may win in the end, and what nobody claims is always the same.
+            let deed = evidence.ledger.deeds.get(&number);
+            let claimed = deed.is_some_and(|deed| matches!(deed.act, Act::Claim { .. }));
+            if claimed || number.0 == SAFE {
+                continue;
+            }
             if !seen.insert(number) {
                 return broken(hearing, format_args!("{number:?} of {address} came twice"));
             }
@@ -171,7 +182,7 @@ pub fn cues_follow_the_params_before_them(evidence: &Evidence) -> Result<(), Bro
                         );
                     }
                 }
-                Act::Stream | Act::Gesture { .. } => {}
+                Act::Stream | Act::Gesture { .. } | Act::Claim { .. } | Act::Release { .. } => {}
             }
         }
     }
@@ -357,6 +368,45 @@ pub fn subscribers_agree_with_homes(evidence: &Evidence) -> Result<(), Broken> {
     Ok(())
 }
 
+/// In the end a contended param has the highest of what those claim who are still there, the desk's
+/// before all others; and a fleeting one, which nobody claims any more, is safe.
+pub fn the_right_source_wins(evidence: &Evidence) -> Result<(), Broken> {
+    let Some(truth) = evidence.truths.first() else { return Ok(()) };
+    let live: BTreeSet<usize> =
+        evidence.hearings.iter().filter(|h| h.is_live()).map(|h| h.session).collect();
+    let mut claims: HashMap<(usize, Option<&str>, &str), Number> = HashMap::new();
+    // Deeds of one session come in their order.
+    let deeds = evidence.ledger.deeds.iter().filter(|(_, deed)| deed.taken);
+    for (number, deed) in deeds.filter(|(_, deed)| live.contains(&deed.session)) {
+        match deed.act {
+            Act::Claim { source } if deed.address.ends_with(CONTENDED) => {
+                claims.insert((deed.session, source, deed.address.as_str()), *number);
+            }
+            Act::Release { source } => {
+                claims.retain(|(session, id, _), _| (*session, *id) != (deed.session, Some(source)))
+            }
+            _ => {}
+        }
+    }
+    let mut winners: BTreeMap<&str, (bool, Number)> = BTreeMap::new();
+    for ((_, source, address), number) in claims {
+        let claim = (source == Some(DESK), number);
+        let best = winners.entry(address).or_insert(claim);
+        *best = claim.max(*best);
+    }
+    for (address, (_, number)) in winners {
+        let found = truth.get(address).map(|(number, _)| *number);
+        if found != Some(number) {
+            return Err(format!("{address} is {found:?}, and {number:?} should win"));
+        }
+    }
+    let fleeting = truth.iter().filter(|(address, _)| address.ends_with(FLEETING));
+    match fleeting.into_iter().find(|(_, (number, _))| number.0 != SAFE) {
+        Some((address, held)) => Err(format!("{address} is {held:?}, and nobody claims it")),
+        None => Ok(()),
+    }
+}
+
 fn hears(hearing: &Hearing, address: &str) -> bool {
     hearing.patterns.iter().any(|pattern| pattern::matches(pattern, address))
 }
@@ -421,6 +471,14 @@ mod tests {
             BTreeMap::from([("/h/a/x".to_owned(), (number_of(number), revision))])
         };
         disagreeing.truths = vec![truth(2, 2), truth(3, 3)];
+        let claim = |source| deed(Act::Claim { source }, "/h/a/contended");
+        let deeds = vec![(1, claim(Some(DESK))), (2, claim(None))];
+        let mut outranked = evidence(Vec::new(), deeds);
+        outranked.hearings[0].session = 1;
+        let told = |address: &str| BTreeMap::from([(address.to_owned(), (number_of(2), 1))]);
+        outranked.truths = vec![told("/h/a/contended")];
+        let mut afloat = evidence(Vec::new(), Vec::new());
+        afloat.truths = vec![told("/h/a/fleeting")];
         let mut own = evidence(vec![event(1)], vec![(1, deed(Act::Event, "/h/a/go"))]);
         own.hearings[0].session = 1;
         let mut deaf = evidence(vec![event(1)], Vec::new());
@@ -480,6 +538,8 @@ mod tests {
             ),
             ("newcomers_agree", disagreeing.clone()),
             ("subscribers_agree_with_homes", disagreeing),
+            ("the_right_source_wins", outranked),
+            ("the_right_source_wins", afloat),
         ];
         for (name, evidence) in &cases {
             let (_, check) = CHECKS.iter().find(|(found, _)| found == name).unwrap();

@@ -29,7 +29,18 @@ pub enum Act {
     Set,
     Event,
     Stream,
-    Gesture { id: u32, phase: Phase },
+    Gesture {
+        id: u32,
+        phase: Phase,
+    },
+    /// A SET of an address whose sources contend. `None`: the session itself is the source.
+    Claim {
+        source: Option<&'static str>,
+    },
+    /// The session says that its source is lost.
+    Release {
+        source: &'static str,
+    },
 }
 
 impl Act {
@@ -38,7 +49,7 @@ impl Act {
         match self {
             Self::Event => true,
             Self::Gesture { phase, .. } => phase != Phase::Move,
-            Self::Set | Self::Stream => false,
+            Self::Set | Self::Stream | Self::Claim { .. } | Self::Release { .. } => false,
         }
     }
 }

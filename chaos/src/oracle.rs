@@ -10,6 +10,7 @@ use clasp_rt_core::pattern;
 use clasp_rt_core::shard::{
     Admit, CloseReason, Effects, Input, Lane, Outcome, Settings, Shard, SourceFor,
 };
+use clasp_rt_core::signal::Qos;
 use clasp_rt_core::time::{Span, Time};
 use clasp_rt_core::value::Value;
 use clasp_rt_core::wire::{binary, header};
@@ -450,7 +451,9 @@ impl Real {
             Operation::Subscribe { id, pattern } => speech::subscribe(*id, pattern, None),
             Operation::Unsubscribe { id } => speech::unsubscribe(*id),
             Operation::Ping => speech::ping(),
-            Operation::Marked { id, priority, lines } => speech::marked(id, *priority, lines),
+            Operation::Marked { id, priority, lines } => {
+                speech::marked(id, *priority, lines, Qos::Confirm)
+            }
             Operation::Sign { id, key } => speech::sign(id, key),
             Operation::Why(address) => speech::get(&format!("/clasp/why{address}")),
             Operation::Wait(ms) => {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use clasp_rt_core::message::Message;
-use clasp_rt_core::signal::Phase;
+use clasp_rt_core::signal::{Phase, Qos};
 use clasp_rt_core::time::{Span, Time};
 use clasp_rt_core::value::Value;
 use clasp_rt_core::wire::{binary, header};
@@ -23,6 +23,14 @@ const PARAMS: [&str; 4] = ["x", "y", "z", "level"];
 
 /// Below every rig, the param that keeps the highest value.
 pub const HIGHEST: &str = "highest";
+
+/// Below every rig, the param that has the highest of what its sources claim.
+pub const CONTENDED: &str = "contended";
+/// Below every rig, the param that has the latest claim, as long as that is renewed.
+pub const FLEETING: &str = "fleeting";
+/// The source that has a higher priority than others.
+pub const DESK: &str = "desk";
+const SOURCES: [&str; 2] = [DESK, "tablet"];
 
 const PATTERNS: [&str; 8] =
     ["/h/**", "/h/*/x", "/h/a/**", "/h/*/l*", "/h/b/*", "/**/go", "/h/c/x", "/h/*/touch"];
@@ -186,13 +194,15 @@ impl Peer {
 
     /// One more deed of an honest writer.
     fn write(&mut self, ledger: &mut Ledger, unix_us: u64) -> Vec<Saying> {
-        match self.random.below(20) {
+        match self.random.below(24) {
             0..8 if self.defers => vec![speech::ping().into()],
             0..8 => vec![self.set(ledger)],
             8..11 => vec![self.publish(ledger, Act::Event, "go")],
             11..13 => vec![self.publish(ledger, Act::Stream, "stream")],
             13..17 => vec![self.touch(ledger)],
             // The answer to a bundle names no address: nothing else may be awaited beside it.
+            19..23 => vec![self.claim(ledger)],
+            23 => vec![self.sign(ledger)],
             17..19 if self.asked.is_empty() || self.defers => vec![self.bundle(ledger, unix_us)],
             _ => vec![speech::get(&self.param()).into(), speech::ping().into()],
         }
@@ -219,6 +229,36 @@ impl Peer {
         }
         let numbers = vec![line.number];
         self.asked.push_back(Asked { address: Some(line.address.clone()), numbers });
+        self.say(ledger, &line)
+    }
+
+    /// Claims one address, or two in the name of a source; nobody asks for an answer.
+    fn claim(&mut self, ledger: &mut Ledger) -> Saying {
+        let source = self.random.once_in(2).then_some(SOURCES[self.random.below(SOURCES.len())]);
+        let mut line = |peer: &mut Self| {
+            let leaf = if peer.random.once_in(3) { FLEETING } else { CONTENDED };
+            let address = format!("{}/{leaf}", one_of(&mut peer.random, &RIGS));
+            let line = Line::new(&address, Act::Claim { source }, peer.number());
+            peer.note(ledger, &line, None, false);
+            line
+        };
+        let Some(id) = source else {
+            let line = line(self);
+            return Saying { frame: line.frame(), numbers: vec![line.number] };
+        };
+        let lines = [line(self), line(self)];
+        let priority = (id == DESK).then_some(150);
+        let frame = speech::marked(id, priority, &lines, Qos::Fire);
+        Saying { frame, numbers: lines.map(|line| line.number).to_vec() }
+    }
+
+    /// Says that one of its sources is lost, or is still there.
+    fn sign(&mut self, ledger: &mut Ledger) -> Saying {
+        let source = SOURCES[self.random.below(SOURCES.len())];
+        if self.random.once_in(2) {
+            return speech::sign(source, "alive").into();
+        }
+        let line = Line::new("/clasp/source", Act::Release { source }, self.number());
         self.say(ledger, &line)
     }
 
@@ -305,7 +345,9 @@ impl Peer {
     }
 
     fn attack(&mut self) -> Doing {
-        Doing::Say(match self.random.below(8) {
+        Doing::Say(match self.random.below(9) {
+            // What it says of sources touches its own alone.
+            8 => SOURCES.map(|source| speech::sign(source, "release").into()).to_vec(),
             0 => vec![self.spoilt(); 10],
             1 => (0..1 + self.random.below(60)).map(|_| self.spoilt()).collect(),
             2 => {

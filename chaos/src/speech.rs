@@ -32,13 +32,16 @@ impl Line {
 
     /// Hands the message of this line to `take`.
     fn with<T>(&self, take: impl FnOnce(&Message<'_>) -> T) -> T {
+        if let Act::Release { source } = self.act {
+            return with_sign(source, "release", take);
+        }
         let mut encoded = Vec::new();
         push_i64(&mut encoded, self.number.0);
         let value = Value::from_encoded(&encoded).expect("a pushed value reads back");
         let publish = Publish { address: &self.address, value: Some(value), ..Publish::default() };
         let phase = Some(Phase::Start);
         take(&match self.act {
-            Act::Set => Message::Set(Set {
+            Act::Set | Act::Claim { .. } => Message::Set(Set {
                 address: &self.address,
                 value,
                 revision: self.revision,
@@ -52,6 +55,7 @@ impl Line {
             Act::Stream => {
                 Message::Publish(Publish { signal: Some(Signal::Stream), phase, ..publish })
             }
+            Act::Release { .. } => unreachable!("it is a marker"),
             Act::Gesture { id, phase } => Message::Publish(Publish {
                 signal: Some(Signal::Gesture),
                 id: Some(id),
@@ -79,7 +83,7 @@ pub fn bundle(lines: &[Line], at_us: Option<u64>) -> Vec<u8> {
 }
 
 /// A bundle whose SETs are of the source `id`.
-pub fn marked(id: &str, priority: Option<u8>, lines: &[Line]) -> Vec<u8> {
+pub fn marked(id: &str, priority: Option<u8>, lines: &[Line], qos: Qos) -> Vec<u8> {
     let mut value = Vec::new();
     let mut map = MapWriter::start(&mut value);
     push_str(map.entry("id").expect("a short key"), id).expect("a short id");
@@ -94,16 +98,20 @@ pub fn marked(id: &str, priority: Option<u8>, lines: &[Line]) -> Vec<u8> {
     }
     let messages =
         Messages::from_payloads(&payloads, lines.len() + 1).expect("appended messages read");
-    frame(&Message::Bundle(Bundle { timestamp_us: None, messages }), Qos::Confirm)
+    frame(&Message::Bundle(Bundle { timestamp_us: None, messages }), qos)
 }
 
 /// What a session says of its source `id`: `release` or `alive`.
 pub fn sign(id: &str, key: &str) -> Vec<u8> {
+    with_sign(id, key, |message| frame(message, Qos::Fire))
+}
+
+fn with_sign<T>(id: &str, key: &str, take: impl FnOnce(&Message<'_>) -> T) -> T {
     let mut value = Vec::new();
     let mut map = MapWriter::start(&mut value);
     push_str(map.entry("id").expect("a short key"), id).expect("a short id");
     push_bool(map.entry(key).expect("a short key"), true);
-    frame(&marker(&value), Qos::Fire)
+    take(&marker(&value))
 }
 
 fn marker(value: &[u8]) -> Message<'_> {

@@ -62,6 +62,9 @@ impl World {
         if self.nodes[shard].shard.params() > small_limits(1).params_max {
             return Err(format!("shard {shard} keeps more params than its limit"));
         }
+        if self.nodes[shard].shard.claims() > small_limits(1).claims_max {
+            return Err(format!("shard {shard} keeps more claims than its limit"));
+        }
         Ok(outcome)
     }
 

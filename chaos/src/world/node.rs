@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 
 use clasp_rt_core::ShardId;
 use clasp_rt_core::limits::Limits;
-use clasp_rt_core::shard::{CloseReason, Rule, RuleFor, Settings, Shard};
+use clasp_rt_core::shard::{
+    Arbitration, CloseReason, OnLoss, Order, Rule, RuleFor, Settings, Shard,
+};
 use clasp_rt_core::time::{Span, Time};
+use clasp_rt_core::value::push_i64;
 
 use super::Plan;
+use crate::check::SAFE;
 use crate::ledger::PeerId;
-use crate::peers::{CRITICAL, HIGHEST, ROOT, Saying};
+use crate::peers::{CONTENDED, CRITICAL, FLEETING, HIGHEST, ROOT, Saying};
 
 /// Links of a shard; some faults make links linger after their peers have gone.
 pub(super) const LINKS_MAX: u32 = 64;
@@ -69,6 +73,7 @@ impl Node {
             rate_limit: plan.rate_limit,
             session_timeout: Some(Span::from_secs(4)),
             critical: vec![CRITICAL.to_owned()],
+            arbitrations: arbitrations(),
             rules: vec![RuleFor { pattern: format!("{ROOT}*/{HIGHEST}"), rule: Rule::Max }],
             stall_timeout: Span::from_secs(5),
             ..Settings::default()
@@ -88,6 +93,27 @@ impl Node {
             clock_due: Time(0),
         }
     }
+}
+
+/// Below every rig: one address that keeps what was said last, and one that falls back.
+fn arbitrations() -> Vec<Arbitration> {
+    let mut value = Vec::new();
+    push_i64(&mut value, SAFE);
+    let contended = Arbitration {
+        pattern: format!("{ROOT}*/{CONTENDED}"),
+        order: Order::Highest,
+        timeout: None,
+        on_loss: OnLoss::Hold,
+        default_priority: 100,
+    };
+    let fleeting = Arbitration {
+        pattern: format!("{ROOT}*/{FLEETING}"),
+        order: Order::Latest,
+        timeout: Some(Span::from_millis(200)),
+        on_loss: OnLoss::Set { value },
+        ..contended.clone()
+    };
+    vec![contended, fleeting]
 }
 
 /// Small enough that a short run meets every limit but those that would evict honest params.
