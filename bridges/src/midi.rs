@@ -59,7 +59,7 @@ mod outward;
 mod param;
 mod parser;
 mod show;
-mod timecode;
+pub(crate) mod timecode;
 
 #[cfg(test)]
 mod tests;

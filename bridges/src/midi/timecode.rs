@@ -8,7 +8,7 @@ use super::message::Message;
 
 /// Frames a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rate {
+pub(crate) enum Rate {
     Film24,
     Pal25,
     /// 30 numbers a second of which each minute leaves two out, save every tenth: 29.97.
@@ -45,7 +45,7 @@ impl Rate {
     }
 
     /// Frames a second, as people write it.
-    pub(super) fn per_second(self) -> f64 {
+    pub(crate) fn per_second(self) -> f64 {
         match self {
             Self::Film24 => 24.0,
             Self::Pal25 => 25.0,
@@ -55,7 +55,7 @@ impl Rate {
     }
 
     /// The rate that is meant by `per_second`.
-    pub(super) fn from_per_second(per_second: f64) -> Option<Self> {
+    pub(crate) fn from_per_second(per_second: f64) -> Option<Self> {
         let rates = [Self::Film24, Self::Pal25, Self::Drop30, Self::Full30];
         rates.into_iter().find(|rate| (rate.per_second() - per_second).abs() < 0.01)
     }
@@ -63,7 +63,7 @@ impl Rate {
 
 /// A time of day, `hh:mm:ss:ff`; with drop frames `hh:mm:ss;ff`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Timecode {
+pub(crate) struct Timecode {
     pub hours: u8,
     pub minutes: u8,
     pub seconds: u8,
@@ -87,7 +87,7 @@ impl Timecode {
     }
 
     /// Reads `hh:mm:ss:ff`. A semicolon before the frames means drop frames, else `rate` does.
-    pub(super) fn parse(text: &str, rate: Rate) -> Option<Self> {
+    pub(crate) fn parse(text: &str, rate: Rate) -> Option<Self> {
         let (rest, frames) = text.rsplit_once([':', ';', '.'])?;
         let rate = if text.contains(';') { Rate::Drop30 } else { rate };
         let mut parts = rest.split(':').map(|part| part.parse::<u8>().ok());
@@ -97,16 +97,16 @@ impl Timecode {
     }
 
     /// Of hours with their rate in bits 5 and 6, minutes, seconds and frames.
-    pub(super) fn from_bytes([hours, minutes, seconds, frames]: [u8; 4]) -> Option<Self> {
+    pub(crate) fn from_bytes([hours, minutes, seconds, frames]: [u8; 4]) -> Option<Self> {
         Self::new(hours & 0x1F, minutes, seconds, frames, Rate::new(hours >> 5))
     }
 
-    pub(super) fn to_bytes(self) -> [u8; 4] {
+    pub(crate) fn to_bytes(self) -> [u8; 4] {
         [self.rate.bits() << 5 | self.hours, self.minutes, self.seconds, self.frames]
     }
 
     /// Frames since midnight, none left out.
-    pub(super) fn count(self) -> u64 {
+    pub(crate) fn count(self) -> u64 {
         let minutes = u64::from(self.hours) * 60 + u64::from(self.minutes);
         let seconds = minutes * 60 + u64::from(self.seconds);
         let numbers = seconds * u64::from(self.rate.numbers()) + u64::from(self.frames);
@@ -117,7 +117,7 @@ impl Timecode {
     }
 
     /// The time `count` frames after midnight, past the next one if need be.
-    pub(super) fn from_count(count: u64, rate: Rate) -> Self {
+    pub(crate) fn from_count(count: u64, rate: Rate) -> Self {
         let per_second = u64::from(rate.numbers());
         let numbers = match rate {
             Rate::Drop30 => {
@@ -139,7 +139,7 @@ impl Timecode {
     }
 
     /// The time so many frames later; earlier, where `frames` is negative.
-    pub(super) fn later(self, frames: i64) -> Self {
+    pub(crate) fn later(self, frames: i64) -> Self {
         let day = match self.rate {
             Rate::Drop30 => 17_982 * 144,
             rate => 86_400 * u64::from(rate.numbers()),
@@ -149,7 +149,7 @@ impl Timecode {
     }
 
     /// One of the eight quarter frames, 0..=7.
-    pub(super) fn quarter(self, piece: u8) -> Message<'static> {
+    pub(crate) fn quarter(self, piece: u8) -> Message<'static> {
         let [hours, minutes, seconds, frames] = self.to_bytes();
         let byte = [frames, seconds, minutes, hours][usize::from(piece / 2 % 4)];
         let half = if piece.is_multiple_of(2) { byte & 0x0F } else { byte >> 4 };
@@ -157,12 +157,12 @@ impl Timecode {
     }
 
     /// The sysex that says all at once, to all devices.
-    pub(super) fn full_frame(self) -> Vec<u8> {
+    pub(crate) fn full_frame(self) -> Vec<u8> {
         let [hours, minutes, seconds, frames] = self.to_bytes();
         vec![0xF0, 0x7F, 0x7F, 0x01, 0x01, hours, minutes, seconds, frames, 0xF7]
     }
 
-    pub(super) fn from_full_frame(sysex: &[u8]) -> Option<Self> {
+    pub(crate) fn from_full_frame(sysex: &[u8]) -> Option<Self> {
         match *sysex {
             [0xF0, 0x7F, _, 0x01, 0x01, hours, minutes, seconds, frames, 0xF7] => {
                 Self::from_bytes([hours, minutes, seconds, frames])
@@ -174,7 +174,7 @@ impl Timecode {
 
 /// Gathers quarter frames.
 #[derive(Debug, Default)]
-pub(super) struct Quarters {
+pub(crate) struct Quarters {
     /// The pieces of one time, as far as they came in order.
     pieces: [u8; 8],
     /// How many came so, and the number of the last: their order is the direction.
@@ -193,7 +193,7 @@ enum Direction {
 impl Quarters {
     /// Takes one piece. Every eighth in order completes a time: that of the moment in which it is
     /// complete, two frames past the one that the pieces spell, because they took so long.
-    pub(super) fn push(&mut self, data: u8) -> Option<Timecode> {
+    pub(crate) fn push(&mut self, data: u8) -> Option<Timecode> {
         let (piece, half) = (data >> 4 & 7, data & 0x0F);
         let follows = |step: u8| piece == self.last.wrapping_add(step) & 7;
         let direction = match (follows(1), follows(7)) {
