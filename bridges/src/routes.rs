@@ -13,7 +13,8 @@
 //!
 //! A route hears everybody but the routes: what a route writes triggers no other route and never
 //! itself. So no loop can be built out of routes, and what must happen in two steps is one route
-//! with two transforms. When the router is joined, the values that it holds are routed once.
+//! with two transforms. Where the router arbitrates, what is written is claimed in the name of who
+//! wrote what was taken, or with the `priority` of the route. When the router is joined, the values that it holds are routed once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -26,7 +27,7 @@ use crate::aggregate::{Aggregate, Fold};
 use crate::datum::Datum;
 use crate::map::{Pattern, Template};
 use crate::transform::{Chain, Memory, Transform};
-use crate::uplink::{Kind, Update, Uplink};
+use crate::uplink::{Kind, Source, Update, Uplink};
 use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, same_kind};
 
 /// All routes of a router.
@@ -38,6 +39,9 @@ pub struct Config {
     /// Token for HELLO, where the router asks for one. Default none.
     pub token: Option<String>,
     pub route: Vec<Route>,
+    /// Passes on whose each param is: who wrote what a route takes also claims what it writes, with
+    /// the same priority. For routers that arbitrate. Default false.
+    pub sources: bool,
     /// Sources, and as many targets, that one route remembers, 1-1000000. Default 4096. Only routes
     /// with a remembering transform or an aggregate need any.
     pub addresses_max: u32,
@@ -45,7 +49,8 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { name: "routes".into(), token: None, route: Vec::new(), addresses_max: 4_096 }
+        let name = "routes".into();
+        Self { name, token: None, route: Vec::new(), sources: false, addresses_max: 4_096 }
     }
 }
 
@@ -69,6 +74,10 @@ pub struct Route {
     /// `param`, `event`, `stream`, or `same` as it came. Default `param`.
     #[serde(default)]
     pub write: Write,
+    /// Priority of what is written, 0-200, where the router arbitrates. Default: that of who wrote
+    /// what was taken; of an aggregate, that of the routes.
+    #[serde(default)]
+    pub priority: Option<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -86,6 +95,9 @@ impl From {
         }
     }
 }
+
+/// As sACN has it; the same for sources of any protocol.
+const PRIORITY_MAX: u8 = 200;
 
 /// What a routed value is written as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -120,6 +132,8 @@ pub fn open(config: Config) -> Result<Box<dyn Bridge>, ConfigError> {
 
 struct Routes {
     uplink: Uplink,
+    /// The source of what nobody else wrote.
+    own: String,
     routes: Vec<Ready>,
     counters: Counters,
     captures: Vec<Range<usize>>,
@@ -134,6 +148,8 @@ struct Ready {
     aggregate: Option<Aggregate>,
     then: Chain,
     write: Write,
+    /// Says whose what it writes is.
+    passes_on: bool,
     addresses_max: usize,
     sources: BTreeMap<String, Memory>,
     targets: BTreeMap<String, Target>,
@@ -154,12 +170,13 @@ impl Routes {
         }
         let addresses_max = config.addresses_max as usize;
         let ready = |(index, route)| {
-            Ready::new(route, addresses_max).map_err(|error| {
+            Ready::new(route, config.sources, addresses_max).map_err(|error| {
                 ConfigError::new(format!("route[{index}].{}", error.key), error.why)
             })
         };
         Ok(Self {
-            uplink: Uplink::new(&config.name, config.token.clone()),
+            uplink: Uplink::new(&config.name, config.token.clone()).ask_sources(config.sources),
+            own: config.name.clone(),
             routes: config.route.iter().enumerate().map(ready).collect::<Result<_, _>>()?,
             counters: Counters::default(),
             captures: Vec::new(),
@@ -173,7 +190,7 @@ impl Routes {
     }
 
     fn frame(&mut self, now: Time, frame: &[u8], out: &mut dyn Out) {
-        let Self { uplink, routes, captures, to, counters } = self;
+        let Self { uplink, own, routes, captures, to, counters } = self;
         uplink.hear(frame, counters, out, &mut |uplink, update, counters, out| {
             if let Kind::Held { writer } = update.kind
                 && uplink.is_ours(writer)
@@ -189,8 +206,15 @@ impl Routes {
                     continue;
                 }
                 let signal = route.write.signal(update.kind);
+                let source = route.source(update.source, own);
                 match route.pass(now, &update, to) {
-                    Ok(value) => write(uplink, to, signal, &value, counters, out),
+                    Ok(value) => {
+                        // Params alone are claimed.
+                        if let Some(source) = source.filter(|_| signal.is_none()) {
+                            uplink.mark(&source, counters, out);
+                        }
+                        write(uplink, to, signal, &value, counters, out);
+                    }
                     Err(Overflow) => counters.overflowed += 1,
                 }
             }
@@ -221,7 +245,7 @@ fn write(
 }
 
 impl Ready {
-    fn new(route: &Route, addresses_max: usize) -> Result<Self, ConfigError> {
+    fn new(route: &Route, passes_on: bool, addresses_max: usize) -> Result<Self, ConfigError> {
         let mut ways = Vec::new();
         for from in route.from.patterns() {
             let wrong = |key: &str, text: &str, why: String| {
@@ -236,6 +260,9 @@ impl Ready {
         if ways.is_empty() {
             return Err(ConfigError::new("from", "names no pattern"));
         }
+        if route.priority.is_some_and(|priority| priority > PRIORITY_MAX) {
+            return Err(ConfigError::new("priority", "must be 0 to 200"));
+        }
         if let Some(aggregate) = route.aggregate {
             aggregate.check()?;
         } else if !route.then.is_empty() {
@@ -248,10 +275,22 @@ impl Ready {
             aggregate: route.aggregate,
             then: Chain::new(route.then.clone())?,
             write: route.write,
+            passes_on,
             addresses_max,
             sources: BTreeMap::new(),
             targets: BTreeMap::new(),
         })
+    }
+
+    /// Whose the values are that this route makes of those of `source`; `None`: its session's.
+    ///
+    /// What several sources made together is nobody's but the routes'.
+    fn source<'s>(&self, source: Option<Source<'s>>, own: &'s str) -> Option<Source<'s>> {
+        let priority = self.written.priority;
+        match source.filter(|_| self.aggregate.is_none() && self.passes_on) {
+            Some(source) => Some(Source { priority: priority.or(source.priority), ..source }),
+            None => priority.map(|_| Source { id: own, priority, by: None }),
+        }
     }
 
     /// What `to` becomes when `update` is routed there.
@@ -345,10 +384,14 @@ impl Bridge for Routes {
 
 #[cfg(test)]
 mod tests {
+    use clasp_rt_core::message::{Bundle, Message};
     use clasp_rt_core::value::{push_bool, push_f64, push_i64, push_str};
 
+    use clasp_rt_core::wire::list::Messages;
+    use clasp_rt_core::wire::{binary, header};
+
     use super::*;
-    use crate::uplink::tests::{Said, publish_frame, set_frame};
+    use crate::uplink::tests::{Said, frame, publish_frame, set_frame};
 
     struct Rig {
         bridge: Routes,
@@ -497,6 +540,71 @@ mod tests {
         }
         let mut rig = rig("[[route]]\nfrom = \"/a\"\nto = \"/b\"\nwrite = \"same\"");
         assert_eq!(rig.set("/a", |out| push_bool(out, true)), ["SET /b true"]);
+    }
+
+    #[test]
+    fn what_is_written_is_claimed_by_who_wrote_what_was_taken() {
+        let mut rig = rig(r#"
+            sources = true
+            [[route]]
+            from = "/in/*"
+            to = "/rig/{1}"
+            [[route]]
+            from = "/in/*"
+            to = "/high/{1}"
+            priority = 120
+            [[route]]
+            from = "/in/*"
+            to = "/sum"
+            aggregate = { type = "sum" }
+            [[route]]
+            from = "/in/*"
+            to = "/go"
+            write = "event"
+        "#);
+        let expected = ["HELLO routes 0xf1", "PUBLISH event /clasp/source {tell: true}"];
+        assert_eq!(rig.said.take_lines()[..2], expected);
+        let mut marker = Vec::new();
+        let source = Source { id: "desk", priority: Some(90), by: Some("me") };
+        source.push(&mut marker).expect("short");
+        let tell = publish_frame("/clasp/source", Signal::Event, |out| out.extend(&marker));
+        let set = set_frame("/in/1", |out| push_i64(out, 7));
+        rig.step(Input::Frame(&bundle_frame(&[&tell, &set])));
+        let expected = [
+            "BUNDLE now",
+            "  PUBLISH event /clasp/source {id: \"desk\", priority: 90, by: \"me\"}",
+            "  SET /rig/1 7",
+            "BUNDLE now",
+            "  PUBLISH event /clasp/source {id: \"desk\", priority: 120, by: \"me\"}",
+            "  SET /high/1 7",
+            "SET /sum 7",
+            "PUBLISH event /go 7",
+        ];
+        assert_eq!(rig.said.take_lines(), expected);
+        let lines = rig.set("/in/2", |out| push_i64(out, 1));
+        let expected = [
+            "SET /rig/2 1",
+            "BUNDLE now",
+            "  PUBLISH event /clasp/source {id: \"routes\", priority: 120}",
+            "  SET /high/2 1",
+        ];
+        assert_eq!(lines[..4], expected, "whose it is was not told");
+        let route = "from = \"/a\"\nto = \"/b\"\npriority = 201";
+        let config: Config = toml::from_str(&format!("[[route]]\n{route}")).expect("a route");
+        let error = Routes::new(&config).err().expect("201 is too much").to_string();
+        assert!(error.starts_with("route[0].priority: must be 0 to 200"), "{error}");
+    }
+
+    /// A BUNDLE of the messages of these frames.
+    fn bundle_frame(frames: &[&[u8]]) -> Vec<u8> {
+        let mut payloads = Vec::new();
+        for frame in frames {
+            let payload = header::parse(frame).expect("a frame").payload;
+            let message = binary::decode(payload).expect("a message");
+            Messages::append(&mut payloads, &message).expect("short");
+        }
+        let messages = Messages::from_payloads(&payloads, frames.len()).expect("a list");
+        frame(&Message::Bundle(Bundle { timestamp_us: None, messages }))
     }
 
     #[test]

@@ -6,7 +6,7 @@ use clasp_rt_core::limits::{BUNDLE_MESSAGES_MAX, PAYLOAD_BYTES_MAX};
 use clasp_rt_core::message::SubscribeOptions;
 use clasp_rt_core::message::{Bundle, Hello, Message, ParamValue, Publish, Set, Subscribe};
 use clasp_rt_core::signal::{Qos, Signal, SignalMask};
-use clasp_rt_core::value::Value;
+use clasp_rt_core::value::{MapWriter, Value, push_bool, push_i64, push_str};
 use clasp_rt_core::wire::header::FRAME_HEADER_LEN;
 use clasp_rt_core::wire::list::{Features, Messages};
 use clasp_rt_core::wire::{TooLong, binary, header};
@@ -34,6 +34,8 @@ pub struct Uplink {
     token: Option<String>,
     joined: bool,
     rate_hz_max: Option<u32>,
+    /// It wants to be told whose the SETs are.
+    asks_sources: bool,
     /// Newest last: the router names the writer of a param by its session.
     sessions: Vec<String>,
     /// Ids of the subscriptions of this connection, which are consecutive.
@@ -46,6 +48,46 @@ pub struct Uplink {
     value: Vec<u8>,
 }
 
+/// Where markers are published that say whose the SETs after them are: the router's
+/// `core/src/shard/marker.rs` has their keys.
+const SOURCE: &str = "/clasp/source";
+
+/// Whose a SET is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source<'a> {
+    pub id: &'a str,
+    /// 0-200; `None`: as the router's configuration has it.
+    pub priority: Option<u8>,
+    /// The session on whose behalf it is said.
+    pub by: Option<&'a str>,
+}
+
+impl<'a> Source<'a> {
+    /// What a marker says; `None` if `message` is none.
+    fn of(message: &Message<'a>) -> Option<Self> {
+        let Message::Publish(publish) = message else { return None };
+        let value = publish.value.filter(|_| publish.address == SOURCE)?;
+        let priority = value.get("priority").and_then(Value::as_i64);
+        Some(Self {
+            id: value.get("id")?.as_str()?,
+            priority: priority.and_then(|priority| u8::try_from(priority).ok()),
+            by: value.get("by").and_then(Value::as_str),
+        })
+    }
+
+    pub(crate) fn push(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        let mut map = MapWriter::start(out);
+        push_str(map.entry("id")?, self.id)?;
+        if let Some(priority) = self.priority {
+            push_i64(map.entry("priority")?, priority.into());
+        }
+        if let Some(by) = self.by {
+            push_str(map.entry("by")?, by)?;
+        }
+        Ok(())
+    }
+}
+
 /// What the router says about one address.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Update<'a> {
@@ -53,6 +95,8 @@ pub struct Update<'a> {
     /// Of samples the newest; null where there is nothing.
     pub value: Datum<'a>,
     pub kind: Kind<'a>,
+    /// Whose it is, if the router was asked to tell.
+    pub source: Option<Source<'a>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +119,7 @@ impl Uplink {
             token,
             joined: false,
             rate_hz_max: None,
+            asks_sources: false,
             sessions: Vec::new(),
             subscribed: 1..1,
             waiting: vec![0; HEAD_LEN],
@@ -91,6 +136,12 @@ impl Uplink {
     /// Asks the router to hold updates of one address to so many a second.
     pub fn rate(mut self, rate_hz_max: Option<u32>) -> Self {
         self.rate_hz_max = rate_hz_max;
+        self
+    }
+
+    /// Asks the router to tell whose the SETs are.
+    pub fn ask_sources(mut self, asks: bool) -> Self {
+        self.asks_sources = asks;
         self
     }
 
@@ -116,6 +167,14 @@ impl Uplink {
         };
         if binary::encode(&Message::Hello(hello), Qos::Fire, &mut self.frame).is_ok() {
             self.flush(&self.frame, counters, out);
+        }
+        if self.asks_sources {
+            let tell = |bytes: &mut Vec<u8>| {
+                push_bool(MapWriter::start(bytes).entry("tell")?, true);
+                Ok(())
+            };
+            self.publish(SOURCE, Signal::Event, tell, counters, out);
+            self.send(None, counters, out);
         }
         self.subscribed = 1..1;
         self.subscribe(patterns, counters, out);
@@ -176,6 +235,11 @@ impl Uplink {
         out: &mut dyn Out,
     ) {
         self.append(address, None, push, counters, out);
+    }
+
+    /// Says whose the params are that follow, until the next [`Uplink::send`].
+    pub fn mark(&mut self, source: &Source<'_>, counters: &mut Counters, out: &mut dyn Out) {
+        self.append(SOURCE, Some(Signal::Event), |bytes| source.push(bytes), counters, out);
     }
 
     /// Adds the PUBLISH of something that is not kept.
@@ -253,7 +317,7 @@ impl Uplink {
                 }
             }
             Message::Error(_) => counters.refused += 1,
-            other => updates(other, &mut |update| each(self, update, counters, out)),
+            other => updates(other, None, &mut |update| each(self, update, counters, out)),
         }
     }
 
@@ -342,14 +406,18 @@ fn message<'a>(address: &'a str, signal: Option<Signal>, value: Value<'a>) -> Me
 }
 
 /// Every update in `message`, in order. The depth of bundles in bundles was bounded when decoded.
-fn updates(message: Message<'_>, each: &mut dyn FnMut(Update<'_>)) {
+fn updates<'a>(message: Message<'a>, source: Option<Source<'a>>, each: &mut dyn FnMut(Update<'_>)) {
     match message {
         Message::Set(Set { address, value, .. }) => {
-            each(Update { address, value: Datum::new(value), kind: Kind::Written });
+            let kind = Kind::Written;
+            each(Update { address, value: Datum::new(value), kind, source });
         }
         Message::Snapshot { params } => {
             for ParamValue { address, value, writer, .. } in params {
-                each(Update { address, value: Datum::new(value), kind: Kind::Held { writer } });
+                let kind = Kind::Held { writer };
+                // Who wrote it is all that is known of whose it is.
+                let source = writer.map(|id| Source { id, priority: None, by: Some(id) });
+                each(Update { address, value: Datum::new(value), kind, source });
             }
         }
         Message::Publish(publish) => {
@@ -357,10 +425,16 @@ fn updates(message: Message<'_>, each: &mut dyn FnMut(Update<'_>)) {
             let value = publish.value.or(publish.payload).map(Datum::new);
             let value = value.or_else(|| sample().map(Datum::Float)).unwrap_or(Datum::Null);
             let kind = Kind::Passed(publish.signal.unwrap_or_default());
-            each(Update { address: publish.address, value, kind });
+            each(Update { address: publish.address, value, kind, source: None });
         }
         Message::Bundle(bundle) => {
-            bundle.messages.iter().for_each(|message| updates(message, each));
+            let mut source = source;
+            for message in bundle.messages.iter() {
+                match Source::of(&message) {
+                    Some(found) => source = Some(found),
+                    None => updates(message, source, each),
+                }
+            }
         }
         _ => {}
     }

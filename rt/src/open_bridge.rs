@@ -18,7 +18,10 @@ pub fn named_bridges(config: &Config) -> impl Iterator<Item = (String, BridgeAsW
     let tables = tables.into_iter().filter(|(_, _, list)| !list.is_empty());
     let together = tables.map(|(kind, key, list)| {
         let list = serde_json::Value::Array(list.clone());
-        let options = serde_json::Map::from_iter([(key.to_owned(), list)]);
+        let mut options = serde_json::Map::from_iter([(key.to_owned(), list)]);
+        if kind == "routes" && !config.arbitrations.is_empty() {
+            options.insert("sources".to_owned(), true.into());
+        }
         (String::new(), BridgeAsWritten { kind: kind.to_owned(), core: None, options })
     });
     written.chain(together)

@@ -138,10 +138,10 @@ impl Contest {
             a.priority.cmp(&b.priority).then(order)
         })?;
         let (value, best) = (best.value, (best.session, best.id.clone()));
-        if self.winner.as_ref() != Some(&best) {
-            if let Some((_, id)) = self.winner.replace(best) {
-                self.rival = Some((id, now));
-            }
+        if self.winner.as_ref() != Some(&best)
+            && let Some((_, id)) = self.winner.replace(best)
+        {
+            self.rival = Some((id, now));
         }
         Some(value)
     }
