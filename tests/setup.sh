@@ -3,7 +3,8 @@
 # there already is left alone, and a second run takes about a second.
 #
 #   packages   a C compiler, pkg-config, Python's venv, Node 18 or newer with npm, iproute2,
-#              liblo-tools (oscsend, oscdump), mosquitto and nats-server, valgrind with libc6-dbg,
+#              liblo-tools (oscsend, oscdump), mosquitto, mosquitto-clients and openssl,
+#              nats-server, valgrind with libc6-dbg,
 #              ola (olad and its commands, which are not started) and tshark
 #   tests/peers/venv           the published Python client, Art-Net and sACN senders and receivers
 #   tests/peers/node_modules   the published JavaScript client, an Art-Net node, an sACN source
@@ -52,6 +53,8 @@ install_packages() {
     command -v valgrind > /dev/null || wanted+=(valgrind libc6-dbg)
     command -v olad > /dev/null || wanted+=(ola)
     command -v tshark > /dev/null || wanted+=(tshark)
+    command -v openssl > /dev/null || wanted+=(openssl)
+    wanted+=(mosquitto-clients)
     # Routers that the load generator also drives; their programs may lie outside of PATH.
     wanted+=(mosquitto nats-server)
     python3 -c 'import ensurepip' 2> /dev/null || wanted+=(python3 python3-venv)

@@ -15,6 +15,7 @@
 
 pub mod frame;
 pub mod metrics;
+pub mod mosquitto;
 pub mod peer;
 pub mod program;
 pub mod raw;

@@ -14,9 +14,11 @@
 mod counters;
 pub mod http;
 mod line;
+pub mod mqtt;
 pub mod router;
 pub mod runtime;
 mod session;
+pub mod tls;
 pub mod web;
 
 use std::future::Future;
@@ -81,11 +83,18 @@ pub struct Entry {
 }
 
 /// Every protocol that a library drives, in the order of the documentation.
-pub const SERVICES: &[Entry] = &[Entry {
-    name: "http",
-    help: "HTTP: params, events and subscriptions for web programs, with OpenAPI",
-    open: |table| http::open(read(table)?),
-}];
+pub const SERVICES: &[Entry] = &[
+    Entry {
+        name: "http",
+        help: "HTTP: params, events and subscriptions for web programs, with OpenAPI",
+        open: |table| http::open(read(table)?),
+    },
+    Entry {
+        name: "mqtt",
+        help: "MQTT 3.1.1 and 5, as the client of a broker, both ways",
+        open: |table| mqtt::open(read(table)?),
+    },
+];
 
 /// Reads the table of one service; what is wrong with it is named by the reader.
 pub fn read<C: DeserializeOwned>(table: serde_json::Value) -> Result<C, ConfigError> {

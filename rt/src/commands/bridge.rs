@@ -99,6 +99,7 @@ fn joined(errors: &[PlanError]) -> String {
             "device[0].slots" => format!("--channels: {why}"),
             key if key.starts_with("device[") => format!("{key}: {why}"),
             "origins" => format!("--cors: {why}"),
+            "url" => format!("--broker: {why}"),
             key => format!("--{}: {why}", key.replace('_', "-")),
         })
         .collect();

@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod hist;
 mod http;
 mod midi;
+mod mqtt;
 pub mod plan;
 mod record;
 pub mod server;
@@ -57,6 +58,8 @@ enum Command {
     Dmx(dmx::DmxArgs),
     /// Let web programs read, write and watch a router over HTTP
     Http(http::HttpArgs),
+    /// Translate between the topics of an MQTT broker and a router, both ways
+    Mqtt(mqtt::MqttArgs),
     /// Record what passes at a router, for `clasp-bench replay` to play again
     Record(record::RecordArgs),
     /// Send one event
@@ -175,6 +178,7 @@ impl Cli {
             Command::Midi(args) => midi::run(&args),
             Command::Dmx(args) => dmx::run(&args),
             Command::Http(args) => http::run(&args),
+            Command::Mqtt(args) => mqtt::run(&args),
             Command::Record(args) => record::run(&args),
             Command::Pub(args) => client::publish(&args),
             Command::Set(args) => client::set(&args),
@@ -231,6 +235,8 @@ mod tests {
             ("clasp-rt dmx --kind open --refresh 30 --channels 1-24", true),
             ("clasp-rt dmx --kind closed", false),
             ("clasp-rt http --port 8080 --cors https://show.example", true),
+            ("clasp-rt mqtt --broker mqtts://b --ca ca.pem --subscribe a/# --subscribe b/+", true),
+            ("clasp-rt mqtt --mqtt-version 6", false),
             ("clasp-rt record show --pattern /lights/** --file-bytes 1GiB", true),
             ("clasp-rt record", false),
             ("clasp-rt pub /cue/go", true),

@@ -1,0 +1,122 @@
+//! TLS from files of certificates and keys, with one provider in the whole program: `ring`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use clasp_rt_bridges::ConfigError;
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// What a client needs: whom it believes, and who it is.
+///
+/// `ca`: a PEM file of authorities; without it those of the system. `identity`: PEM files of a
+/// certificate with its chain and of its key, for a server that asks for them.
+pub fn client(
+    ca: Option<&Path>,
+    identity: Option<(&Path, &Path)>,
+) -> Result<Arc<ClientConfig>, ConfigError> {
+    let roots = match ca {
+        Some(path) => roots("ca", path)?,
+        None => system_roots()?,
+    };
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|why| ConfigError::new("ca", why.to_string()))?
+        .with_root_certificates(roots);
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((cert, key)) => builder
+            .with_client_auth_cert(certificates("cert", cert)?, private_key(key)?)
+            .map_err(|why| ConfigError::new("cert", why.to_string()))?,
+    };
+    Ok(Arc::new(config))
+}
+
+/// What a server needs: who it is, and, with `client_ca`, who may come at all.
+pub fn server(
+    cert: &Path,
+    key: &Path,
+    client_ca: Option<&Path>,
+) -> Result<Arc<ServerConfig>, ConfigError> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|why| ConfigError::new("cert", why.to_string()))?;
+    let builder = match client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let roots = Arc::new(roots("client_ca", path)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
+            let verifier =
+                verifier.map_err(|why| ConfigError::new("client_ca", why.to_string()))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let config = builder
+        .with_single_cert(certificates("cert", cert)?, private_key(key)?)
+        .map_err(|why| ConfigError::new("cert", why.to_string()))?;
+    Ok(Arc::new(config))
+}
+
+fn roots(key: &str, path: &Path) -> Result<RootCertStore, ConfigError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(key, path)? {
+        let added = roots.add(certificate);
+        added.map_err(|why| ConfigError::new(key, format!("{}: {why}", path.display())))?;
+    }
+    Ok(roots)
+}
+
+fn system_roots() -> Result<RootCertStore, ConfigError> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why = "this system has no authorities to believe: name a PEM file of them";
+        return Err(ConfigError::new("ca", why));
+    }
+    Ok(roots)
+}
+
+fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let wrong = |why: &dyn std::fmt::Display| {
+        ConfigError::new(key, format!("{}: {why}; a PEM file is wanted", path.display()))
+    };
+    let read = CertificateDer::pem_file_iter(path).map_err(|why| wrong(&why))?;
+    let read: Result<Vec<_>, _> = read.collect();
+    let certificates = read.map_err(|why| wrong(&why))?;
+    if certificates.is_empty() {
+        return Err(wrong(&"it holds no certificate"));
+    }
+    Ok(certificates)
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ConfigError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|why| {
+        ConfigError::new("key", format!("{}: {why}; a PEM file is wanted", path.display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_hold_no_certificate_are_told_under_their_key() {
+        let nowhere = Path::new("/nowhere/ca.pem");
+        let here = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+        for (path, said) in [(nowhere, "/nowhere/ca.pem"), (here, "no certificate")] {
+            let error = client(Some(path), None).expect_err("not PEM");
+            assert_eq!(error.key, "ca");
+            assert!(error.why.contains(said), "{error}");
+        }
+        let error = server(here, here, None).expect_err("not PEM");
+        assert!(["cert", "key"].contains(&error.key.as_str()), "{error}");
+    }
+}

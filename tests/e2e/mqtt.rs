@@ -1,0 +1,302 @@
+//! MQTT as the client of a broker: `mosquitto`, its clients and its certificates are the judges.
+
+use clasp_rt_tests::eventually;
+use clasp_rt_tests::mosquitto::{Broker, Listener, next_message};
+use clasp_rt_tests::program::{Program, clasp_rt};
+use clasp_rt_tests::raw::Raw;
+use clasp_rt_tests::router::Router;
+use serde_json::{Value as Json, json};
+use std::process::Command;
+
+const VERSIONS: [&str; 2] = ["3.1.1", "5"];
+
+/// A router with one client of `broker`'s first port, and these keys beside.
+fn router(broker: &Broker, version: &str, more: &str) -> Router {
+    let port = broker.ports[0];
+    Router::with_config(
+        &format!(
+            "[[bridge]]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:{port}\"\n\
+             version = \"{version}\"\n{more}\n"
+        ),
+        &["--rate-limit", "0", "--metrics", "127.0.0.1:0"],
+    )
+}
+
+/// A client that has subscribed to all of MQTT.
+fn listen(router: &Router, name: &str) -> Raw {
+    let mut client = router.join(name);
+    client.send(json!({"type": "SUBSCRIBE", "id": 1, "pattern": "/mqtt/**"}));
+    client.ask(json!({"type": "PING"}));
+    client
+}
+
+/// The value of a param, once it has the one that is wanted.
+fn eventually_holds(router: &Router, address: &str, wanted: &Json) {
+    let mut client = router.join("reader");
+    eventually(&format!("{address} to be {wanted}"), || {
+        let answers = client.ask(json!({"type": "GET", "address": address}));
+        let held = answers.iter().find(|answer| answer["type"] == "SNAPSHOT")?;
+        (held["params"][0]["value"] == *wanted).then_some(())
+    });
+}
+
+fn heard(client: &mut Raw, kind: &str, address: &str) -> Json {
+    client.receive_where(|message| message["type"] == kind && message["address"] == address)
+}
+
+fn set(client: &mut Raw, address: &str, value: Json) {
+    client.send(json!({"type": "SET", "address": address, "value": value}));
+}
+
+#[test]
+fn what_a_broker_holds_and_says_reaches_the_router_in_both_versions() {
+    for version in VERSIONS {
+        let broker = Broker::start(&[Listener::Plain]);
+        broker.publish(&["-t", "stage/fader/1", "-m", "0.75", "-r", "-q", "1"]);
+        broker.publish(&["-t", "/odd//topic", "-m", "on*", "-r", "-q", "2"]);
+        let router = router(&broker, version, "qos = 2");
+        eventually_holds(&router, "/mqtt/stage/fader/1", &json!(0.75));
+        eventually_holds(&router, "/mqtt/%/odd/%/topic", &json!("on*"));
+        let mut client = listen(&router, "client");
+        for qos in ["0", "1", "2"] {
+            let cue = format!(r#"{{"go":{qos}}}"#);
+            broker.publish(&["-V", "5", "-t", "stage/cue", "-m", &cue, "-q", qos]);
+            let event = heard(&mut client, "PUBLISH", "/mqtt/stage/cue");
+            assert_eq!(event["signal"], "event");
+            assert_eq!(event["value"], json!({"go": qos.parse::<u8>().expect("a digit")}));
+        }
+        // News of a topic that is retained are a param, also for 3.1.1.
+        broker.publish(&["-t", "stage/fader/1", "-m", "0.5", "-r"]);
+        assert_eq!(heard(&mut client, "SET", "/mqtt/stage/fader/1")["value"], 0.5);
+        broker.publish(&["-t", "stage/fader/1", "-n", "-r"]);
+        assert_eq!(heard(&mut client, "SET", "/mqtt/stage/fader/1")["value"], Json::Null);
+    }
+}
+
+#[test]
+fn what_the_router_says_is_retained_or_not_and_does_not_come_back() {
+    for version in VERSIONS {
+        let broker = Broker::start(&[Listener::Plain]);
+        let subscriber = broker.subscribe(&["-t", "stage/#", "-q", "2"]);
+        let router = router(&broker, version, "qos = 1");
+        let (mut client, mut watcher) = (router.join("client"), listen(&router, "watcher"));
+        for level in 1..=20 {
+            set(&mut client, "/mqtt/stage/level", json!(level));
+        }
+        // Of params the newest is what counts.
+        subscriber.line_where(|line| line == "stage/level retained=0 qos=1 20");
+        let go = json!({"type": "PUBLISH", "address": "/mqtt/stage/go", "signal": "event",
+                        "value": {"cue": 12}});
+        client.send(go);
+        assert_eq!(next_message(&subscriber), r#"stage/go retained=0 qos=1 {"cue":12}"#);
+        let late = broker.subscribe(&["-t", "stage/#", "-q", "1"]);
+        assert_eq!(next_message(&late), "stage/level retained=1 qos=1 20", "the event is not kept");
+        watcher.receive_where(|message| message["address"] == "/mqtt/stage/go");
+        // What came back would come before this.
+        broker.publish(&["-t", "stage/level", "-m", "21", "-r"]);
+        let next = watcher.receive_where(|message| message["address"] != Json::Null);
+        assert_eq!((&next["value"], &next["address"]), (&json!(21), &json!("/mqtt/stage/level")));
+        set(&mut client, "/mqtt/stage/level", Json::Null);
+        let cleared = broker.subscribe(&["-t", "#", "-q", "1"]);
+        eventually("the retained message is gone", || {
+            let after = broker.subscribe(&["-t", "stage/level", "-W", "1"]);
+            after.line_where(|_| true);
+            let mut lines = std::iter::from_fn(|| after.line());
+            (!lines.any(|line| line.contains("retained=1"))).then_some(())
+        });
+        drop(cleared);
+    }
+}
+
+#[test]
+fn what_happens_while_the_broker_is_away_is_told_when_it_is_back() {
+    for version in VERSIONS {
+        let broker = Broker::start(&[Listener::Plain]);
+        let router = router(&broker, version, "qos = 1\nstatus = \"bridge/status\"");
+        let status = broker.subscribe(&["-t", "bridge/status"]);
+        assert!(next_message(&status).ends_with(" online"));
+        let stopped = broker.stop();
+        let mut client = router.join("client");
+        for level in 1..=9 {
+            set(&mut client, "/mqtt/stage/level", json!(level));
+            client.send(json!({"type": "PUBLISH", "address": "/mqtt/stage/go",
+                               "signal": "event", "value": level}));
+        }
+        client.ask(json!({"type": "PING"}));
+        let broker = stopped.start();
+        let subscriber = broker.subscribe(&["-t", "stage/#"]);
+        let mut events = Vec::new();
+        while events.len() < 9 {
+            let line = next_message(&subscriber);
+            if let Some(event) = line.strip_prefix("stage/go retained=0 qos=0 ") {
+                events.push(event.parse::<u8>().expect("a number"));
+            }
+        }
+        assert_eq!(events, [1, 2, 3, 4, 5, 6, 7, 8, 9], "each, in order");
+        let late = broker.subscribe(&["-t", "stage/level"]);
+        assert_eq!(next_message(&late), "stage/level retained=1 qos=0 9");
+    }
+}
+
+#[test]
+fn a_bridge_elsewhere_tells_a_new_router_what_is_retained() {
+    for version in VERSIONS {
+        let broker = Broker::start(&[Listener::Plain]);
+        broker.publish(&["-t", "stage/theirs", "-m", "8", "-r"]);
+        let router = Router::start(&["--rate-limit", "0"]);
+        let url = format!("mqtt://127.0.0.1:{}", broker.ports[0]);
+        let mut command = Command::new(clasp_rt());
+        command.args(["mqtt", "--broker", &url, "--mqtt-version", version, "--qos", "1"]);
+        command.args(["--status", "bridge/status", "--router", &router.url()]);
+        let bridge = Program::start(&mut command);
+        let status = broker.subscribe(&["-t", "bridge/status"]);
+        assert!(next_message(&status).ends_with(" online"));
+        let subscriber = broker.subscribe(&["-t", "stage/ours"]);
+        let mut client = router.join("client");
+        set(&mut client, "/mqtt/stage/ours", json!(7));
+        assert!(next_message(&subscriber).ends_with(" 7"));
+        eventually_holds(&router, "/mqtt/stage/theirs", &json!(8));
+        drop(client);
+        let router = router.restart();
+        eventually_holds(&router, "/mqtt/stage/ours", &json!(7));
+        eventually_holds(&router, "/mqtt/stage/theirs", &json!(8));
+        // Killed without a word, the broker says so for it.
+        drop(bridge);
+        assert!(next_message(&status).ends_with(" offline"));
+    }
+}
+
+#[test]
+fn brokers_behind_tls_certificates_passwords_and_websockets_are_reached() {
+    use Listener::{Mutual, Password, Plain, Tls, WebSocket};
+    let broker = Broker::start(&[Plain, Password, Tls, Mutual, WebSocket]);
+    let [ca, cert, key] = ["ca.pem", "client.pem", "client.key"].map(|name| broker.file(name));
+    let tls = format!("ca = \"{ca}\"\n");
+    let identity = format!("{tls}cert = \"{cert}\"\nkey = \"{key}\"\n");
+    let login = "username = \"alice\"\npassword = \"secret\"\n".to_owned();
+    let ways = [
+        ("plain", "mqtt", 0, String::new()),
+        ("password", "mqtt", 1, login),
+        ("tls", "mqtts", 2, tls),
+        ("mutual", "mqtts", 3, identity),
+        ("websocket", "ws", 4, String::new()),
+    ];
+    let mut config = String::new();
+    for version in VERSIONS {
+        for (name, scheme, listener, more) in &ways {
+            let port = broker.ports[*listener];
+            config += &format!(
+                "[[bridge]]\ntype = \"mqtt\"\nurl = \"{scheme}://127.0.0.1:{port}/{path}\"\n\
+                 version = \"{version}\"\nsubscribe = [\"in/#\"]\nnamespace = \"/{name}/{version}\"\
+                 \n{more}",
+                path = if *scheme == "ws" { "mqtt" } else { "" },
+            );
+        }
+    }
+    // Its ports differ in who may come, not in what is retained.
+    broker.publish(&["-t", "in/level", "-m", "5", "-r"]);
+    let router = Router::with_config(&config, &["--rate-limit", "0"]);
+    for version in VERSIONS {
+        for (name, ..) in &ways {
+            let address = format!("/{name}/{version}/in/level");
+            eventually_holds(&router, &address, &json!(5));
+            let topic = format!("out/{name}/{version}");
+            let subscriber = broker.subscribe(&["-t", &topic]);
+            let mut client = router.join("client");
+            set(&mut client, &format!("/{name}/{version}/{topic}"), json!(true));
+            assert!(next_message(&subscriber).ends_with(" true"), "{name} {version}");
+        }
+    }
+}
+
+#[test]
+fn what_a_broker_retains_comes_before_what_a_router_holds() {
+    for version in VERSIONS {
+        let broker = Broker::start(&[Listener::Plain]);
+        broker.publish(&["-t", "stage/both", "-m", "1", "-r"]);
+        let router = Router::start(&["--rate-limit", "0"]);
+        let mut client = router.join("client");
+        set(&mut client, "/mqtt/stage/both", json!(2));
+        set(&mut client, "/mqtt/stage/ours", json!(3));
+        client.ask(json!({"type": "PING"}));
+        let url = format!("mqtt://127.0.0.1:{}", broker.ports[0]);
+        let mut command = Command::new(clasp_rt());
+        command.args(["mqtt", "--broker", &url, "--mqtt-version", version]);
+        let subscriber = broker.subscribe(&["-t", "stage/#"]);
+        assert_eq!(next_message(&subscriber), "stage/both retained=1 qos=0 1");
+        let _bridge = Program::start(command.args(["--router", &router.url()]));
+        assert_eq!(next_message(&subscriber), "stage/ours retained=0 qos=0 3", "and not `both`");
+        eventually_holds(&router, "/mqtt/stage/both", &json!(1));
+    }
+}
+
+#[test]
+fn a_wrong_password_is_told_and_tried_again() {
+    let broker = Broker::start(&[Listener::Password]);
+    let url = format!("mqtt://127.0.0.1:{}", broker.ports[0]);
+    let router = Router::start(&[]);
+    let mut command = Command::new(clasp_rt());
+    command.args(["mqtt", "--broker", &url, "--username", "alice", "--password", "guess"]);
+    let mut bridge = Program::start(command.args(["--router", &router.url()]));
+    eventually("it to say why", || {
+        bridge.errors().contains("mqtt cannot reach the broker").then_some(())
+    });
+    assert!(bridge.is_running());
+}
+
+#[test]
+fn members_of_a_group_share_what_is_said() {
+    for version in VERSIONS {
+        let broker = Broker::start(&[Listener::Plain]);
+        let port = broker.ports[0];
+        let member = format!(
+            "[[bridge]]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:{port}\"\nqos = 1\n\
+             version = \"{version}\"\nsubscribe = [\"$share/crew/cue/#\", \"ready/#\"]\n"
+        );
+        let config = format!("{member}namespace = \"/a\"\n{member}namespace = \"/b\"\n");
+        broker.publish(&["-t", "ready/go", "-m", "1", "-r"]);
+        let router = Router::with_config(&config, &["--rate-limit", "0"]);
+        eventually_holds(&router, "/a/ready/go", &json!(1));
+        eventually_holds(&router, "/b/ready/go", &json!(1));
+        let mut client = router.join("client");
+        client.send(json!({"type": "SUBSCRIBE", "id": 1, "pattern": "/*/cue/**"}));
+        client.ask(json!({"type": "PING"}));
+        for number in 0..8 {
+            broker.publish(&["-V", "5", "-t", "cue/go", "-m", &number.to_string(), "-q", "1"]);
+        }
+        let mut all: Vec<_> = (0..8)
+            .map(|_| client.receive_where(|message| message["type"] == "PUBLISH"))
+            .map(|event| event["value"].as_u64().expect("a number"))
+            .collect();
+        all.sort_unstable();
+        assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7], "each once, whoever took it");
+    }
+}
+
+#[test]
+fn rules_place_topics_and_choose_forms() {
+    let broker = Broker::start(&[Listener::Plain]);
+    let map = r#"map = [
+        { topic = "sensors/+/temp", address = "/room/*/temperature", payload = "number",
+          as = "param" },
+        { topic = "raw/#", payload = "raw", as = "event" },
+    ]"#;
+    let router = router(&broker, "5", &map.replace('\n', " "));
+    let ready = broker.subscribe(&["-t", "ready"]);
+    let mut client = router.join("client");
+    set(&mut client, "/mqtt/ready", json!(1));
+    assert!(next_message(&ready).ends_with(" 1"));
+    client.send(json!({"type": "SUBSCRIBE", "id": 1, "pattern": "/**"}));
+    client.ask(json!({"type": "PING"}));
+    eventually("a sensor", || {
+        broker.publish(&["-t", "sensors/kitchen/temp", "-m", " 21.5"]);
+        let held = client.ask(json!({"type": "GET", "address": "/room/kitchen/temperature"}));
+        held.iter().find(|answer| answer["params"][0]["value"] == 21.5).map(|_| ())
+    });
+    broker.publish(&["-t", "raw/x", "-m", "12"]);
+    let event = heard(&mut client, "PUBLISH", "/mqtt/raw/x");
+    assert_eq!(event["value"], json!({"$bytes": "3132"}));
+    let subscriber = broker.subscribe(&["-t", "sensors/#"]);
+    set(&mut client, "/room/hall/temperature", json!(19));
+    assert_eq!(next_message(&subscriber), "sensors/hall/temp retained=0 qos=0 19");
+}
