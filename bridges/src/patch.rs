@@ -18,7 +18,7 @@
 //! |---|---|---|
 //! | `name` or `name:8` | 1 | a float of 0.0 to 1.0, or a level of 0 to 255 |
 //! | `name:16`, `name:24` | 2, 3 | a float of 0.0 to 1.0, or the number itself; coarse first |
-//! | `name:rgb`, `name:rgbw` | 3, 4 | `"#rrggbb"`, `[r, g, b]`, `{r, g, b}`; white: what they share |
+//! | `name:rgb`, `name:rgbw` | 3, 4 | `"#rrggbb"`, `[r, g, b]`, `{r, g, b}`; white is their share |
 //! | `=127` | 1 | nothing: always that level |
 //! | `-` | 1 | nothing: somebody else's |
 //!

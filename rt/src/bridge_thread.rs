@@ -18,6 +18,7 @@ use clasp_rt_core::time::{Span, Time};
 use clasp_rt_perf::counters::Writer;
 use clasp_rt_ring::{Alarm, Event, Lease, Ring, Sizes, Sleeper, Socket, Wait};
 use clasp_rt_ring::{datagrams_lost, napi, thread};
+use rtrb::Consumer;
 
 use crate::clock::{self, Clock};
 use crate::dialer::{Dialer, Goal};
@@ -56,6 +57,8 @@ pub struct BridgeSeed {
     /// How long to poll network cards before sleeping.
     pub busy_poll: Option<Duration>,
     pub hosted: Vec<Hosted>,
+    /// What goes on in the place of a bridge of the same name.
+    pub successors: Consumer<Box<dyn Bridge>>,
     /// Shards wake the thread by it.
     pub sleeper: Arc<Sleeper>,
     pub clock: Clock,
@@ -117,6 +120,7 @@ const HOST_NAMES: [&str; 12] = [
 struct Host {
     ring: Ring,
     guests: Vec<Guest>,
+    successors: Consumer<Box<dyn Bridge>>,
     /// Whose a file is, by its place in the ring.
     owners: Vec<Option<Owner>>,
     sleeper: Arc<Sleeper>,
@@ -187,6 +191,7 @@ impl Host {
         let host = Self {
             ring,
             guests,
+            successors: seed.successors,
             owners,
             sleeper: seed.sleeper,
             clock: seed.clock,
@@ -223,6 +228,13 @@ impl Host {
         while let Some(event) = self.ring.next_event() {
             self.worked = true;
             self.handle(event);
+        }
+        while let Ok(next) = self.successors.pop() {
+            self.worked = true;
+            let same = |guest: &&mut Guest| guest.bridge.name() == next.name();
+            if let Some(guest) = self.guests.iter_mut().find(same) {
+                guest.succeed(self.now, next, &mut self.ring);
+            }
         }
         let ticked = self.now >= self.next_tick;
         if ticked {

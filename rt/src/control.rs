@@ -14,11 +14,12 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 use tracing::{error, info, warn};
 
+use crate::clock;
 use crate::config::LogLevel;
 use crate::doctor::{Machine, Root};
 use crate::host::kib_of;
@@ -28,7 +29,8 @@ use crate::open_bridge::notes;
 use crate::plan::Plan;
 use crate::plan_print::{uplink, url};
 use crate::plan_types::ListenerPlan;
-use crate::running;
+use crate::reload::{Changed, Reload};
+use crate::running::{self, Running};
 
 /// How often the calm thread looks whether all others still run.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -36,11 +38,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Runs `plan` until a signal ends it. What is said on stdout ends with a line `listening URL` for
 /// each port, once connections are accepted there.
 pub fn serve(plan: Plan) -> Result<(), String> {
+    serve_file(plan, None)
+}
+
+/// The same, and reads the file that `plan` is of once more whenever SIGHUP asks for it.
+pub fn serve_file(plan: Plan, mut file: Option<Reload>) -> Result<(), String> {
     log_to_stderr(plan.log);
     // Before anything starts, so that a signal in between is not lost.
     let signals = hear_signals().map_err(|why| format!("signals cannot be heard: {why}"))?;
     let banner = banner(&plan);
-    let running = running::start(plan.threads).map_err(|fault| fault.to_string())?;
+    let mut running = running::start(plan.threads).map_err(|fault| fault.to_string())?;
     for warning in &running.warnings {
         warn!("{warning}");
     }
@@ -60,6 +67,7 @@ pub fn serve(plan: Plan) -> Result<(), String> {
     tell_manager("READY=1");
     let ended_by = loop {
         match signals.recv_timeout(LOOK_EVERY) {
+            Ok(SIGHUP) => reload(file.as_mut(), &mut running),
             Ok(signal) => break Some(signal),
             Err(_) if !running.is_whole() => break None,
             Err(_) => {}
@@ -76,6 +84,32 @@ pub fn serve(plan: Plan) -> Result<(), String> {
     }
     let faults: Vec<_> = running.stop().iter().map(ToString::to_string).collect();
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+}
+
+/// Lets what changed in the file take over, and says what waits for a restart.
+fn reload(file: Option<&mut Reload>, running: &mut Running) {
+    let Some(file) = file else {
+        warn!("SIGHUP changes nothing: there is no configuration file");
+        return;
+    };
+    tell_manager(&format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic_ns() / 1_000));
+    match file.read() {
+        Err(why) => error!("the configuration stays as it was: {why}"),
+        Ok(Changed { successors, waiting }) => {
+            for next in successors {
+                let name = next.name().to_owned();
+                if running.succeed(next) {
+                    info!("reloaded: {name}");
+                } else {
+                    warn!("{name} wait for a restart: the router was started without any");
+                }
+            }
+            if !waiting.is_empty() {
+                warn!("wait for a restart: {}", waiting.join(", "));
+            }
+        }
+    }
+    tell_manager("READY=1");
 }
 
 /// What started and why so, for the person who started it.
@@ -141,9 +175,9 @@ fn say(text: &str) {
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
-/// A channel of the signals that ask us to end.
+/// A channel of the signals that ask us to end, or to read the file again.
 fn hear_signals() -> io::Result<Receiver<i32>> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     let (heard, signal) = mpsc::channel();
     let hear = move || signals.forever().try_for_each(|signal| heard.send(signal));
     thread::Builder::new().name("signals".to_owned()).spawn(hear)?;

@@ -24,6 +24,7 @@ mod plan_print;
 mod plan_types;
 mod port;
 mod recording;
+mod reload;
 mod running;
 mod service_thread;
 mod shard_thread;

@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 
+use clasp_rt_bridges::Bridge;
 use clasp_rt_perf::buckets;
 use clasp_rt_perf::counters::{self, Reader};
 use clasp_rt_ring::{Alarm, Sleeper, alloc, napi, probe, socket, thread};
 use clasp_rt_worker::runtime::Stopper;
 use clasp_rt_worker::{Door, Stop};
-use rtrb::{Consumer, Producer};
+use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::bridge_thread::{self, BridgeSeed, Hosted, To};
 use crate::clock::Clock;
@@ -59,6 +60,8 @@ pub struct Running {
     /// In the order of their ids.
     pub shards: Vec<Worker>,
     pub bridges: Vec<Worker>,
+    /// For each of `bridges`: who is there, and the way of a successor.
+    successors: Vec<(Vec<String>, Producer<Box<dyn Bridge>>)>,
     pub services: Vec<Worker>,
     /// Where services listen, as URLs with the ports that were chosen for port 0.
     pub served: Vec<String>,
@@ -106,14 +109,16 @@ pub fn start(threads: Threads) -> Result<Running, Fault> {
     let bridges = threads.bridges.into_iter().chain(recording.transpose()?);
     let bridges = bridges
         .map(|plan| {
-            let seed = bridge_seed(plan, &sleepers, &mut ports, threads.exchange_bytes, clock)?;
-            Ok(BridgeSeed { busy_poll: hygiene.busy_poll, ..seed })
+            let (seed, successors) =
+                bridge_seed(plan, &sleepers, &mut ports, threads.exchange_bytes, clock)?;
+            Ok((BridgeSeed { busy_poll: hygiene.busy_poll, ..seed }, successors))
         })
         .collect::<Result<Vec<_>, _>>()?;
     let mut running = Running {
         listening,
         shards: Vec::new(),
         bridges: Vec::new(),
+        successors: Vec::new(),
         services: Vec::new(),
         served: Vec::new(),
         warnings,
@@ -160,7 +165,9 @@ pub fn start(threads: Threads) -> Result<Running, Fault> {
         worker.histograms = histograms;
         running.shards.push(worker);
     }
-    for (number, seed) in bridges.into_iter().enumerate() {
+    for (number, (seed, successors)) in bridges.into_iter().enumerate() {
+        let names = seed.hosted.iter().map(|hosted| hosted.bridge.name().to_owned());
+        running.successors.push((names.collect(), successors));
         let (counters, reader) = counters::page(bridge_thread::names());
         let stop = Arc::clone(&seed.stop);
         let run = move |ready: Ready| bridge_thread::run(seed, counters, rung(ready));
@@ -187,6 +194,18 @@ impl Running {
     pub fn is_whole(&self) -> bool {
         let mut workers = self.shards.iter().chain(&self.bridges).chain(&self.services);
         workers.all(|worker| worker.thread.as_ref().is_some_and(|thread| !thread.is_finished()))
+    }
+
+    /// Lets `next` go on in the place of the bridge of its name. `false`: nobody of that name runs,
+    /// or its thread has not taken the last ones yet.
+    pub fn succeed(&mut self, next: Box<dyn Bridge>) -> bool {
+        let workers = self.bridges.iter().zip(&mut self.successors);
+        let mut there = workers.filter(|(_, (names, _))| names.iter().any(|n| n == next.name()));
+        there.next().is_some_and(|(worker, (_, successors))| {
+            let told = successors.push(next).is_ok();
+            worker.ring();
+            told
+        })
     }
 
     /// Stops bridges, so that outputs reach their defined last state, then shards, so that clients
@@ -246,6 +265,9 @@ impl Drop for Running {
         self.end();
     }
 }
+
+/// Successors that wait for one thread: two of each kind that can have one.
+const SUCCESSORS_MAX: usize = 4;
 
 /// How a thread says that it has started, or why it cannot.
 type Ready = Box<dyn FnOnce(io::Result<Bell>) + Send>;
@@ -309,8 +331,15 @@ impl Worker {
     fn ask_to_stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         match &self.bell {
-            Bell::Ring(alarm) => alarm.ring(),
+            Bell::Ring(_) => self.ring(),
             Bell::Service(stopper) => stopper.stop(),
+        }
+    }
+
+    /// Wakes its thread, where that has a ring.
+    fn ring(&self) {
+        if let Bell::Ring(alarm) = &self.bell {
+            alarm.ring();
         }
     }
 
@@ -358,7 +387,7 @@ fn bridge_seed(
     ports: &mut [Vec<Port>],
     exchange_bytes: usize,
     clock: Clock,
-) -> Result<BridgeSeed, Fault> {
+) -> Result<(BridgeSeed, Producer<Box<dyn Bridge>>), Fault> {
     let sleeper = Arc::new(Sleeper::new());
     let mut hosted = Vec::with_capacity(plan.bridges.len());
     for BridgePlan { bridge, uplink } in plan.bridges {
@@ -379,7 +408,10 @@ fn bridge_seed(
         hosted.push(Hosted { bridge, to });
     }
     let stop = Arc::new(AtomicBool::new(false));
-    Ok(BridgeSeed { core: plan.core, busy_poll: None, hosted, sleeper, clock, stop })
+    let (tell, successors) = RingBuffer::new(SUCCESSORS_MAX);
+    let core = plan.core;
+    let seed = BridgeSeed { core, busy_poll: None, hosted, successors, sleeper, clock, stop };
+    Ok((seed, tell))
 }
 
 /// Where connections are accepted.

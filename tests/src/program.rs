@@ -156,11 +156,15 @@ impl Program {
 
     /// Asks it to stop, as a service manager does, and waits until it has.
     pub fn terminate(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    pub fn signal(&self, name: &str) {
         // The shell's own `kill`: the program of that name is not on every machine.
-        let kill = format!("kill -TERM {}", self.child.id());
+        let kill = format!("kill -{name} {}", self.child.id());
         let status = Command::new("sh").args(["-c", &kill]).status();
         assert!(status.is_ok_and(|status| status.success()), "{} takes signals", self.name);
-        self.wait()
     }
 
     /// Ends it at once, and gives what it wrote to standard error.

@@ -131,6 +131,20 @@ impl Router {
         entries("fd").count() + infos.map(|info| registered_files(&info)).sum::<usize>()
     }
 
+    /// Changes its configuration file and asks it to read it. Gives the first line of its log after
+    /// that in which one of `words` is found.
+    pub fn reload(&self, toml: &str, words: &[&str]) -> String {
+        let config = self.config.as_ref().expect("it was started with a configuration file");
+        std::fs::write(&config.path, toml).expect("the file can be written");
+        let before = self.program.errors().len();
+        self.program.signal("HUP");
+        eventually("what the router says of its new configuration", || {
+            let log = self.program.errors();
+            let mut lines = log.get(before..)?.lines();
+            lines.find(|line| words.iter().any(|word| line.contains(word))).map(str::to_owned)
+        })
+    }
+
     /// Asks it to stop, as a service manager does, and waits until it has.
     pub fn terminate(mut self) -> ExitStatus {
         self.assert_alive();

@@ -136,6 +136,15 @@ impl Guest {
         Ok(Self { bridge, sockets, files, memberships, streams, uplink, scratch: Vec::new() })
     }
 
+    /// A changed configuration takes over.
+    pub(super) fn succeed(&mut self, now: Time, next: Box<dyn Bridge>, ring: &mut Ring) {
+        let Self { bridge, sockets, memberships, streams, uplink, .. } = self;
+        let mut out = Outlet { ring, sockets, memberships, streams, uplink };
+        if let Err(next) = bridge.succeed(now, next, &mut out) {
+            warn!("{} goes on as it was: it cannot be changed while it runs", next.name());
+        }
+    }
+
     pub(super) fn step(&mut self, now: Time, input: Input<'_>, ring: &mut Ring) {
         let Self { bridge, sockets, memberships, streams, uplink, .. } = self;
         bridge.step(now, input, &mut Outlet { ring, sockets, memberships, streams, uplink });

@@ -110,6 +110,7 @@ impl Rig {
                 core: None,
                 busy_poll: None,
                 hosted: vec![Hosted { bridge, to: To::Port(port) }],
+                successors: rtrb::RingBuffer::new(1).1,
                 sleeper,
                 clock: Clock::start(),
                 stop: stopping,

@@ -11,6 +11,7 @@ use crate::control;
 use crate::document::{Document, Problem};
 use crate::host::Host;
 use crate::plan::{Plan, PlanError};
+use crate::reload::Reload;
 
 #[derive(Args, Clone, Debug, Default)]
 pub struct ServerArgs {
@@ -26,7 +27,7 @@ pub struct ServerArgs {
 }
 
 pub fn run(args: &ServerArgs) -> Result<(), Failure> {
-    control::serve(decide(args)?).map_err(Failure::Failed)
+    control::serve_file(decide(args)?, Reload::new(args)).map_err(Failure::Failed)
 }
 
 /// The plan that follows from `args` on this machine; all problems at once otherwise.
