@@ -13,6 +13,8 @@
 //! | `/artnet/trigger/{ascii, macro, soft, show}` | event: int of 0-255, or one character | both |
 //! | `/artnet/trigger/oem` | event, map: oem, key, sub_key, data | both ways |
 //! | `/artnet/command` | event: text such as `SwoutText=Playback&` | both ways |
+//! | `/artnet/timecode`, `/artnet/timecode/{1-255}` | `hh:mm:ss:ff`, or a map | both ways |
+//! | `/artnet/timecode/rate`, `/artnet/timecode/{1-255}/rate` | 24, 25, 29.97 or 30 | both ways |
 //! | `/artnet/nzs/{port-address}/{start code}` | event: bytes that are no levels | both ways |
 //! | `/artnet/rdm/{port-address}` | event, map: see below | both ways |
 //!
@@ -66,6 +68,7 @@ mod station;
 mod telling;
 #[cfg(test)]
 mod tests;
+mod timecode;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -86,11 +89,12 @@ use output::{Origin, Outputs};
 use packet::{PORT, Packet, PortAddress};
 use station::{Station, Trouble};
 use telling::Telling;
+use timecode::Timecodes;
 
-pub use config::{Config, OnStop, Universes};
-pub use here::Mac;
 pub use crate::universes::Mode;
 pub use crate::universes::outgoing::{GATHER, REPEAT};
+pub use config::{Config, OnStop, Universes};
+pub use here::Mac;
 
 /// Every port-address that there is.
 const NUMBERS: usize = PortAddress::MAX.number() as usize + 1;
@@ -120,6 +124,7 @@ struct Artnet {
     nodes: Nodes,
     station: Station,
     events: Events,
+    timecodes: Timecodes,
     counters: Counters,
     /// When silence is looked for next; `None` before the first input.
     tick_at: Option<Time>,
@@ -148,6 +153,7 @@ impl Artnet {
             nodes: Nodes::new(&config, targets),
             station: Station::new(&config, Here::new(&config, interfaces)),
             events: Events::new(&config.namespace, config.trigger_oem),
+            timecodes: Timecodes::new(&config.namespace),
             counters: Counters::default(),
             tick_at: None,
             poll_at: None,
@@ -200,6 +206,12 @@ impl Artnet {
                 if !station.disable(now, from, &switch, inputs, outputs) {
                     self.counters.refused += 1;
                 }
+            }
+            Packet::TimeCode(time) => {
+                if !self.timecodes.received(&time) {
+                    self.counters.refused += 1;
+                }
+                self.tell(now, out);
             }
             Packet::IpProg(_) => {
                 self.counters.refused += 1;
@@ -289,7 +301,12 @@ impl Artnet {
     /// Tells the router what changed in the universes that may be shown now, as far as it takes it.
     fn tell(&mut self, now: Time, out: &mut dyn Out) {
         let Self { config, uplink, inputs, outputs, counters, telling, nodes, .. } = self;
+        let timecodes = &mut self.timecodes;
         self.tell_at = None;
+        // Few, and of no use later.
+        while timecodes.any_news() && out.room() >= FRAME_BYTES_MAX {
+            timecodes.tell(&mut Voice { uplink, counters, out });
+        }
         while inputs.any_ready() {
             if out.room() < FRAME_BYTES_MAX {
                 self.tell_at = Some(now + PATIENCE);
@@ -299,7 +316,7 @@ impl Artnet {
             let resend = config.resend_received.then_some(&mut *outputs);
             telling.tell(now, universe, uplink, resend, counters, out);
         }
-        while nodes.any_news() {
+        while timecodes.any_news() || nodes.any_news() {
             if out.room() < FRAME_BYTES_MAX {
                 self.tell_at = Some(now + PATIENCE);
                 return;
@@ -309,7 +326,7 @@ impl Artnet {
     }
 
     fn frame(&mut self, now: Time, frame: &[u8], out: &mut dyn Out) {
-        let Self { config, uplink, outputs, station, events, nodes, .. } = self;
+        let Self { config, uplink, outputs, station, events, timecodes, nodes, .. } = self;
         uplink.hear(frame, &mut self.counters, out, &mut |uplink, update, counters, out| {
             let is_ours = match update.kind {
                 Kind::Held { writer } => uplink.is_ours(writer),
@@ -328,6 +345,13 @@ impl Artnet {
                         counters.refused += 1;
                     }
                 }
+                Some("timecode") => {
+                    let value = &update.value;
+                    if !is_held && timecodes.hear(now, place, value, nodes, counters, out).is_err()
+                    {
+                        counters.refused += 1;
+                    }
+                }
                 _ => {
                     let origin = if is_held { Origin::Remembered } else { Origin::Written };
                     let words = Words { place, value: &update.value, origin };
@@ -342,6 +366,7 @@ impl Artnet {
         self.uplink.join([pattern.as_str()].into_iter(), &mut self.counters, out);
         self.inputs.forget_told();
         self.nodes.forget_told();
+        self.timecodes.forget_told();
         self.tell(now, out);
     }
 
@@ -367,6 +392,7 @@ impl Artnet {
             self.poll_at = Some(now + POLL_INTERVAL);
             self.nodes.poll(&mut self.counters, out);
         }
+        self.timecodes.send_due(now, &self.nodes, &mut self.counters, out);
         self.station.answer(now, &self.inputs, &self.outputs, &mut self.counters, out);
         let sent = self.outputs.send_due(now, &mut self.nodes, &mut self.counters, out);
         if sent && self.config.sync {
@@ -484,10 +510,8 @@ impl Bridge for Artnet {
 
     fn deadline(&self) -> Option<Time> {
         let poll = self.poll_at.filter(|_| self.config.poll);
-        [self.tick_at, poll, self.tell_at, self.station.deadline(), self.outputs.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let due = [self.station.deadline(), self.timecodes.deadline(), self.outputs.deadline()];
+        [self.tick_at, poll, self.tell_at].into_iter().chain(due).flatten().min()
     }
 
     fn has_last_words(&self) -> bool {

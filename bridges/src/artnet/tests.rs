@@ -10,6 +10,7 @@ use proptest::prelude::*;
 mod events;
 mod manage;
 mod many;
+mod timecode;
 
 use super::*;
 use crate::uplink::tests::{Said, frame, set_frame};
