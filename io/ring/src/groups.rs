@@ -7,18 +7,18 @@
 //! groups (`IP_MULTICAST_ALL`, on by default), and is bound to the interface, so that another
 //! network's groups stay outside.
 
-use std::ffi::CStr;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
-use std::ptr;
 
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::net::if_::if_nametoindex;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with, sockopt};
 
 /// A network interface of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    pub name: Vec<u8>,
+    pub name: String,
     pub index: u32,
 }
 
@@ -28,71 +28,19 @@ impl Interface {
         if ip.is_unspecified() {
             return Ok(None);
         }
-        let name = name_of(ip)?.ok_or_else(|| {
+        let has_it = |at: &InterfaceAddress| {
+            let Some(at) = &at.address else { return false };
+            let v4 = at.as_sockaddr_in().map(|at| IpAddr::V4(at.ip()));
+            v4.or_else(|| at.as_sockaddr_in6().map(|at| IpAddr::V6(at.ip()))) == Some(ip)
+        };
+        let name = getifaddrs()?.find(has_it).map(|at| at.interface_name).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::AddrNotAvailable,
                 format!("no interface of this machine has the address {ip}"),
             )
         })?;
-        // SAFETY: `name` is a string with a NUL at its end that lives during the call.
-        let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-        if index == 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(Some(Self { name: name.to_bytes().to_vec(), index }))
-    }
-}
-
-/// The name of the interface that has the address `ip`.
-fn name_of(ip: IpAddr) -> io::Result<Option<std::ffi::CString>> {
-    let mut list: *mut libc::ifaddrs = ptr::null_mut();
-    // SAFETY: the call writes one pointer, to a list that it allocates, into `list`.
-    if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let mut found = None;
-    let mut next = list;
-    while !next.is_null() && found.is_none() {
-        // SAFETY: `next` is not null, so it is a node of the list that `getifaddrs` made; the list
-        // is freed only below, and nobody else has it. The reference ends with this turn.
-        let node = unsafe { &*next };
-        // SAFETY: an address of a node is null or points to a socket address of its family, which
-        // lives as long as the list.
-        if unsafe { address(node.ifa_addr) } == Some(ip) && !node.ifa_name.is_null() {
-            // SAFETY: a node's name is a string with a NUL at its end, alive as long as the list;
-            // it is copied here.
-            found = Some(unsafe { CStr::from_ptr(node.ifa_name) }.to_owned());
-        }
-        next = node.ifa_next;
-    }
-    // SAFETY: `list` came from `getifaddrs` and is freed once; nothing refers to it any more.
-    unsafe { libc::freeifaddrs(list) };
-    Ok(found)
-}
-
-/// The internet address in a socket address.
-///
-/// # Safety
-///
-/// `at` is null or points to a socket address that is as long as its family says.
-unsafe fn address(at: *const libc::sockaddr) -> Option<IpAddr> {
-    if at.is_null() {
-        return None;
-    }
-    // SAFETY: not null, so by the contract a socket address, which begins with its family.
-    match i32::from(unsafe { (*at).sa_family }) {
-        libc::AF_INET => {
-            // SAFETY: of this family it is a `sockaddr_in`; it is read without asking for more
-            // alignment than it may have.
-            let v4 = unsafe { ptr::read_unaligned(at.cast::<libc::sockaddr_in>()) };
-            Some(IpAddr::V4(Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes())))
-        }
-        libc::AF_INET6 => {
-            // SAFETY: of this family it is a `sockaddr_in6`; as above.
-            let v6 = unsafe { ptr::read_unaligned(at.cast::<libc::sockaddr_in6>()) };
-            Some(IpAddr::V6(Ipv6Addr::from(v6.sin6_addr.s6_addr)))
-        }
-        _ => None,
+        let index = if_nametoindex(name.as_str())?;
+        Ok(Some(Self { name, index }))
     }
 }
 
@@ -163,7 +111,7 @@ fn named(why: io::Error, group: IpAddr, interface: IpAddr) -> io::Error {
 
 #[cfg(all(test, not(miri)))]
 mod tests {
-    use std::net::{SocketAddr, UdpSocket};
+    use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 
     use super::*;
     use crate::socket::{Datagrams, address, datagrams};
@@ -173,7 +121,7 @@ mod tests {
     #[test]
     fn an_interface_is_found_by_its_address() {
         let found = Interface::of(LOOPBACK).unwrap().expect("every machine has one");
-        assert_eq!(found.name, b"lo");
+        assert_eq!(found.name, "lo");
         assert_eq!(Interface::of(Ipv4Addr::UNSPECIFIED.into()).unwrap(), None);
         // Documentation addresses are nobody's.
         let error = Interface::of("192.0.2.1".parse().unwrap()).unwrap_err().to_string();

@@ -89,7 +89,7 @@ pub fn datagrams(addr: SocketAddr, wish: &Datagrams) -> io::Result<OwnedFd> {
     if let Some(interface) = &interface
         && wish.groups
     {
-        SockRef::from(&socket).bind_device(Some(&interface.name))?;
+        SockRef::from(&socket).bind_device(Some(interface.name.as_bytes()))?;
         // What comes to a group does not come to the address.
         bound.set_ip(if addr.is_ipv4() {
             Ipv4Addr::UNSPECIFIED.into()
