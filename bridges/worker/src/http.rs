@@ -35,7 +35,6 @@ mod problem;
 mod ring;
 mod state;
 mod stream;
-mod told;
 
 use std::io;
 use std::net::SocketAddr;

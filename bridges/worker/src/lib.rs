@@ -20,6 +20,7 @@ pub mod runtime;
 mod session;
 pub mod tls;
 pub mod web;
+pub mod ws_json;
 
 use std::future::Future;
 use std::io;
@@ -93,6 +94,11 @@ pub const SERVICES: &[Entry] = &[
         name: "mqtt",
         help: "MQTT 3.1.1 and 5, as the client of a broker, both ways",
         open: |table| mqtt::open(read(table)?),
+    },
+    Entry {
+        name: "websocket",
+        help: "WebSocket with JSON, for programs that speak nothing else, as server or client",
+        open: |table| ws_json::open(read(table)?),
     },
 ];
 

@@ -16,6 +16,7 @@ pub mod top;
 pub mod value;
 pub mod watch;
 pub mod watched;
+mod websocket;
 mod why;
 
 use std::process::ExitCode;
@@ -60,6 +61,8 @@ enum Command {
     Http(http::HttpArgs),
     /// Translate between the topics of an MQTT broker and a router, both ways
     Mqtt(mqtt::MqttArgs),
+    /// Serve programs that speak WebSocket and JSON, or join one that does
+    Websocket(websocket::WebsocketArgs),
     /// Record what passes at a router, for `clasp-bench replay` to play again
     Record(record::RecordArgs),
     /// Send one event
@@ -179,6 +182,7 @@ impl Cli {
             Command::Dmx(args) => dmx::run(&args),
             Command::Http(args) => http::run(&args),
             Command::Mqtt(args) => mqtt::run(&args),
+            Command::Websocket(args) => websocket::run(&args),
             Command::Record(args) => record::run(&args),
             Command::Pub(args) => client::publish(&args),
             Command::Set(args) => client::set(&args),
@@ -237,6 +241,8 @@ mod tests {
             ("clasp-rt http --port 8080 --cors https://show.example", true),
             ("clasp-rt mqtt --broker mqtts://b --ca ca.pem --subscribe a/# --subscribe b/+", true),
             ("clasp-rt mqtt --mqtt-version 6", false),
+            ("clasp-rt websocket --port 9000 --origin https://show.example", true),
+            ("clasp-rt websocket --url ws://10.0.0.9:8080 --subscribe /a/**", true),
             ("clasp-rt record show --pattern /lights/** --file-bytes 1GiB", true),
             ("clasp-rt record", false),
             ("clasp-rt pub /cue/go", true),

@@ -1,9 +1,6 @@
 //! What stands in the body of a request: a value, and what may be said beside it.
 
-use clasp_rt_bridges::json::{self, JsonError};
-use clasp_rt_core::message::Message;
-use clasp_rt_core::value::push_value;
-use clasp_rt_core::wire::{binary, header};
+use clasp_rt_bridges::json::JsonError;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::{Map, Value as Json, json};
@@ -11,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use super::address::Namespace;
 use super::problem::Problem;
 use crate::web::talk::{Ask, SetAsk};
-use crate::web::value;
+use crate::web::{message, value};
 
 /// What a body with several messages may hold, each in the JSON form of CLASP.
 const IN_BUNDLES: [&str; 5] = ["SET", "PUBLISH", "EMIT", "STREAM", "GESTURE"];
@@ -52,28 +49,15 @@ pub fn set(address: &str, body: Option<Json>) -> Result<SetAsk, Problem> {
     let body = body.ok_or_else(|| {
         Problem::wrong("a value is needed, such as 0.5 or {\"value\": 0.5}, in the body")
     })?;
-    let frame = frame("SET", Some(address), body)?;
-    let set = header::parse(&frame).and_then(|frame| binary::decode(frame.payload));
-    let Ok(Message::Set(set)) = set else {
-        return Err(Problem::wrong("the body is no value"));
-    };
-    let mut encoded = Vec::new();
-    push_value(&mut encoded, set.value);
-    Ok(SetAsk {
-        address: address.to_owned(),
-        value: encoded,
-        revision: set.revision,
-        lock: set.lock,
-        unlock: set.unlock,
-        ttl: set.ttl,
-    })
+    Ok(message::set(keys("SET", Some(address), body))?)
 }
 
 /// A PUBLISH to `address`: `body` is the value, or an object with any of the keys `signal`,
 /// `value`, `samples`, `phase`, and beside them `rate`, `id`, `timestamp`.
 pub fn publish(address: &str, body: Option<Json>) -> Result<Ask, Problem> {
     let body = body.unwrap_or_else(|| json!({ "signal": "event" }));
-    Ok(Ask::Publish { address: address.to_owned(), frame: frame("PUBLISH", Some(address), body)? })
+    let frame = message::frame("PUBLISH", keys("PUBLISH", Some(address), body))?;
+    Ok(Ask::Publish { frame })
 }
 
 /// A BUNDLE: `{"messages": [{"type": "SET", "address", "value"}, ..], "timestamp"?}`, or the bare
@@ -98,23 +82,19 @@ pub fn bundle(namespace: &Namespace, body: Option<Json>) -> Result<Ask, Problem>
             *address = namespace.join(address);
         }
     }
-    Ok(Ask::Bundle { frame: frame("BUNDLE", None, Json::Object(map))? })
+    Ok(Ask::Bundle { frame: message::frame("BUNDLE", map)? })
 }
 
-/// The frame of a `kind` of message, with the keys of `body`, or with `body` as its value.
-fn frame(kind: &str, address: Option<&str>, body: Json) -> Result<Vec<u8>, Problem> {
-    value::check(&body)?;
+/// The keys of a message: those of `body`, or `body` as its value; and its address.
+fn keys(kind: &str, address: Option<&str>, body: Json) -> Map<String, Json> {
     let mut map = match body {
         Json::Object(map) if is_message(kind, &map) => map,
         value => Map::from_iter([("value".to_owned(), value)]),
     };
-    map.insert("type".to_owned(), json!(kind));
     if let Some(address) = address {
         map.insert("address".to_owned(), json!(address));
     }
-    let mut frame = Vec::new();
-    json::to_frame(&Json::Object(map).to_string(), &mut frame)?;
-    Ok(frame)
+    map
 }
 
 /// Whether an object says what to do, instead of being the value.
@@ -140,8 +120,9 @@ impl From<JsonError> for Problem {
 
 #[cfg(test)]
 mod tests {
-    use clasp_rt_core::message::Ttl;
+    use clasp_rt_core::message::{Message, Ttl};
     use clasp_rt_core::value::Value;
+    use clasp_rt_core::wire::{binary, header};
     use http::HeaderValue;
 
     use super::*;

@@ -13,9 +13,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::address::Namespace;
 use super::deleted::Deleted;
 use super::ring::{Entry, Lost, Ring};
-use super::told;
+
 use crate::web::seats::{ANSWER_TIMEOUT, Failure, Seat, Seats};
 use crate::web::talk::Refused;
+use crate::web::told;
 
 /// How long a subscription waits for its page to come back.
 const LINGER: Duration = Duration::from_secs(30);

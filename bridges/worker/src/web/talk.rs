@@ -16,8 +16,8 @@ use clasp_rt_core::wire::{TooLong, binary};
 
 use super::value;
 
-/// The subscription under which a snapshot is asked for.
-const SNAPSHOT_ID: u32 = u32::MAX;
+/// The subscription under which a snapshot is asked for; no client may use it.
+pub const SNAPSHOT_ID: u32 = u32::MAX;
 
 /// What is asked of the router.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +29,6 @@ pub enum Ask {
     Set(SetAsk),
     /// A frame that holds one PUBLISH.
     Publish {
-        address: String,
         frame: Vec<u8>,
     },
     /// A frame that holds one BUNDLE.
@@ -39,6 +38,15 @@ pub enum Ask {
     /// All params of a pattern, once.
     Snapshot {
         pattern: String,
+    },
+    Subscribe {
+        id: u32,
+        pattern: String,
+        types: SignalMask,
+        options: SubscribeOptions,
+    },
+    Unsubscribe {
+        id: u32,
     },
     /// Whether the router is there.
     Sync,
@@ -114,6 +122,7 @@ enum Waiting {
     Fence { serial: u64 },
     Bundle,
     Snapshot { pattern: String, found: Vec<Param> },
+    Subscribe { pattern: String },
 }
 
 impl Talk {
@@ -155,8 +164,19 @@ impl Talk {
                 say(frames, &Message::Subscribe(wish), Qos::Confirm)?;
                 Waiting::Snapshot { pattern: pattern.clone(), found: Vec::new() }
             }
-            Ask::Publish { frame, .. } => {
+            Ask::Subscribe { id, pattern, types, options } => {
+                let wish = Subscribe { id: *id, pattern, types: *types, options: *options };
+                say(frames, &Message::Subscribe(wish), Qos::Confirm)?;
+                Waiting::Subscribe { pattern: pattern.clone() }
+            }
+            Ask::Publish { frame } => {
                 frames.push(frame.clone());
+                self.serial += 1;
+                say(frames, &fence(self.serial), Qos::Fire)?;
+                Waiting::Fence { serial: self.serial }
+            }
+            Ask::Unsubscribe { id } => {
+                say(frames, &Message::Unsubscribe { id: *id }, Qos::Fire)?;
                 self.serial += 1;
                 say(frames, &fence(self.serial), Qos::Fire)?;
                 Waiting::Fence { serial: self.serial }
@@ -219,6 +239,9 @@ impl Talk {
                 }
                 Ok(Answer::Params(std::mem::take(found)))
             }
+            (Waiting::Subscribe { pattern }, Message::Ack(ack)) if ack.address == Some(pattern) => {
+                Ok(Answer::Done)
+            }
             _ => return Heard::News,
         };
         self.waiting = None;
@@ -248,7 +271,7 @@ impl Waiting {
     fn is_spoken_of(&self, address: Option<&str>) -> bool {
         let asked = match self {
             Self::Get { address } | Self::Set { address } => address,
-            Self::Snapshot { pattern, .. } => pattern,
+            Self::Snapshot { pattern, .. } | Self::Subscribe { pattern } => pattern,
             Self::Fence { .. } | Self::Bundle => return true,
         };
         address.is_none_or(|address| address == asked)
@@ -260,7 +283,7 @@ fn fence(serial: u64) -> Message<'static> {
 }
 
 impl Param {
-    fn of(param: &ParamValue<'_>) -> Self {
+    pub fn of(param: &ParamValue<'_>) -> Self {
         Self {
             address: param.address.to_owned(),
             value: value::text(param.value),
@@ -273,8 +296,15 @@ impl Param {
     /// Appends it as an object: `{"address":"/a","value":1,"revision":3,"timestamp":..,
     /// "writer":..}`.
     pub fn push_json(&self, out: &mut String) {
+        out.push('{');
+        self.push_keys(out);
+        out.push('}');
+    }
+
+    /// Appends the same without its braces.
+    pub fn push_keys(&self, out: &mut String) {
         use fmt::Write as _;
-        out.push_str("{\"address\":");
+        out.push_str("\"address\":");
         clasp_rt_bridges::json::push_string(&self.address, out);
         // Writing to a string cannot fail.
         let _ = write!(out, ",\"value\":{},\"revision\":{}", self.value, self.revision);
@@ -285,7 +315,6 @@ impl Param {
             out.push_str(",\"writer\":");
             clasp_rt_bridges::json::push_string(writer, out);
         }
-        out.push('}');
     }
 }
 
@@ -365,7 +394,17 @@ mod tests {
             [News, Told(Ok(Answer::Applied { revision: Some(3) })), News]
         );
         let pattern = "/a/**".to_owned();
+        let subscribe = Ask::Subscribe {
+            id: 1,
+            pattern: pattern.clone(),
+            types: SignalMask::ALL,
+            options: SubscribeOptions::default(),
+        };
         let empty = Message::Snapshot { params: Params::EMPTY };
+        assert_eq!(
+            told(&subscribe, &[empty, ack(Some("/a/**"), None)]),
+            [News, Told(Ok(Answer::Done))]
+        );
         let snapshot = Ask::Snapshot { pattern };
         assert_eq!(
             told(&snapshot, &[empty, ack(Some("/a/**"), None)]),
@@ -380,7 +419,7 @@ mod tests {
         let publish = Publish { address: "/go", ..Publish::default() };
         let mut frame = Vec::new();
         binary::encode(&Message::Publish(publish), Qos::Fire, &mut frame).expect("short");
-        let ask = Ask::Publish { address: "/go".into(), frame };
+        let ask = Ask::Publish { frame };
         let sync = |t1| Message::Sync(Sync { t1, t2: Some(1), t3: Some(1) });
         talk.ask(&ask, &mut frames).expect("short");
         assert_eq!(frames.len(), 2, "the event, and a SYNC behind it");
