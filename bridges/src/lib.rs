@@ -56,6 +56,11 @@ pub trait Bridge: Any + Send {
         Vec::new()
     }
 
+    /// What the local network is told of it, where somebody asked for that.
+    fn announcements(&self) -> Vec<Announcement> {
+        Vec::new()
+    }
+
     /// Applies `input` at `now`. `now` never goes back.
     fn step(&mut self, now: Time, input: Input<'_>, out: &mut dyn Out);
 
@@ -93,6 +98,17 @@ pub trait Bridge: Any + Send {
     fn memory_bytes_max(&self) -> u64 {
         0
     }
+}
+
+/// A service that the host announces by DNS-SD (RFC 6763).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Such as `_osc._udp`.
+    pub service: &'static str,
+    /// As people read it.
+    pub name: String,
+    /// Where it is served; at every address of the machine where that is unspecified.
+    pub bind: SocketAddr,
 }
 
 /// One UDP socket that the host opens for a bridge.

@@ -63,7 +63,6 @@ mod value;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 
 use clasp_rt_core::pattern as clasp_pattern;
 use clasp_rt_core::signal::Signal;
@@ -74,7 +73,7 @@ use clasp_rt_core::{address, message};
 
 use crate::datum::Datum;
 use crate::uplink::{Kind, Uplink};
-use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, StreamId};
+use crate::{Announcement, Bridge, ConfigError, Counters, Input, Out, SocketPlan, StreamId};
 use crate::{StreamPlan, namespace};
 pub use config::{Config, Range, Repeat, Reply, ReplyWhere, Target};
 use framing::Found;
@@ -94,6 +93,9 @@ const ANSWERS_MAX: usize = 1_024;
 
 /// OSCQuery connections at once.
 const QUERY_CONNECTIONS_MAX: u32 = 32;
+
+/// As OSCQuery is announced.
+const OSCQUERY: &str = "_oscjson._tcp";
 
 /// Opens the bridge that `config` describes. Host names of datagram targets are looked up here,
 /// once; those of TCP targets whenever they are connected to.
@@ -465,6 +467,21 @@ impl Bridge for Osc {
 
     fn streams(&self) -> Vec<StreamPlan> {
         self.links.plans()
+    }
+
+    fn announcements(&self) -> Vec<Announcement> {
+        let Config { name, bind, listen_tcp, oscquery, mdns, .. } = &self.config;
+        let services = [
+            ("_osc._udp", Some(bind)),
+            ("_osc._tcp", listen_tcp.as_ref()),
+            (OSCQUERY, oscquery.as_ref()),
+        ];
+        let wanted = services.into_iter().filter(|_| *mdns);
+        wanted
+            .filter_map(|(service, bind)| {
+                Some(Announcement { service, name: name.clone(), bind: *bind? })
+            })
+            .collect()
     }
 
     fn step(&mut self, now: Time, input: Input<'_>, out: &mut dyn Out) {

@@ -22,6 +22,7 @@ use rtrb::Consumer;
 
 use crate::clock::{self, Clock};
 use crate::dialer::{Dialer, Goal};
+use crate::mdns::Announced;
 use crate::plan_types::Remote;
 use crate::port::Port;
 use crate::uplink::{Uplink, Way};
@@ -126,6 +127,7 @@ struct Host {
     sleeper: Arc<Sleeper>,
     clock: Clock,
     stop: Arc<AtomicBool>,
+    _announced: Option<Announced>,
     now: Time,
     next_tick: Time,
     worked: bool,
@@ -187,6 +189,9 @@ impl Host {
             }
             guests.push(guest);
         }
+        let announcements: Vec<_> =
+            guests.iter().flat_map(|guest| guest.bridge.announcements()).collect();
+        let announced = Announced::new(&announcements)?;
         seed.sleeper.attach(ring.number());
         let host = Self {
             ring,
@@ -196,6 +201,7 @@ impl Host {
             sleeper: seed.sleeper,
             clock: seed.clock,
             stop: seed.stop,
+            _announced: announced,
             now: Time(0),
             next_tick: Time(0),
             worked: true,

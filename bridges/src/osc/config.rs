@@ -67,6 +67,8 @@ pub struct Config {
     /// Where to serve OSCQuery: the addresses as JSON over HTTP, and changes over a WebSocket on
     /// the same port. Default: nowhere.
     pub oscquery: Option<SocketAddr>,
+    /// Announce OSC, and OSCQuery where it is served, in the local network by mDNS. Default false.
+    pub mdns: bool,
     /// What OSCQuery says of the values of some addresses: `{ pattern = "/osc/*/fader*", min = 0.0,
     /// max = 1.0 }`. Default none.
     pub ranges: Vec<Range>,
@@ -98,6 +100,7 @@ impl Default for Config {
             rate_hz_max: None,
             repeat: Vec::new(),
             oscquery: None,
+            mdns: false,
             ranges: Vec::new(),
         }
     }

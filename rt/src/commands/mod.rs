@@ -9,6 +9,7 @@ pub mod hist;
 mod http;
 mod midi;
 mod mqtt;
+pub mod osc;
 pub mod plan;
 mod record;
 pub mod server;
@@ -50,7 +51,7 @@ enum Command {
     /// Say what this machine costs in latency, and how to change it; measures its cores
     Doctor(doctor::DoctorArgs),
     /// Translate between OSC devices and a router, both ways
-    Osc(bridge::OscArgs),
+    Osc(osc::OscArgs),
     /// Translate between Art-Net universes and a router, both ways
     Artnet(bridge::ArtnetArgs),
     /// Translate between MIDI devices and a router, both ways
@@ -176,7 +177,7 @@ impl Cli {
             Command::Plan(args) => plan::run(&args),
             Command::Check(args) => check::run(&args),
             Command::Doctor(args) => doctor::run(&args),
-            Command::Osc(args) => bridge::run_osc(&args),
+            Command::Osc(args) => osc::run_osc(&args),
             Command::Artnet(args) => bridge::run_artnet(&args),
             Command::Midi(args) => midi::run(&args),
             Command::Dmx(args) => dmx::run(&args),
