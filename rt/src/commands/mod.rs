@@ -12,6 +12,7 @@ mod mqtt;
 pub mod osc;
 pub mod plan;
 mod record;
+mod sacn;
 pub mod server;
 pub mod top;
 pub mod value;
@@ -54,6 +55,8 @@ enum Command {
     Osc(osc::OscArgs),
     /// Translate between Art-Net universes and a router, both ways
     Artnet(bridge::ArtnetArgs),
+    /// Translate between sACN (E1.31) universes and a router, both ways
+    Sacn(sacn::SacnArgs),
     /// Translate between MIDI devices and a router, both ways
     Midi(midi::MidiArgs),
     /// Translate between DMX interfaces on USB and a router, both ways
@@ -179,6 +182,7 @@ impl Cli {
             Command::Doctor(args) => doctor::run(&args),
             Command::Osc(args) => osc::run_osc(&args),
             Command::Artnet(args) => bridge::run_artnet(&args),
+            Command::Sacn(args) => sacn::run_sacn(&args),
             Command::Midi(args) => midi::run(&args),
             Command::Dmx(args) => dmx::run(&args),
             Command::Http(args) => http::run(&args),
@@ -239,6 +243,8 @@ mod tests {
             ("clasp-rt dmx --port /dev/ttyUSB0 --universe 3 --direction in", true),
             ("clasp-rt dmx --kind open --refresh 30 --channels 1-24", true),
             ("clasp-rt dmx --kind closed", false),
+            ("clasp-rt sacn --bind 10.0.0.1 --universes 1-64 --priority 120", true),
+            ("clasp-rt sacn --priority high", false),
             ("clasp-rt http --port 8080 --cors https://show.example", true),
             ("clasp-rt mqtt --broker mqtts://b --ca ca.pem --subscribe a/# --subscribe b/+", true),
             ("clasp-rt mqtt --mqtt-version 6", false),
