@@ -296,26 +296,17 @@ pub(super) struct Drafted {
     pub(super) has_gestures: bool,
     /// It holds markers that ask for something at once.
     pub(super) has_signs: bool,
-    /// Its session becomes a source.
-    pub(super) introduces: bool,
 }
 
 impl Shard {
     /// Writes the canonical payload of `bundle`, or says which message may not be in it.
     pub(super) fn draft_bundle<'a>(
-        &mut self,
+        &self,
         link: LinkId,
         bundle: &Bundle<'a>,
         payload: &mut Vec<u8>,
     ) -> Result<Drafted, (Refused, Option<&'a str>)> {
-        let mut drafted = Drafted {
-            messages: 0,
-            homes: 0,
-            has_gestures: false,
-            has_signs: false,
-            introduces: false,
-        };
-        let mut marked = false;
+        let mut drafted = Drafted { messages: 0, homes: 0, has_gestures: false, has_signs: false };
         start(payload);
         for message in bundle.messages.iter() {
             let message = match message {
@@ -335,9 +326,6 @@ impl Shard {
                     return Err(refused(Refused::Marker { why }));
                 }
                 drafted.has_signs |= marker.is_sign();
-                marked |= !marker.is_sign();
-            } else if self.arbitrates && !marked && matches!(message, Message::Set(_)) {
-                drafted.introduces |= self.wants_introduction(link, place, address);
             }
             if super::session::is_for_session(&message) {
                 return Err(refused(Refused::NotAlone));

@@ -405,7 +405,8 @@ impl Shard {
             Marker::Tell => self.egress.tell_sources(origin.link, true),
             Marker::Released(id) => {
                 self.store.claims.release(session, id);
-                self.hand_all(Record::Released { session, id }, fx);
+                self.hand_all(Record::Released { origin: *origin, id }, fx);
+                self.await_signs(origin.link);
             }
             Marker::Alive(id) => {
                 self.store.claims.keep_alive(self.now, session, id);

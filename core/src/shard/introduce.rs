@@ -1,12 +1,12 @@
 //! Who a session is, told to those who ask whose a write is: `/clasp/source/<session id>`.
 //!
-//! A session that writes an arbitrated address is a source. Its name and host are kept where it
-//! came in, and become a param when it does so first; ten minutes after it left the param goes.
+//! Where something is arbitrated, every session that writes a param is a source: what it writes may
+//! be routed to an arbitrated address. Its name and host are kept where it came in, and become a
+//! param when it writes first; ten minutes after it left the param goes.
 
 use alloc::boxed::Box;
 use alloc::vec;
 
-use super::known::Place;
 use super::marker::SOURCE;
 use super::record::Origin;
 use super::session_id::SessionId;
@@ -82,40 +82,12 @@ impl Introductions {
 }
 
 impl Shard {
-    /// Tells who the session of `link` is, if it writes an arbitrated address for the first time.
-    #[inline(never)]
-    pub(super) fn introduce(
-        &mut self,
-        link: LinkId,
-        place: Option<Place>,
-        address: &str,
-        fx: &mut impl Effects,
-    ) {
-        if self.wants_introduction(link, place, address) {
-            self.introduce_now(link, fx);
-        }
-    }
-
-    pub(super) fn introduce_now(&mut self, link: LinkId, fx: &mut impl Effects) {
-        self.sessions[link.0 as usize].introduced = true;
-        self.tell_source(link, None, fx);
-    }
-
-    /// Whether a SET of `address` makes a source of a session that was none.
-    pub(super) fn wants_introduction(
-        &mut self,
-        link: LinkId,
-        place: Option<Place>,
-        address: &str,
-    ) -> bool {
-        if self.sessions[link.0 as usize].introduced {
-            return false;
-        }
-        let Self { known, store, .. } = self;
-        let find = || store.claims.policy_of(address).is_some();
-        match place {
-            Some(place) => known.is_arbitrated(place, find),
-            None => find(),
+    /// Tells who the session of `link` is when it writes for the first time.
+    #[inline]
+    pub(super) fn introduce(&mut self, link: LinkId, fx: &mut impl Effects) {
+        if self.arbitrates && !self.sessions[link.0 as usize].introduced {
+            self.sessions[link.0 as usize].introduced = true;
+            self.tell_source(link, None, fx);
         }
     }
 
@@ -127,6 +99,7 @@ impl Shard {
         self.introductions.forget(origin.link);
     }
 
+    #[cold]
     fn tell_source(&mut self, link: LinkId, ttl: Option<Ttl>, fx: &mut impl Effects) {
         let id = self.sessions[link.0 as usize].id.text();
         let (mut address, mut encoded) = (self.lend(), self.lend());

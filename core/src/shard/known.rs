@@ -35,8 +35,6 @@ struct Entry {
     /// 0: vacant.
     len: u8,
     home: u16,
-    /// Whether its sources contend, once somebody asked.
-    arbitrated: Option<bool>,
     /// Where its param is, as long as the store has removed none since.
     slot: u32,
     removed: u64,
@@ -51,7 +49,6 @@ const VACANT: Entry = Entry {
     text: [0; ADDRESS_BYTES_MAX],
     len: 0,
     home: NO_HOME,
-    arbitrated: None,
     slot: NO_SLOT,
     removed: 0,
     hash: 0,
@@ -144,11 +141,6 @@ impl Known {
     pub(super) fn set_slot(&mut self, place: Place, slot: u32, removed: u64) {
         let entry = &mut self.entries[place.0 as usize];
         (entry.slot, entry.removed) = (slot, removed);
-    }
-
-    /// Whether the sources of the address contend: as `find` says, which is asked once.
-    pub(super) fn is_arbitrated(&mut self, place: Place, find: impl FnOnce() -> bool) -> bool {
-        *self.entries[place.0 as usize].arbitrated.get_or_insert_with(find)
     }
 
     #[inline]

@@ -244,6 +244,11 @@ impl Shard {
         self.store.claims.len()
     }
 
+    /// Whether [`Input::Host`] is of any use: some params have arbitrated sources.
+    pub fn wants_hosts(&self) -> bool {
+        self.arbitrates
+    }
+
     /// Subscriptions of this shard's links, at present.
     pub fn subscriptions(&self) -> u32 {
         self.subscriptions.len()
@@ -383,7 +388,11 @@ impl Shard {
             }
             Record::Fence { origin } => self.hand(origin.shard, Record::Fenced { origin }, fx),
             Record::SessionEnded { session } => self.store.end_session(session),
-            Record::Released { session, id } => self.store.claims.release(session, id),
+            Record::Released { origin, id } => {
+                self.store.claims.release(origin.writer, id);
+                self.hand(origin.shard, Record::Signed { origin }, fx);
+            }
+            Record::Signed { origin } => self.signed(&origin, fx),
             Record::Alive { session, id } => {
                 self.store.claims.keep_alive(self.now, session, id);
             }

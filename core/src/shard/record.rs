@@ -125,9 +125,9 @@ pub(crate) enum Record<'a> {
     SessionEnded {
         session: SessionId,
     },
-    /// A session says that its source `id` is lost.
+    /// A session says that its source `id` is lost; answered with `Signed`.
     Released {
-        session: SessionId,
+        origin: Origin,
         id: &'a str,
     },
     /// A session says that its source `id` is there.
@@ -157,6 +157,10 @@ pub(crate) enum Record<'a> {
         frame: &'a [u8],
     },
     Fenced {
+        origin: Origin,
+    },
+    /// A home has done what a `Released` of that session asked for.
+    Signed {
         origin: Origin,
     },
     /// What a home says to `Prepare`: an ERROR frame, or none.
@@ -318,6 +322,7 @@ impl<'a> Record<'a> {
             | Self::Reply { .. }
             | Self::Chunk { .. }
             | Self::Fenced { .. }
+            | Self::Signed { .. }
             | Self::Vote { .. }
             | Self::Decide { .. }
             | Self::Done { .. } => Lane::Publish,
@@ -380,14 +385,12 @@ impl<'a> Record<'a> {
             Self::Vote { error } => w.u8(17).rest(error),
             Self::Decide { until } => w.u8(18).u32(until).rest(&[]),
             Self::Done { revision } => w.u8(19).u64(revision).rest(&[]),
-            Self::Released { session, id } => {
-                w.u8(20).rest(&session.0);
-                w.rest(id.as_bytes());
-            }
+            Self::Released { origin, id } => w.u8(20).origin(&origin).rest(id.as_bytes()),
             Self::Alive { session, id } => {
                 w.u8(21).rest(&session.0);
                 w.rest(id.as_bytes());
             }
+            Self::Signed { origin } => w.u8(22).origin(&origin).rest(&[]),
         }
     }
 
@@ -435,8 +438,9 @@ impl<'a> Record<'a> {
             17 => Self::Vote { error: r.rest() },
             18 => Self::Decide { until: r.u32()? },
             19 => Self::Done { revision: r.u64()? },
-            20 => Self::Released { session: SessionId(r.take()?), id: r.text()? },
+            20 => Self::Released { origin: r.origin()?, id: r.text()? },
             21 => Self::Alive { session: SessionId(r.take()?), id: r.text()? },
+            22 => Self::Signed { origin: r.origin()? },
             _ => return None,
         })
     }
@@ -488,7 +492,8 @@ mod tests {
             Record::SessionEnded { session: writer },
             Record::Published { origin, key: 8, tag: None, frame },
             Record::Published { origin, key: 8, tag: Some(tag), frame },
-            Record::Released { session: writer, id: "desk" },
+            Record::Released { origin, id: "desk" },
+            Record::Signed { origin },
             Record::Alive { session: writer, id: "desk" },
             Record::Reply { origin, frame },
             Record::Chunk { origin, serial: 9, next: u32::MAX, frame },

@@ -86,6 +86,11 @@ struct Order {
     outstanding: bool,
     /// A fence was sent, or a bundle across homes runs; the next message waits.
     waiting: bool,
+    /// Homes that were told of sources that are lost and have not answered. What goes to a home by
+    /// itself follows on the same way; a bundle across homes goes another, and waits for them.
+    signs_due: u32,
+    /// Such a bundle waits.
+    waits_for_signs: bool,
 }
 
 impl Session {
@@ -106,7 +111,13 @@ impl Session {
         limited: None,
         offences: 0,
         offences_since: Time(0),
-        order: Order { home: ShardId(0), outstanding: false, waiting: false },
+        order: Order {
+            home: ShardId(0),
+            outstanding: false,
+            waiting: false,
+            signs_due: 0,
+            waits_for_signs: false,
+        },
         last: Place::FIRST,
         held: false,
     };

@@ -205,7 +205,7 @@ fn the_latest_change_wins_and_saying_the_same_again_is_none() {
 fn a_marker_says_whose_the_sets_after_it_are_and_is_nobodys_to_hear() {
     for shards in [1, 3] {
         let mut net = stage(shards);
-        net.subscribe(HEARER, 9, "/clasp/**");
+        net.subscribe(HEARER, 9, "/clasp/source");
         let (low, high) = (source("low", Some(50)), source("high", Some(120)));
         let data = [80.0_f64, 60.0, 70.0].map(f64::to_be_bytes);
         let set = |at: usize, address| {
@@ -264,6 +264,30 @@ fn a_released_source_loses_at_every_home_and_may_come_back() {
         assert_eq!(got, ["1 r4", "1 r4", "1 r4", "1 r4", "1 r4", "1 r5"], "{shards} shards");
         assert_eq!(net.shards.iter().map(|shard| shard.claims()).sum::<u32>(), 6);
     }
+}
+
+#[test]
+fn what_follows_a_release_is_not_lost_by_it_on_whichever_way() {
+    let mut net = stage(3);
+    let sender = (1, 7);
+    net.join(sender);
+    let addresses: Vec<_> = (0..3).map(|shard| net.address_below(shard, 0, "htp")).collect();
+    let (tag, data) = (source("desk", None), 9.0_f64.to_be_bytes());
+    let mut parts = vec![marker(&tag)];
+    parts.extend(
+        addresses
+            .iter()
+            .map(|address| Message::Set(Set { value: f64_value(&data), ..set_of(address) })),
+    );
+    net.bundle(sender, &parts, None);
+    // What the sender's shard forwards to shard 2 is stuck, the coordinator's way is not.
+    net.stuck = Some((1, 2, false));
+    net.queue(sender, &super::net::frame_of(&marker(&sign("desk", "release")), Qos::Fire));
+    net.queue(sender, &super::net::bundle_frame(&parts, None));
+    net.settle();
+    net.stuck = None;
+    net.settle();
+    assert_eq!(net.shards.iter().map(|shard| shard.claims()).sum::<u32>(), 3);
 }
 
 #[test]

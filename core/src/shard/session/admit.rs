@@ -139,9 +139,7 @@ impl Shard {
             return Outcome::Taken;
         }
         let place = place.or_else(|| self.note(link, set.address, home));
-        if self.arbitrates {
-            self.introduce(link, place, set.address, fx);
-        }
+        self.introduce(link, fx);
         if home == self.settings.id {
             self.settle(&origin, set, place, fx);
         } else {
@@ -493,9 +491,7 @@ impl Shard {
                     if drafted.has_signs {
                         self.obey_signs(&origin, &payload, fx);
                     }
-                    if drafted.introduces {
-                        self.introduce_now(link, fx);
-                    }
+                    self.introduce(link, fx);
                     self.run_bundle(&origin, &payload, drafted.homes, fx);
                 }
                 Outcome::Taken
@@ -539,11 +535,34 @@ impl Shard {
             1 => self.in_order(link, ShardId(homes.trailing_zeros() as u16), fx),
             _ => {
                 let own = self.settings.id;
+                let order = &mut self.sessions[link.0 as usize].order;
+                if order.signs_due > 0 {
+                    order.waits_for_signs = true;
+                    return false;
+                }
                 // As if it went home first: that fences whatever was forwarded elsewhere.
                 let free = self.in_order(link, own, fx);
                 self.sessions[link.0 as usize].order.waiting = true;
                 free
             }
+        }
+    }
+
+    /// Every other home was told of a source that is lost.
+    pub(in crate::shard) fn await_signs(&mut self, link: LinkId) {
+        let others = u32::from(self.settings.shards) - 1;
+        self.sessions[link.0 as usize].order.signs_due += others;
+    }
+
+    /// A home has done what it was told of a source that is lost.
+    pub(in crate::shard) fn signed(&mut self, origin: &Origin, fx: &mut impl Effects) {
+        if !self.is_current(origin) {
+            return;
+        }
+        let order = &mut self.sessions[origin.link.0 as usize].order;
+        order.signs_due -= 1;
+        if order.signs_due == 0 && core::mem::take(&mut order.waits_for_signs) {
+            fx.resume(origin.link);
         }
     }
 
