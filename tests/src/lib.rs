@@ -16,6 +16,7 @@
 pub mod frame;
 pub mod metrics;
 pub mod mosquitto;
+pub mod net;
 pub mod peer;
 pub mod program;
 pub mod raw;
