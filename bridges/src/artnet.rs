@@ -477,20 +477,23 @@ impl Bridge for Artnet {
     }
 
     fn sockets(&self) -> Vec<SocketPlan> {
-        vec![SocketPlan {
-            bind: self.config.bind,
+        let bind = self.config.bind;
+        let plan = |bind| SocketPlan {
+            bind,
             broadcast: self.config.broadcast.is_some(),
             reuse_address: true,
             multicast: Vec::new(),
-        }]
+        };
+        let broadcasts = self.station.broadcasts(bind.ip()).into_iter();
+        let others = broadcasts.map(|ip| plan(SocketAddr::from((ip, bind.port()))));
+        std::iter::once(plan(bind)).chain(others).collect()
     }
 
     fn step(&mut self, now: Time, input: Input<'_>, out: &mut dyn Out) {
         match input {
             Input::Joined => self.join(now, out),
             Input::Lost => self.uplink.lose(),
-            Input::Packet { socket: 0, from, bytes } => self.packet(now, from, bytes, out),
-            Input::Packet { .. } => self.counters.malformed += 1,
+            Input::Packet { from, bytes, .. } => self.packet(now, from, bytes, out),
             Input::Frame(frame) => self.frame(now, frame, out),
             Input::Clock { .. } => {}
             Input::Opened { .. } | Input::Bytes { .. } | Input::Ended { .. } => {}

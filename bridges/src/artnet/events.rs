@@ -245,11 +245,8 @@ impl Events {
     fn trigger<'v>(&self, key: &str, value: &'v Datum<'_>) -> Option<Trigger<'v>> {
         if let Some(number) = KEYS.iter().position(|name| *name == key) {
             let sub_key = match value {
-                Datum::Int(_) | Datum::Float(_) => {
-                    let whole =
-                        |number: &f64| number.fract() == 0.0 && (0.0..256.0).contains(number);
-                    value.number().filter(whole)? as u8
-                }
+                Datum::Int(number) => u8::try_from(*number).ok()?,
+                Datum::Float(number) => u8::try_from(whole_number(*number)?).ok()?,
                 // One character, where the keys are characters.
                 Datum::Text(text) if number == 0 && text.len() == 1 => *text.as_bytes().first()?,
                 _ => return None,
@@ -257,8 +254,8 @@ impl Events {
             return Some(Trigger { oem: ANYBODY, key: number as u8, sub_key, data: &[] });
         }
         let Datum::Other(map) = value else { return None };
-        let octet = |key| u8::try_from(map.get(key)?.as_i64()?).ok();
-        let oem = map.get("oem").map_or(self.trigger_oem, |oem| u16::try_from(oem.as_i64()?).ok());
+        let octet = |key| u8::try_from(whole(map.get(key)?)?).ok();
+        let oem = map.get("oem").map_or(self.trigger_oem, |oem| u16::try_from(whole(oem)?).ok());
         let data = map.get("data").map_or(Some(&[][..]), Value::as_bytes)?;
         let whole = key == "oem" && data.len() <= SLOTS;
         whole.then_some(Trigger { oem: oem?, key: octet("key")?, sub_key: octet("sub_key")?, data })
@@ -279,7 +276,7 @@ impl Events {
 
     /// Writes what `map` says of devices at `port_address`. Whether it may be an answer.
     fn write_rdm(&mut self, port_address: PortAddress, map: Value<'_>) -> Option<bool> {
-        let number = |key| map.get(key).map_or(Some(0), Value::as_i64);
+        let number = |key| map.get(key).map_or(Some(0), whole);
         let octet = |key| u8::try_from(number(key)?).ok();
         match map.get("type")?.as_str()? {
             "tod_request" => TodRequest::write(&mut self.packet, port_address),
@@ -294,7 +291,7 @@ impl Events {
                     return None;
                 }
                 let total = match map.get("total") {
-                    Some(total) => u16::try_from(total.as_i64()?).ok()?,
+                    Some(total) => u16::try_from(whole(total)?).ok()?,
                     None => count as u16,
                 };
                 let (response, block) = (octet("response")?, octet("block")?);
@@ -332,4 +329,13 @@ impl Events {
         let is_meant = |one: &SocketAddr| one.to_string() == to || one.ip().to_string() == to;
         nodes.everybody().into_iter().chain(askers()).find(is_meant).map(|to| vec![to])
     }
+}
+
+/// An integer, also from a client that knows only floats.
+pub(super) fn whole(value: Value<'_>) -> Option<i64> {
+    value.as_i64().or_else(|| whole_number(value.as_f64()?))
+}
+
+fn whole_number(number: f64) -> Option<i64> {
+    (number.fract() == 0.0).then_some(number as i64)
 }

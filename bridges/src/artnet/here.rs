@@ -86,6 +86,18 @@ impl Here {
             || self.interfaces.iter().any(|one| one.ip == ip.octets())
     }
 
+    /// Where others broadcast so that `bound`, an address of ours, should hear it: a socket that is
+    /// bound to one address hears no broadcast, but one that is bound to the broadcast address does.
+    pub(super) fn broadcasts(&self, bound: IpAddr) -> Vec<Ipv4Addr> {
+        let IpAddr::V4(bound) = bound else { return Vec::new() };
+        let is_it = |one: &&Interface| one.ip == bound.octets() && !bound.is_loopback();
+        let Some(found) = self.interfaces.iter().find(is_it) else { return Vec::new() };
+        let [ip, mask] = [found.ip, found.mask].map(u32::from_be_bytes);
+        // A network of one or two addresses has none for all.
+        let directed = (mask < u32::MAX - 1).then(|| Ipv4Addr::from(ip | !mask));
+        directed.into_iter().chain([Ipv4Addr::BROADCAST]).collect()
+    }
+
     /// Differs from machine to machine, where anything is known of this one.
     pub(super) fn seed(&self) -> u64 {
         let octets = self.interfaces.iter().flat_map(|one| one.ip.into_iter().chain(one.mac));
@@ -142,6 +154,23 @@ mod tests {
         let named = asked("node_ip = \"2.0.0.1\"\nmac = \"02:00:5e:10:00:01\"", "10.9.9.9");
         assert_eq!((named.ip, named.mac), ([2, 0, 0, 1], [2, 0, 0x5E, 0x10, 0, 1]));
         assert_ne!(here("").seed(), here("node_ip = \"2.0.0.1\"").seed());
+    }
+
+    #[test]
+    fn what_is_bound_to_one_address_hears_broadcasts_by_others() {
+        let near = Interface { ip: [10, 0, 0, 7], mask: [255, 0, 0, 0], mac: [2; 6] };
+        let alone = Interface { ip: [10, 1, 0, 7], mask: [255; 4], mac: [4; 6] };
+        let local = Interface { ip: [127, 0, 0, 1], mask: [255, 0, 0, 0], mac: [0; 6] };
+        let here = Here::new(&Config::default(), vec![near, alone, local]);
+        let heard = |bound: &str| {
+            let found = here.broadcasts(bound.parse().expect("an address"));
+            found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(heard("10.0.0.7"), "10.255.255.255 255.255.255.255");
+        assert_eq!(heard("10.1.0.7"), "255.255.255.255");
+        for none in ["127.0.0.1", "0.0.0.0", "10.0.0.8", "::1"] {
+            assert_eq!(heard(none), "", "{none}");
+        }
     }
 
     #[test]

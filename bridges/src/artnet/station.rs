@@ -3,7 +3,7 @@
 mod pollers;
 mod ports;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use clasp_rt_core::time::{Span, Time};
 
@@ -108,6 +108,11 @@ impl Station {
             answers: 0,
             packet: Vec::new(),
         }
+    }
+
+    /// Where polls arrive that a socket of `bound` does not hear.
+    pub(super) fn broadcasts(&self, bound: IpAddr) -> Vec<Ipv4Addr> {
+        self.here.broadcasts(bound)
     }
 
     /// Whether levels of `port_address` are taken from the network.

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use clasp_rt_core::time::{Span, Time};
 use clasp_rt_core::value::{push_f64, push_str};
 
-use super::events::{Meaningless, Voice};
+use super::events::{Meaningless, Voice, whole};
 use super::nodes::Nodes;
 use super::packet::TimeCode;
 use super::send;
@@ -258,7 +258,7 @@ fn read(value: &Datum<'_>, rate: Rate) -> Option<Timecode> {
     match value {
         Datum::Text(text) => Timecode::parse(text, rate),
         Datum::Other(map) => {
-            let number = |key| u8::try_from(map.get(key)?.as_i64()?).ok();
+            let number = |key| u8::try_from(whole(map.get(key)?)?).ok();
             let rate = match map.get("type") {
                 Some(kind) => RATES.iter().position(|(_, name)| Some(*name) == kind.as_str())?,
                 None => RATES.iter().position(|(one, _)| *one == rate)?,

@@ -76,8 +76,10 @@ fn time_code_is_written_as_text_or_as_a_map() {
     rig.show("/artnet/timecode/8", "01:02:03;29");
     let map = set_frame("/artnet/timecode/9", |out| {
         let mut map = MapWriter::start(out);
-        for (key, value) in [("hours", 23), ("minutes", 59), ("seconds", 58), ("frames", 23)] {
-            push_i64(map.entry(key).expect("short"), value);
+        for (key, value) in
+            [("hours", 23.0), ("minutes", 59.0), ("seconds", 58.0), ("frames", 23.0)]
+        {
+            push_f64(map.entry(key).expect("short"), value);
         }
         push_str(map.entry("type").expect("short"), "film").expect("short");
     });
