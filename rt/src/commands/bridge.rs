@@ -32,6 +32,15 @@ pub struct ArtnetArgs {
     /// Tell levels as 0.0 to 1.0 instead of 0 to 255
     #[arg(long)]
     normalize: bool,
+    /// Tell levels slot by slot, or each universe as one param of bytes
+    #[arg(long, default_value = "channel", value_parser = ["channel", "universe"])]
+    mode: String,
+    /// Of two senders of a universe the highest level or the latest change
+    #[arg(long, default_value = "htp", value_parser = ["htp", "ltp"])]
+    merge: String,
+    /// Send an ArtSync after all universes that changed
+    #[arg(long)]
+    sync: bool,
     /// Segments put before universe and slot: /artnet/0/1
     #[arg(long, default_value = "/artnet")]
     namespace: String,
@@ -43,7 +52,12 @@ pub struct ArtnetArgs {
 #[derive(Args, Debug)]
 pub(super) struct CommonArgs {
     /// Address of the interface to listen on
-    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    #[arg(
+        long,
+        visible_alias = "interface",
+        value_name = "ADDRESS",
+        default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    )]
     pub(super) bind: IpAddr,
     #[command(flatten)]
     pub(super) join: JoinArgs,
@@ -68,6 +82,9 @@ pub fn run_artnet(args: &ArtnetArgs) -> Result<(), Failure> {
         ("outputs", json!(args.universes)),
         ("broadcast", json!(args.broadcast)),
         ("normalize", json!(args.normalize)),
+        ("mode", json!(args.mode)),
+        ("merge", json!(args.merge)),
+        ("sync", json!(args.sync)),
     ];
     run("artnet", &common.join, options.into_iter())
 }
