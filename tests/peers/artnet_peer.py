@@ -3,7 +3,8 @@
 | command | fields | answer |
 |---|---|---|
 | listen | port, universe | done; then a line `levels` for each packet received |
-| send | port, universe, levels | done, after one packet to 127.0.0.1 |
+| send | port, universe, levels, host?, source?, sync? | done, after one packet to `host` (default \
+127.0.0.1) from the address `source`, and an ArtSync behind it if `sync` |
 """
 
 import json
@@ -36,8 +37,14 @@ for line in sys.stdin:
         server.register_listener(command["universe"], callback_function=levels)
         servers.append(server)
     else:
+        source = command.get("source")
         sender = StupidArtnet(
-            "127.0.0.1", command["universe"], len(command["levels"]), port=command["port"]
+            command.get("host", "127.0.0.1"),
+            command["universe"],
+            len(command["levels"]),
+            source_address=(source, 0) if source else None,
+            artsync=command.get("sync", False),
+            port=command["port"],
         )
         sender.set(bytearray(command["levels"]))
         sender.show()

@@ -17,6 +17,7 @@ pub mod frame;
 pub mod metrics;
 pub mod mosquitto;
 pub mod net;
+pub mod ola;
 pub mod peer;
 pub mod program;
 pub mod raw;

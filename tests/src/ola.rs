@@ -26,8 +26,10 @@ impl<'d> Ola<'d> {
     /// Starts it with the plugin whose file is `ola-{plugin}.conf`, holding `options`, and waits for
     /// the device that has `name` in its name.
     pub fn start(desks: &'d Desks, plugin: &str, options: &str, name: &str) -> Self {
-        let folder =
-            std::env::temp_dir().join(format!("clasp-rt-ola-{plugin}-{}", std::process::id()));
+        // In a network of its own a test may also count its processes by itself.
+        let (process, thread) = (std::process::id(), std::thread::current());
+        let test = thread.name().unwrap_or_default().replace("::", "-");
+        let folder = std::env::temp_dir().join(format!("clasp-rt-ola-{test}-{process}"));
         std::fs::create_dir_all(&folder).expect("the folder for temporary files can be written");
         for one in PLUGINS.split_whitespace() {
             let text = match one == plugin {
