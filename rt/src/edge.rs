@@ -6,6 +6,7 @@
 mod budget;
 mod feed;
 mod guests;
+mod hosts;
 mod seats;
 
 use std::io;
@@ -125,6 +126,8 @@ pub struct Edge {
     said_to_ports: Vec<u32>,
     /// A text message as a frame.
     frame: Vec<u8>,
+    /// Where a peer is, in words.
+    host: String,
 }
 
 /// Where the shard's decisions go.
@@ -189,6 +192,7 @@ impl Edge {
             budget: Budget::new(),
             said_to_ports,
             frame: Vec::with_capacity(FRAME_BYTES_MAX),
+            host: String::new(),
         }
     }
 
@@ -242,6 +246,7 @@ impl Edge {
         self.wait(shard)?;
         self.begin();
         self.take_events(shard);
+        self.tell_hosts(shard);
         self.take_records(shard);
         self.take_from_ports(shard);
         self.offer_again(shard);
@@ -370,6 +375,7 @@ impl Edge {
         self.out.conns.open(link, Carrier::Socket(stream), by, admit == Admit::Stranger);
         self.counts.links_opened += 1;
         take(shard.step(self.out.conns.now, Input::Opened { link, admit }, &mut self.out));
+        self.ask_host(shard, stream);
     }
 
     fn received(&mut self, shard: &mut Shard, stream: Socket, mut lease: Lease) {
@@ -517,6 +523,7 @@ impl Edge {
         self.out.conns.open(link, Carrier::Port, AnyTransport::Stream(Stream::new()), false);
         self.counts.links_opened += 1;
         take(shard.step(now, Input::Opened { link, admit: Admit::Trusted }, &mut self.out));
+        self.tell_own_host(shard, link);
     }
 
     /// Offers frames again that were held, or that waited for room or for this turn.

@@ -29,9 +29,10 @@ pub(crate) enum Op {
     Close,
     Alarm,
     Wake,
+    Install,
 }
 
-const OPS: [Op; 10] = [
+const OPS: [Op; 11] = [
     Op::Accept,
     Op::Receive,
     Op::Send,
@@ -42,6 +43,7 @@ const OPS: [Op; 10] = [
     Op::Close,
     Op::Alarm,
     Op::Wake,
+    Op::Install,
 ];
 
 impl Tag {
@@ -91,6 +93,11 @@ pub(crate) fn send_to(tag: Tag, socket: u32, header: *const libc::msghdr) -> Ent
         .flags(libc::MSG_NOSIGNAL as u32)
         .build()
         .user_data(tag.pack())
+}
+
+/// Makes a descriptor of a registered file, for calls that know no other. Done at once.
+pub(crate) fn install(tag: Tag) -> Entry {
+    opcode::FixedFdInstall::new(Fixed(tag.slot), 0).build().user_data(tag.pack())
 }
 
 /// Ends one or both directions. An armed receive ends with 0, a waiting send fails.

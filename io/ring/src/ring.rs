@@ -146,6 +146,8 @@ pub struct Ring {
     /// The same, but only once there is a free buffer.
     starved: Vec<Socket>,
     listeners_off: Vec<Socket>,
+    /// Where peers are, if that was asked; each at most once.
+    peers: VecDeque<(Socket, SocketAddr)>,
     counts: Counts,
     /// A ring accepts operations only from the thread that made it.
     _not_send: PhantomData<*const ()>,
@@ -185,6 +187,7 @@ impl Ring {
             listed: Vec::with_capacity(files),
             starved: Vec::with_capacity(files),
             listeners_off: Vec::with_capacity(sizes.fixed_max as usize),
+            peers: VecDeque::new(),
             counts: Counts::default(),
             _not_send: PhantomData,
         };
@@ -288,6 +291,17 @@ impl Ring {
         if std::mem::replace(&mut state.wanted, false) && state.receive == Receive::Armed {
             self.cancel(stream, Op::Receive);
         }
+    }
+
+    /// Asks where the peer of `stream` is: [`Ring::next_peer`] tells. Never answered before Linux
+    /// 6.8.
+    pub fn ask_peer(&mut self, stream: Socket) {
+        self.push_owned(op::install(stream.tag(Op::Install)));
+    }
+
+    /// A stream whose peer was asked for, and its address.
+    pub fn next_peer(&mut self) -> Option<(Socket, SocketAddr)> {
+        self.peers.pop_front()
     }
 
     /// Receives again.

@@ -471,6 +471,23 @@ fn a_port_is_free_as_soon_as_its_ring_is_dropped() {
     }
 }
 
+#[test]
+fn a_ring_tells_where_a_peer_is_that_is_asked_for() {
+    let mut server = Server::new(&SMALL);
+    let (client, stream) = server.connect();
+    assert_eq!(server.ring.next_peer(), None);
+    server.ring.ask_peer(stream);
+    server.ring.send(stream, b"hello".to_vec());
+    assert!(matches!(server.event(), Event::Sent { how: Ok(()), .. }));
+    // Before Linux 6.8 nobody knows.
+    if let Some(told) = server.ring.next_peer() {
+        assert_eq!(told, (stream, client.local_addr().unwrap()));
+    }
+    assert_eq!(server.ring.next_peer(), None);
+    drop(client);
+    assert!(matches!(server.event(), Event::Ended { .. }), "no descriptor keeps it open");
+}
+
 /// A shutdown is run by a worker of the kernel, which looks its file up by number only then. It
 /// once struck the connection that had been given the number of a closed one.
 #[test]

@@ -2,6 +2,7 @@
 //! becomes an event.
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use super::{Event, Ring};
 use crate::op::{self, Answer, Op, Tag};
@@ -35,7 +36,27 @@ impl Ring {
                 self.release_if_quiet(stream);
                 None
             }
+            Op::Install => {
+                self.installed(tag, answer.result);
+                None
+            }
             Op::Cancel | Op::Close => None,
+        }
+    }
+
+    /// Asks the socket behind a descriptor that the kernel made for that where its peer is.
+    fn installed(&mut self, tag: Tag, result: i32) {
+        // Before Linux 6.8 there is no such operation: then nobody knows.
+        if result < 0 {
+            return;
+        }
+        // SAFETY: the answer to an `Install` is a descriptor that the kernel made for it alone, and
+        // each answer is settled once.
+        let descriptor = unsafe { OwnedFd::from_raw_fd(result) };
+        let peer = rustix::net::getpeername(&descriptor).ok().flatten();
+        let peer = peer.and_then(|peer| peer.try_into().ok());
+        if let (Some(peer), Some((stream, _))) = (peer, self.memory.slots.owner(tag)) {
+            self.peers.push_back((stream, peer));
         }
     }
 
