@@ -137,6 +137,11 @@ impl Peer {
         }
     }
 
+    /// Whether a call of a callback was read while waiting for answers.
+    pub fn has_heard(&self) -> bool {
+        self.heard.iter().any(|line| line.get("heard").is_some())
+    }
+
     /// Forgets the calls that were read while waiting for answers.
     pub fn forget(&mut self) -> usize {
         self.heard.drain(..).count()

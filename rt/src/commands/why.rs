@@ -70,7 +70,7 @@ fn losers(why: &Val) -> &[Val] {
 
 /// The answer for people. `now_us`: the router's clock.
 fn table(address: &str, why: &Val, now_us: u64, details: impl Fn(&str) -> Val) -> String {
-    let mut text = format!("{address} = {}", why.get("value").map(value::show).unwrap_or_default());
+    let mut text = format!("{address} = {}", why.get("value").map(shown).unwrap_or_default());
     if let Some(rule) = why.get("rule").and_then(Val::as_str) {
         push(&mut text, format_args!("   {rule}"));
     }
@@ -128,8 +128,16 @@ fn line(
         name,
         host,
         priority: format!("priority {priority}"),
-        value: claim.get("value").map(value::show).unwrap_or_default(),
+        value: claim.get("value").map(shown).unwrap_or_default(),
         age: age(word, claim, now_us),
+    }
+}
+
+/// A level, whichever type its source gave it.
+fn shown(value: &Val) -> String {
+    match value {
+        Val::Float(level) if level.fract() == 0.0 && level.abs() < 1e15 => format!("{level:.0}"),
+        other => value::show(other),
     }
 }
 
@@ -204,7 +212,7 @@ mod tests {
             "value": 200, "rule": "htp", "timeout_us": 2_500_000,
             "winner": { "source": "desk", "priority": 150, "value": 200, "since_us": 7_600_000 },
             "losers": [
-                { "source": "tablet", "priority": 100, "value": 255, "since_us": 18_800_000 },
+                { "source": "tablet", "priority": 100, "value": 255.0, "since_us": 18_800_000 },
                 { "source": "stranger", "priority": 5, "since_us": 0 },
             ],
         }));
