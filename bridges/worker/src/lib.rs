@@ -15,6 +15,7 @@ mod counters;
 pub mod http;
 mod line;
 pub mod mqtt;
+pub mod mqtt_listener;
 pub mod router;
 pub mod runtime;
 mod session;
@@ -99,6 +100,11 @@ pub const SERVICES: &[Entry] = &[
         name: "websocket",
         help: "WebSocket with JSON, for programs that speak nothing else, as server or client",
         open: |table| ws_json::open(read(table)?),
+    },
+    Entry {
+        name: "mqtt-listener",
+        help: "MQTT 3.1.1 and 5, for clients that connect to the router itself",
+        open: |table| mqtt_listener::open(read(table)?),
     },
 ];
 

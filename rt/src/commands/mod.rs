@@ -9,6 +9,7 @@ pub mod hist;
 mod http;
 mod midi;
 mod mqtt;
+mod mqtt_listener;
 pub mod osc;
 pub mod plan;
 mod record;
@@ -65,6 +66,8 @@ enum Command {
     Http(http::HttpArgs),
     /// Translate between the topics of an MQTT broker and a router, both ways
     Mqtt(mqtt::MqttArgs),
+    /// Let MQTT clients connect to a router without any broker
+    MqttListener(mqtt_listener::MqttListenerArgs),
     /// Serve programs that speak WebSocket and JSON, or join one that does
     Websocket(websocket::WebsocketArgs),
     /// Record what passes at a router, for `clasp-bench replay` to play again
@@ -187,6 +190,7 @@ impl Cli {
             Command::Dmx(args) => dmx::run(&args),
             Command::Http(args) => http::run(&args),
             Command::Mqtt(args) => mqtt::run(&args),
+            Command::MqttListener(args) => mqtt_listener::run(&args),
             Command::Websocket(args) => websocket::run(&args),
             Command::Record(args) => record::run(&args),
             Command::Pub(args) => client::publish(&args),
@@ -248,6 +252,7 @@ mod tests {
             ("clasp-rt http --port 8080 --cors https://show.example", true),
             ("clasp-rt mqtt --broker mqtts://b --ca ca.pem --subscribe a/# --subscribe b/+", true),
             ("clasp-rt mqtt --mqtt-version 6", false),
+            ("clasp-rt mqtt-listener --port 1884 --cert c.pem --key k.pem", true),
             ("clasp-rt websocket --port 9000 --origin https://show.example", true),
             ("clasp-rt websocket --url ws://10.0.0.9:8080 --subscribe /a/**", true),
             ("clasp-rt record show --pattern /lights/** --file-bytes 1GiB", true),

@@ -1,0 +1,110 @@
+//! What a person writes for a port of MQTT clients, and what is wrong with it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clasp_rt_bridges::ConfigError;
+use serde::Deserialize;
+use tokio_rustls::rustls::ServerConfig;
+
+use super::session::Settings;
+use crate::mqtt::config::check_namespace;
+use crate::mqtt::payload::Form;
+use crate::tls;
+
+/// `[[bridge]] type = "mqtt-listener"`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where clients connect. Default: 0.0.0.0:1883.
+    pub bind: SocketAddr,
+    /// Segments before all topics: `a/b` is `/mqtt/a/b`.
+    pub namespace: String,
+    pub payload: Form,
+    /// Clients at once, 1 to 65536; the router keeps a place for each. Default: 256.
+    pub clients_max: u32,
+    /// PEM files of a certificate with its chain, and of its key: then the port speaks TLS.
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// PEM file of authorities: then only clients come whose certificate one of them signed.
+    pub client_ca: Option<PathBuf>,
+    /// Not used: each client brings its own, as its password.
+    pub token: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 1883),
+            namespace: "/mqtt".to_owned(),
+            payload: Form::Auto,
+            clients_max: 256,
+            cert: None,
+            key: None,
+            client_ca: None,
+            token: None,
+        }
+    }
+}
+
+/// As it will run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub bind: SocketAddr,
+    pub settings: Settings,
+    pub clients_max: u32,
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+impl Plan {
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        check_namespace(&config.namespace)?;
+        if !(1..=65_536).contains(&config.clients_max) {
+            let why = format!("{}: 1 to 65536 clients", config.clients_max);
+            return Err(ConfigError::new("clients_max", why));
+        }
+        if config.token.is_some() {
+            let why = "each client brings its own, as its password";
+            return Err(ConfigError::new("token", why));
+        }
+        let tls = match (&config.cert, &config.key) {
+            (Some(cert), Some(key)) => Some(tls::server(cert, key, config.client_ca.as_deref())?),
+            (None, None) if config.client_ca.is_some() => {
+                return Err(ConfigError::new("cert", "`client_ca` is for TLS: name `cert`, `key`"));
+            }
+            (None, None) => None,
+            (Some(_), None) => return Err(ConfigError::new("key", "`cert` needs its key")),
+            (None, Some(_)) => return Err(ConfigError::new("cert", "`key` needs its certificate")),
+        };
+        let settings = Settings { namespace: config.namespace, payload: config.payload };
+        Ok(Self { bind: config.bind, settings, clients_max: config.clients_max, tls })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_mistake_is_told_under_its_key() {
+        let cases = [
+            (json!({"bind": "here"}), "bridge", "socket address"),
+            (json!({"namespace": "/"}), "namespace", "slash"),
+            (json!({"clients_max": 0}), "clients_max", "1 to 65536"),
+            (json!({"cert": "/x"}), "key", "needs its key"),
+            (json!({"key": "/x"}), "cert", "needs its certificate"),
+            (json!({"client_ca": "/x"}), "cert", "TLS"),
+            (json!({"cert": "/nowhere", "key": "/nowhere"}), "cert", "/nowhere"),
+            (json!({"token": "x"}), "token", "password"),
+        ];
+        for (table, key, said) in cases {
+            let plan = crate::read(table.clone()).and_then(Plan::new);
+            let error = plan.expect_err(&table.to_string());
+            assert_eq!(error.key, key, "{table}: {error}");
+            assert!(error.why.contains(said), "{table}: {error}");
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! A client and its machine, with packets of the library on the client's side.
+
+use bytes::BytesMut;
+use clasp_rt_bridges::json;
+use clasp_rt_core::wire::header;
+use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v4;
+
+use super::*;
+
+/// A machine, the client's side of it, and what it said to the router, as JSON.
+struct Bench {
+    session: Session,
+    groups: Groups,
+    now: Time,
+    close: bool,
+    frames: Vec<String>,
+    packets: Vec<v4::Packet>,
+    join: Option<Join>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::member(0, Groups::default())
+    }
+
+    fn member(number: u64, groups: Groups) -> Self {
+        let settings = Settings { namespace: "/mqtt".to_owned(), payload: Form::Auto };
+        Self {
+            session: Session::new(settings, number, Time(0)),
+            groups,
+            now: Time(0),
+            close: false,
+            frames: Vec::new(),
+            packets: Vec::new(),
+            join: None,
+        }
+    }
+
+    /// A client that has connected as `lamp`.
+    fn connected() -> Self {
+        let mut bench = Self::new();
+        bench.connect(v4::Connect::new("lamp"));
+        bench
+    }
+
+    fn connect(&mut self, connect: v4::Connect) {
+        self.send(v4::Packet::Connect(connect));
+        if self.join.is_some() {
+            self.step(Input::Joined);
+        }
+        self.packets.clear();
+    }
+
+    fn step(&mut self, input: Input<'_>) {
+        let mut out = Out::default();
+        self.session.step(self.now, input, &mut self.groups, &mut out);
+        self.close |= out.close;
+        self.join = out.join.take().or(self.join.take());
+        for frame in &out.frames {
+            let mut text = String::new();
+            json::from_frame(frame, &mut text).expect("a frame");
+            self.frames.push(text);
+        }
+        let mut packets = out.packets;
+        while !packets.is_empty() {
+            let packet = v4::Packet::read(&mut packets, PACKET_BYTES_MAX).expect("a packet");
+            self.packets.push(packet);
+        }
+    }
+
+    fn send(&mut self, packet: v4::Packet) {
+        let mut bytes = BytesMut::new();
+        packet.write(&mut bytes, PACKET_BYTES_MAX).expect("a packet");
+        self.step(Input::Bytes(&bytes));
+    }
+
+    fn publish(&mut self, topic: &str, payload: &str, qos: QoS, retain: bool, id: u16) {
+        let mut publish = v4::Publish::new(topic, qos, payload);
+        (publish.retain, publish.pkid) = (retain, id);
+        self.send(v4::Packet::Publish(publish));
+    }
+
+    fn subscribe(&mut self, id: u16, filter: &str, qos: QoS) {
+        let mut subscribe = v4::Subscribe::new(filter, qos);
+        subscribe.pkid = id;
+        self.send(v4::Packet::Subscribe(subscribe));
+        self.step(Input::Router(Message::Pong));
+    }
+
+    /// What the router says, as JSON.
+    fn router(&mut self, text: &str) {
+        let mut frame = Vec::new();
+        json::to_frame(text, &mut frame).expect("a message");
+        let payload = header::parse(&frame).expect("a frame").payload;
+        self.step(Input::Router(binary::decode(payload).expect("a message")));
+    }
+
+    fn set(&mut self, address: &str, value: u64) {
+        self.router(&format!(r#"{{"type":"SET","address":"{address}","value":{value}}}"#));
+    }
+
+    fn take_frames(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.frames)
+    }
+
+    /// The publishes so far: topic, payload, QoS, retained, id.
+    fn take_publishes(&mut self) -> Vec<(String, String, u8, bool, u16)> {
+        let packets = std::mem::take(&mut self.packets).into_iter();
+        let publishes = packets.filter_map(|packet| match packet {
+            v4::Packet::Publish(publish) => Some(publish),
+            _ => None,
+        });
+        let told = publishes.map(|p| {
+            let payload = String::from_utf8_lossy(&p.payload).into_owned();
+            (p.topic, payload, p.qos as u8, p.retain, p.pkid)
+        });
+        told.collect()
+    }
+}
+
+#[test]
+fn a_client_joins_with_its_password_as_token_and_is_answered_when_the_router_has() {
+    let mut bench = Bench::new();
+    let mut connect = v4::Connect::new("lamp");
+    connect.set_login("anyone", "secret");
+    bench.send(v4::Packet::Connect(connect));
+    let join = Join { client_id: "lamp".to_owned(), token: Some("secret".to_owned()) };
+    assert_eq!(bench.join.take(), Some(join));
+    bench.publish("early", "1", QoS::AtMostOnce, true, 0);
+    assert!(bench.packets.is_empty() && bench.frames.is_empty(), "it waits for the router");
+    bench.step(Input::Joined);
+    assert_eq!(bench.packets.len(), 1);
+    assert!(bench.take_frames()[0].contains("/mqtt/early"), "then what came early counts");
+    let mut refused = Bench::new();
+    refused.send(v4::Packet::Connect(v4::Connect::new("lamp")));
+    refused.step(Input::Refused(Reason::NotAuthorized));
+    let no = v4::ConnAck::new(v4::ConnectReturnCode::NotAuthorized, false);
+    assert_eq!((refused.packets.pop(), refused.close), (Some(v4::Packet::ConnAck(no)), true));
+}
+
+#[test]
+fn what_a_client_publishes_is_said_before_it_is_acknowledged() {
+    let mut bench = Bench::connected();
+    bench.publish("stage/level", "0.5", QoS::AtLeastOnce, true, 7);
+    bench.publish("stage/go", "12", QoS::AtMostOnce, false, 0);
+    let said = bench.take_frames();
+    assert_eq!(said[0], r#"{"type":"SET","address":"/mqtt/stage/level","value":0.5}"#);
+    assert!(said[1].contains(r#""address":"/mqtt/stage/go","signal":"event","value":12"#));
+    assert_eq!(bench.packets, [v4::Packet::PubAck(v4::PubAck::new(7))]);
+    bench.publish("stage/level", "", QoS::AtMostOnce, true, 0);
+    assert!(bench.take_frames()[0].contains(r#""value":null"#), "an empty one clears");
+    bench.publish("$SYS/x", "1", QoS::AtMostOnce, true, 0);
+    assert!(bench.take_frames().is_empty(), "topics with `$` are nobody's");
+}
+
+#[test]
+fn a_message_at_qos_2_is_said_once_however_often_it_comes() {
+    let mut bench = Bench::connected();
+    for _ in 0..3 {
+        bench.publish("go", "1", QoS::ExactlyOnce, false, 9);
+    }
+    assert_eq!(bench.take_frames().len(), 1);
+    let received = v4::Packet::PubRec(v4::PubRec::new(9));
+    assert_eq!(bench.packets, [received.clone(), received.clone(), received]);
+    bench.packets.clear();
+    bench.send(v4::Packet::PubRel(v4::PubRel::new(9)));
+    assert_eq!(bench.packets, [v4::Packet::PubComp(v4::PubComp::new(9))]);
+    bench.publish("go", "1", QoS::ExactlyOnce, false, 9);
+    assert_eq!(bench.take_frames().len(), 1, "released, it is a new one");
+}
+
+#[test]
+fn a_client_with_too_many_messages_on_their_way_is_ended() {
+    let mut bench = Bench::connected();
+    for id in 1..=RECEIVE_MAX {
+        bench.publish("go", "1", QoS::ExactlyOnce, false, id);
+    }
+    assert!(!bench.close);
+    bench.publish("go", "1", QoS::ExactlyOnce, false, RECEIVE_MAX + 1);
+    assert!(bench.close);
+    assert_eq!(bench.take_frames().len(), usize::from(RECEIVE_MAX));
+}
+
+#[test]
+fn retained_messages_are_flagged_until_all_were_told_and_news_are_not() {
+    let mut bench = Bench::connected();
+    bench.subscribe(3, "stage/#", QoS::AtLeastOnce);
+    assert!(bench.take_frames()[0].contains(r#""pattern":"/mqtt/stage/**""#));
+    let granted = v4::SubscribeReasonCode::Success(QoS::AtLeastOnce);
+    let acknowledged = v4::Packet::SubAck(v4::SubAck::new(3, vec![granted]));
+    assert_eq!(bench.packets, [acknowledged]);
+    let held = r#"{"type":"SNAPSHOT","params":[
+        {"address":"/mqtt/stage/a","value":1,"revision":1},
+        {"address":"/mqtt/stage/gone","value":null,"revision":2},
+        {"address":"/mqtt/other","value":3,"revision":1}]}"#;
+    bench.router(held);
+    bench.set("/mqtt/stage/a", 2);
+    let told = bench.take_publishes();
+    let [first, second] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!((first.0.as_str(), first.1.as_str(), first.2, first.3), ("stage/a", "1", 1, true));
+    assert_eq!((second.1.as_str(), second.3), ("2", false));
+    bench.router(r#"{"type":"ACK","address":"/mqtt/stage/**"}"#);
+    bench.router(held);
+    assert!(bench.take_publishes().is_empty(), "another subscription asked for it");
+}
+
+#[test]
+fn a_subscription_is_answered_before_what_it_brings() {
+    let mut bench = Bench::connected();
+    let mut subscribe = v4::Subscribe::new("#", QoS::AtMostOnce);
+    subscribe.pkid = 5;
+    bench.send(v4::Packet::Subscribe(subscribe));
+    let held = r#"{"type":"SNAPSHOT","params":[{"address":"/mqtt/a","value":1,"revision":1}]}"#;
+    bench.router(held);
+    assert!(bench.packets.is_empty());
+    bench.step(Input::Router(Message::Pong));
+    assert!(matches!(bench.packets.as_slice(), [v4::Packet::SubAck(_), v4::Packet::Publish(_)]));
+}
+
+#[test]
+fn overlapping_filters_bring_a_message_once_at_the_best_quality() {
+    let mut bench = Bench::connected();
+    bench.subscribe(1, "a/#", QoS::AtMostOnce);
+    bench.subscribe(2, "a/+", QoS::ExactlyOnce);
+    bench.packets.clear();
+    bench.set("/mqtt/a/b", 1);
+    let told = bench.take_publishes();
+    assert_eq!((told.len(), told[0].2), (1, 2));
+    // Its own messages come back, as with any broker.
+    bench.publish("a/c", "5", QoS::AtMostOnce, false, 0);
+    assert_eq!(bench.take_publishes()[0].0, "a/c");
+    let stream = r#"{"type":"STREAM","address":"/mqtt/a/s","value":1.0}"#;
+    bench.router(stream);
+    assert_eq!(bench.take_publishes()[0].2, 0, "a sample is not worth an answer");
+}
+
+#[test]
+fn a_subscription_that_the_router_refuses_is_not_granted() {
+    let mut bench = Bench::connected();
+    let mut subscribe = v4::Subscribe::new("a/#", QoS::AtLeastOnce);
+    subscribe.pkid = 4;
+    bench.send(v4::Packet::Subscribe(subscribe));
+    assert!(bench.packets.is_empty(), "it waits for the router's answer");
+    bench.router(r#"{"type":"ERROR","code":301,"message":"no","address":"/mqtt/a/**"}"#);
+    bench.step(Input::Router(Message::Pong));
+    let failed = v4::SubAck::new(4, vec![v4::SubscribeReasonCode::Failure]);
+    assert_eq!(bench.packets, [v4::Packet::SubAck(failed)]);
+    bench.packets.clear();
+    bench.set("/mqtt/a/b", 1);
+    assert!(bench.take_publishes().is_empty());
+}
+
+#[test]
+fn a_slow_client_gets_the_newest_of_params_and_every_event() {
+    let mut bench = Bench::connected();
+    bench.subscribe(1, "#", QoS::AtLeastOnce);
+    bench.packets.clear();
+    for level in 0..100 {
+        bench.set("/mqtt/level", level);
+        bench.router(&format!(
+            r#"{{"type":"PUBLISH","signal":"event","address":"/mqtt/go","value":{level}}}"#
+        ));
+    }
+    let mut told = bench.take_publishes();
+    assert_eq!(told.len(), INFLIGHT_MAX, "the others wait");
+    let mut taken = 0;
+    while let Some((.., id)) = told.get(taken) {
+        let id = *id;
+        taken += 1;
+        bench.send(v4::Packet::PubAck(v4::PubAck::new(id)));
+        told.extend(bench.take_publishes());
+    }
+    let of = |topic: &str| told.iter().filter(|told| told.0 == topic).count();
+    assert_eq!((of("go"), of("level")), (100, INFLIGHT_MAX / 2 + 1));
+    let levels: Vec<_> = told.iter().filter(|told| told.0 == "level").collect();
+    assert_eq!(levels.last().map(|told| told.1.as_str()), Some("99"));
+    assert_eq!(bench.session.counts.overflowed, 0);
+}
+
+#[test]
+fn events_beyond_the_room_of_a_client_are_counted() {
+    let mut bench = Bench::connected();
+    bench.subscribe(1, "#", QoS::AtLeastOnce);
+    let more = crate::mqtt::waiting::EVENTS_MAX + INFLIGHT_MAX + 5;
+    let mut frame = Vec::new();
+    let event = r#"{"type":"PUBLISH","signal":"event","address":"/mqtt/go","value":1}"#;
+    json::to_frame(event, &mut frame).expect("a message");
+    let payload = header::parse(&frame).expect("a frame").payload;
+    for _ in 0..more {
+        bench.step(Input::Router(binary::decode(payload).expect("a message")));
+    }
+    assert_eq!(bench.session.counts.overflowed, 5);
+}
+
+#[test]
+fn a_will_is_said_unless_the_client_says_good_bye() {
+    let with_will = || {
+        let mut bench = Bench::new();
+        let mut connect = v4::Connect::new("lamp");
+        connect.keep_alive = 10;
+        let will = v4::LastWill::new("lamp/status", "offline", QoS::AtLeastOnce, true);
+        connect.last_will = Some(will);
+        bench.connect(connect);
+        bench
+    };
+    let offline = r#"{"type":"SET","address":"/mqtt/lamp/status","value":"offline"}"#;
+    let mut lost = with_will();
+    lost.step(Input::Closed);
+    assert_eq!(lost.take_frames(), [offline]);
+    let mut silent = with_will();
+    silent.now = Time(0) + Span::from_secs(14);
+    silent.step(Input::Deadline);
+    assert!(!silent.close, "one and a half times ten seconds");
+    silent.frames.clear();
+    silent.now = Time(0) + Span::from_secs(15);
+    silent.step(Input::Deadline);
+    assert_eq!((silent.take_frames(), silent.close), (vec![offline.to_owned()], true));
+    let mut replaced = with_will();
+    replaced.step(Input::TakenOver);
+    assert_eq!(replaced.take_frames(), [offline]);
+    let mut polite = with_will();
+    polite.send(v4::Packet::Disconnect);
+    assert_eq!((polite.take_frames().len(), polite.close), (0, true));
+}
+
+#[test]
+fn what_is_no_mqtt_ends_the_connection_and_is_counted() {
+    for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"\x30\x02\x00\x00", b"\x10\xff\xff\xff\xff"] {
+        let mut bench = Bench::new();
+        bench.step(Input::Bytes(bytes));
+        assert_eq!((bench.close, bench.session.counts.malformed), (true, 1), "{bytes:02x?}");
+    }
+    let mut twice = Bench::connected();
+    twice.send(v4::Packet::Connect(v4::Connect::new("again")));
+    assert!(twice.close);
+    let mut silent = Bench::new();
+    silent.now = Time(0) + CONNECT_TIMEOUT;
+    silent.step(Input::Deadline);
+    assert!(silent.close, "nothing was said in time");
+}
+
+#[test]
+fn filters_beyond_the_limit_are_refused_alone() {
+    let mut bench = Bench::connected();
+    for number in 0..=SUBSCRIPTIONS_MAX {
+        bench.subscribe(1, &format!("a/{number}"), QoS::AtMostOnce);
+    }
+    let refused = v4::SubAck::new(1, vec![v4::SubscribeReasonCode::Failure]);
+    assert_eq!(bench.packets.last(), Some(&v4::Packet::SubAck(refused)));
+    bench.send(v4::Packet::Unsubscribe(v4::Unsubscribe { pkid: 2, topics: vec!["a/0".into()] }));
+    bench.subscribe(3, "b", QoS::AtMostOnce);
+    let granted = vec![v4::SubscribeReasonCode::Success(QoS::AtMostOnce)];
+    let granted = v4::Packet::SubAck(v4::SubAck::new(3, granted));
+    assert_eq!(bench.packets.last(), Some(&granted));
+}
