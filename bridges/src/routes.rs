@@ -14,7 +14,8 @@
 //! A route hears everybody but the routes: what a route writes triggers no other route and never
 //! itself. So no loop can be built out of routes, and what must happen in two steps is one route
 //! with two transforms. Where the router arbitrates, what is written is claimed in the name of who
-//! wrote what was taken, or with the `priority` of the route. When the router is joined, the values that it holds are routed once.
+//! wrote what was taken, or with the `priority` of the route. When the router is joined, the values
+//! that it holds are routed once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

@@ -124,7 +124,7 @@ impl Peer {
             Character::Writer | Character::Clumsy | Character::Hostile => Vec::new(),
         };
         let spoils = matches!(character, Character::Clumsy | Character::Hostile);
-        let seeds = if spoils { fuzz::seeds::frames() } else { Vec::new() };
+        let seeds = if spoils { good_frames() } else { Vec::new() };
         let defers = character == Character::Writer && random.once_in(3);
         let (asked, touches) = (VecDeque::new(), Vec::new());
         Self {
@@ -466,6 +466,18 @@ impl Peer {
 /// The number behind a value, where honest peers write.
 fn of_ours(address: &str, value: Value<'_>) -> Option<Number> {
     address.starts_with(ROOT).then(|| value.as_i64().map(Number))?
+}
+
+/// What strangers spoil: every frame of the protocol, and markers of sources.
+fn good_frames() -> Vec<Vec<u8>> {
+    let line = Line::new("/evil/claimed", Act::Set, Number(0));
+    let mut frames = fuzz::seeds::frames();
+    frames.push(speech::marked(DESK, Some(150), &[line], Qos::Confirm));
+    frames.extend(["release", "alive", "tell"].map(|key| speech::sign(DESK, key)));
+    frames.extend(
+        ["/h/a/contended", "/h/b/fleeting"].map(|about| speech::get(&format!("/clasp/why{about}"))),
+    );
+    frames
 }
 
 fn one_of(random: &mut Random, words: &[&str]) -> String {

@@ -48,8 +48,8 @@ pub struct ArbitrationAsWritten {
     pub default_priority: Option<u8>,
 }
 
-/// `[[source]]`: the priority of what a session writes, by the name that it gave in HELLO. The first
-/// name that fits counts.
+/// `[[source]]`: the priority of what a session writes, by the name that it gave in HELLO. The
+/// first name that fits counts.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceAsWritten {

@@ -1,7 +1,7 @@
-//! Who wins a rig: three published clients and a tablet's fader drive one param, and `why` names them.
+//! Who wins a rig: three published clients and a tablet drive one param, and `why` names them.
 //!
-//! liblo (`oscsend`) is the tablet; a route takes its fader to the rig. All of it is on loopback, on
-//! ports that the kernel chose, across two shards.
+//! liblo (`oscsend`) is the tablet; a route takes its fader to the rig. All of it is on loopback,
+//! on ports that the kernel chose, across two shards.
 
 use std::net::UdpSocket;
 use std::process::Command;

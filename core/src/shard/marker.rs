@@ -11,7 +11,7 @@
 //! | `by` | the session on whose behalf this one speaks; when either ends, the claims go |
 //! | `release` | `true`: the source is lost. Its claims go at all homes, before the bundle's SETs |
 //! | `alive` | `true`: the source is there although it says nothing; no time-out before the next |
-//! | `tell` | `true`, instead of an `id`: this session wants to be told whose the SETs are it gets |
+//! | `tell` | `true`, without an `id`: this session wants to be told whose the SETs are it gets |
 //!
 //! `release`, `alive` and `tell` need no bundle, and may not be in a timed one. A marker is never
 //! delivered as an event. Who asked with `tell` gets each SET as a BUNDLE of its marker and itself,
