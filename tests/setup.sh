@@ -56,6 +56,8 @@ install_packages() {
     command -v tshark > /dev/null || wanted+=(tshark)
     command -v openssl > /dev/null || wanted+=(openssl)
     wanted+=(mosquitto-clients)
+    # MIDI: to build it, and ALSA's own programs. Serial lines: pairs of them, and what is done to one.
+    wanted+=(libasound2-dev alsa-utils socat strace)
     # Routers that the load generator also drives; their programs may lie outside of PATH.
     wanted+=(mosquitto nats-server)
     python3 -c 'import ensurepip' 2> /dev/null || wanted+=(python3 python3-venv)

@@ -13,6 +13,7 @@
 //! Nothing here uses the router's own crates: [`frame`] reads and writes the protocol by itself,
 //! and WebSocket is tungstenite's, so that the router is not its own judge.
 
+pub mod cable;
 pub mod frame;
 pub mod metrics;
 pub mod mosquitto;

@@ -1,5 +1,6 @@
 //! A MIDI port: other people's, found by name or number, or one of our own.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
@@ -50,10 +51,18 @@ struct Finder {
     outputs: MidiOutput,
 }
 
+/// The driver complains aloud, whenever it is asked, where there is none of this.
+const SEQUENCER: &str = "/dev/snd/seq";
+
 impl Finder {
     fn new(client: &str) -> Result<Self, String> {
-        let inputs = MidiInput::new(client).map_err(|why| why.to_string())?;
-        let outputs = MidiOutput::new(client).map_err(|why| why.to_string())?;
+        if !cfg!(feature = "jack") && !Path::new(SEQUENCER).exists() {
+            return Err(format!("this machine has no ALSA sequencer ({SEQUENCER})"));
+        }
+        // Of another name, so that `client` is found where its ports are.
+        let looker = format!("{client}-look");
+        let inputs = MidiInput::new(&looker).map_err(|why| why.to_string())?;
+        let outputs = MidiOutput::new(&looker).map_err(|why| why.to_string())?;
         Ok(Self { client: client.to_owned(), inputs, outputs })
     }
 
@@ -175,6 +184,7 @@ fn open(
         Ok::<_, String>(input)
     };
     let new_output = || MidiOutput::new(client).map_err(|why| why.to_string());
+    let finder = Finder::new(client)?;
     if let MidiChoice::Virtual(name) = &port.choice {
         let input = match port.input {
             true => {
@@ -189,7 +199,7 @@ fn open(
         let open = Open { input, output, names: Vec::new(), heard };
         return Ok((format!("our MIDI port `{name}`"), open));
     }
-    let (from, to) = Finder::new(client)?.find(port)?;
+    let (from, to) = finder.find(port)?;
     let mut names = Vec::new();
     let mut input = None;
     if let Some(Listed { name, input: Some(from), .. }) = from {

@@ -1,0 +1,160 @@
+//! DMX interfaces on serial lines: a device side of an ENTTEC DMX USB Pro that other programs take
+//! for a real one (`tests/peers/enttec_widget.py`), and a bare adapter seen by strace.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use clasp_rt_tests::cable::Cable;
+use clasp_rt_tests::program::{Program, clasp_rt, installed};
+use clasp_rt_tests::raw::Raw;
+use clasp_rt_tests::router::{Router, TempFile};
+use clasp_rt_tests::{PATIENCE, eventually};
+use serde_json::json;
+
+/// A router whose bridge drives these devices, each a table of `[[bridge.device]]`.
+fn router(devices: &[String], options: &str) -> Router {
+    let tables = devices.iter().map(|device| format!("[[bridge.device]]\n{device}\n"));
+    let config = format!("[[bridge]]\ntype = \"dmx\"\n{options}\n{}", tables.collect::<String>());
+    Router::with_config(&config, &["--shards", "1"])
+}
+
+fn widget(cable: &Cable, arguments: &[&str]) -> Program {
+    let mut command = Command::new("python3");
+    command.arg(installed("peers/enttec_widget.py")).arg(cable.device());
+    Program::start(command.args(arguments))
+}
+
+fn page(router: &Router) -> Raw {
+    let mut page = router.join("page");
+    page.send(json!({"type": "SUBSCRIBE", "id": 1, "pattern": "/dmx/**"}));
+    page
+}
+
+fn set(page: &mut Raw, address: &str, value: serde_json::Value) {
+    page.send(json!({"type": "SET", "address": address, "value": value}));
+}
+
+/// Reads until every address has this value, whatever comes besides.
+fn hears(page: &mut Raw, wanted: &[(&str, serde_json::Value)]) {
+    let mut missing: BTreeMap<_, _> = wanted.iter().map(|(at, value)| (*at, value)).collect();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !missing.is_empty() {
+        let message = page.receive();
+        let inside = message["messages"].as_array().or(message["params"].as_array()).cloned();
+        for set in inside.unwrap_or_else(|| vec![message]) {
+            let address = set["address"].as_str().unwrap_or_default();
+            if missing.get(address).is_some_and(|value| **value == set["value"]) {
+                missing.remove(address);
+            }
+        }
+        assert!(std::time::Instant::now() < deadline, "not heard: {missing:?}");
+    }
+}
+
+#[test]
+fn levels_reach_an_interface_and_those_that_it_receives_a_page() {
+    let (out, input) = (Cable::new(), Cable::new());
+    let (lamps, _desk) = (widget(&out, &[]), widget(&input, &["in"]));
+    let devices = [
+        format!("port = {:?}", out.host()),
+        format!("port = {:?}\nuniverse = 1\ndirection = \"in\"", input.host()),
+    ];
+    let router = router(&devices, "");
+    let mut page = page(&router);
+    hears(
+        &mut page,
+        &[
+            ("/dmx/0/widget/online", json!(true)),
+            ("/dmx/0/widget/serial", json!("12345678")),
+            ("/dmx/0/widget/firmware", json!("1.68")),
+            ("/dmx/1/widget/rate_hz", json!(40)),
+        ],
+    );
+    // Frames in pieces and noise before them are no obstacle.
+    hears(
+        &mut page,
+        &[
+            ("/dmx/1/receiving", json!(true)),
+            ("/dmx/1/1", json!(1)),
+            ("/dmx/1/512", json!(0)),
+            ("/dmx/1/4", json!(6)),
+            ("/dmx/1/4", json!(7)),
+        ],
+    );
+    set(&mut page, "/dmx/0/3", json!(200));
+    lamps.line_where(|line| line == "dmx 512 000000c80000000000000000");
+    set(&mut page, "/dmx/0", json!([1, 2, 3, 4]));
+    lamps.line_where(|line| line == "dmx 512 000102030400000000000000");
+}
+
+#[test]
+fn an_interface_that_is_plugged_in_again_has_its_look_and_darkness_at_the_end() {
+    let mut cable = Cable::unplugged();
+    let devices = [format!("port = {:?}\nslots = 24\nrate_hz = 30", cable.host())];
+    let router = router(&devices, "on_stop = \"blackout\"");
+    let mut page = page(&router);
+    set(&mut page, "/dmx/0/1", json!(255));
+    for level in [255, 7] {
+        cable.plug();
+        let lamps = widget(&cable, &[]);
+        lamps.line_where(|line| line == format!("dmx 24 00{level:02x}00000000000000000000"));
+        hears(&mut page, &[("/dmx/0/widget/online", json!(true))]);
+        drop(lamps);
+        cable.unplug();
+        hears(&mut page, &[("/dmx/0/widget/online", json!(false))]);
+        set(&mut page, "/dmx/0/1", json!(7));
+    }
+    cable.plug();
+    let lamps = widget(&cable, &[]);
+    lamps.line_where(|line| line == "dmx 24 000700000000000000000000");
+    router.terminate();
+    lamps.line_where(|line| line == "dmx 24 000000000000000000000000");
+}
+
+#[test]
+fn a_bridge_of_its_own_drives_an_interface() {
+    let cable = Cable::new();
+    let lamps = widget(&cable, &[]);
+    let router = Router::start(&["--shards", "1"]);
+    let mut command = Command::new(clasp_rt());
+    command.args(["dmx", "--port", cable.host(), "--universe", "9", "--channels", "1-24"]);
+    let _bridge = Program::start(command.args(["--router", &router.url()]));
+    let mut page = page(&router);
+    hears(&mut page, &[("/dmx/9/widget/online", json!(true))]);
+    // The short form of an address, while there is one universe.
+    set(&mut page, "/dmx/2", json!(0.5));
+    lamps.line_where(|line| line == "dmx 24 000080000000000000000000");
+}
+
+#[test]
+fn a_bare_adapter_gets_a_break_before_each_frame_and_frames_without_end() {
+    let cable = Cable::new();
+    // Somebody takes the bytes, as a line would.
+    let mut line = Command::new("sh");
+    let _line = Program::start(line.args(["-c", "exec cat \"$0\" > /dev/null", cable.device()]));
+    let router = Router::start(&["--shards", "1"]);
+    let trace = TempFile::new("strace", "");
+    let mut command = Command::new("strace");
+    // -D: what is started, and ended with the test, is the bridge, not strace.
+    command.args(["-D", "-f", "-xx", "-e", "trace=ioctl,write", "-s", "40", "-o"]).arg(&trace.path);
+    command.arg(clasp_rt()).args(["dmx", "--kind", "open", "--refresh", "44"]);
+    command.args(["--port", cable.host(), "--router", &router.url()]);
+    let _bridge = Program::start(&mut command);
+    let mut page = page(&router);
+    hears(&mut page, &[("/dmx/0/widget/online", json!(true))]);
+    set(&mut page, "/dmx/0/1", json!(171));
+    let lines = || -> Vec<String> {
+        let text = std::fs::read_to_string(&trace.path).expect("strace writes");
+        // Of the line: the break on and off, and the start code with the first level.
+        let is_of_line = |line: &&str| {
+            line.contains("TIOCSBRK") || line.contains("TIOCCBRK") || line.contains("\\x00\\xab")
+        };
+        text.lines().filter(is_of_line).map(str::to_owned).collect()
+    };
+    let lines = eventually("twenty frames", || Some(lines()).filter(|lines| lines.len() >= 60));
+    for frame in lines.chunks_exact(3) {
+        assert!(frame[0].contains("TIOCSBRK"), "{frame:?}");
+        assert!(frame[1].contains("TIOCCBRK"), "{frame:?}");
+        assert!(frame[2].contains("write(") && frame[2].contains("= 513"), "{frame:?}");
+    }
+}
