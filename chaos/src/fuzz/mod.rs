@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::random::Random;
 
+mod devices;
 mod mutate;
 pub mod seeds;
 mod targets;

@@ -15,7 +15,7 @@ use clasp_rt_link::ws::Ws;
 use clasp_rt_link::{Event, Transport};
 use clasp_rt_perf::capture::{self, Record};
 
-use super::seeds;
+use super::{devices, seeds};
 
 /// Something that reads bytes of strangers.
 #[derive(Clone, Copy)]
@@ -76,6 +76,18 @@ pub const TARGETS: &[Target] = &[
         about: "every bridge gives the router whole, decodable frames only",
         run: bridges,
         seeds: seeds::bridge_packets,
+    },
+    Target {
+        name: "midi",
+        about: "messages of a cable, written again, are cut into the same messages",
+        run: devices::midi,
+        seeds: devices::midi_seeds,
+    },
+    Target {
+        name: "dmx",
+        about: "messages of an interface do not depend on how the bytes were cut",
+        run: devices::dmx,
+        seeds: devices::dmx_seeds,
     },
     Target {
         name: "json",
@@ -236,7 +248,7 @@ fn events<T: Transport>(mut transport: T, bytes: &[u8], chunk: usize) -> Vec<(St
 }
 
 /// Takes what a bridge decides, and looks at all of it.
-struct Checked;
+pub(super) struct Checked;
 
 impl Out for Checked {
     fn to_router(&mut self, frame: &[u8]) {
