@@ -1,8 +1,8 @@
 """Builds golden packets of Art-Net that no capture holds, octet by octet from the tables of the
 standard (Art-Net 4, protocol release V1.4), never by our encoder.
 
-Run it here after a change: python3 artnet_tables.py. Each packet is a list of pairs, octet number and
-octets; what no pair names is 0. The .txt beside each says what it means and is written by hand.
+Run it here after a change: python3 artnet_tables.py. Each packet is a list of pairs, octet number
+and octets; what no pair names is 0. The .txt beside each says what it means and is written by hand.
 """
 
 import pathlib
@@ -72,7 +72,8 @@ PACKETS = {
     ]),
     # A node with two groups of ports tells its second one.
     "table-poll-reply-group-2": (239, 0x2100, [
-        (10, [10, 0, 0, 7]), (14, [0x36, 0x19]), (16, [1, 2]), (18, [1]), (19, [2]), (20, [0x04, 0x30]),
+        (10, [10, 0, 0, 7]), (14, [0x36, 0x19]), (16, [1, 2]), (18, [1]), (19, [2]),
+        (20, [0x04, 0x30]),
         (23, [0xD2]), (24, [0x53, 0x41]), (26, b"stage left"), (44, b"dimmers, stage left"),
         (108, b"#0001 [0042] all well"), (172, [0, 4]), (174, [0x80, 0x80, 0x40, 0xC0]),
         (178, [0, 0, 0x80, 0x08]), (182, [0x80, 0x8A, 0, 0]), (186, [0, 0, 6, 7]),

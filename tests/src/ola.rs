@@ -23,8 +23,8 @@ pub struct Ola<'d> {
 }
 
 impl<'d> Ola<'d> {
-    /// Starts it with the plugin whose file is `ola-{plugin}.conf`, holding `options`, and waits for
-    /// the device that has `name` in its name.
+    /// Starts it with the plugin whose file is `ola-{plugin}.conf`, holding `options`, and waits
+    /// for the device that has `name` in its name.
     pub fn start(desks: &'d Desks, plugin: &str, options: &str, name: &str) -> Self {
         // In a network of its own a test may also count its processes by itself.
         let (process, thread) = (std::process::id(), std::thread::current());

@@ -87,7 +87,7 @@ impl Here {
     }
 
     /// Where others broadcast so that `bound`, an address of ours, should hear it: a socket that is
-    /// bound to one address hears no broadcast, but one that is bound to the broadcast address does.
+    /// bound to one address hears no broadcast, but one bound to the broadcast address does.
     pub(super) fn broadcasts(&self, bound: IpAddr) -> Vec<Ipv4Addr> {
         let IpAddr::V4(bound) = bound else { return Vec::new() };
         let is_it = |one: &&Interface| one.ip == bound.octets() && !bound.is_loopback();

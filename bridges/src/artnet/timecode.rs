@@ -1,15 +1,15 @@
 //! Time code both ways: packets become params, and a param that moves becomes steady packets.
 //!
 //! `timecode` is the master, `timecode/{1-255}` are the other streams of Art-Net 4: text
-//! `hh:mm:ss:ff`, with `;` before the frames where frames are dropped; and `rate` below each, 24, 25,
-//! 29.97 or 30 frames a second. MIDI time code has the same form, so that a route carries one to the
-//! other. A map (`hours`, `minutes`, `seconds`, `frames` and `type`: `film`, `ebu`, `df` or `smpte`)
-//! may be written in place of the text.
+//! `hh:mm:ss:ff`, with `;` before the frames where frames are dropped; and `rate` below each: 24,
+//! 25, 29.97 or 30 frames a second. MIDI time code has the same form, so that a route carries one
+//! to the other. A map (`hours`, `minutes`, `seconds`, `frames` and `type`: `film`, `ebu`, `df` or
+//! `smpte`) may be written in place of the text.
 //!
 //! Whatever was written last begins a run: frames leave at the instants that follow from its first,
 //! counted and not added up, so that no rounding makes them drift. What is written on the way
-//! steers the run by an eighth of the difference; a difference of more than [`FRAMES_OFF`] frames is
-//! a jump. Nothing written for [`PATIENCE`] ends it.
+//! steers the run by an eighth of the difference; a difference of more than [`FRAMES_OFF`] frames
+//! is a jump. Nothing written for [`PATIENCE`] ends it.
 
 use std::collections::BTreeMap;
 
