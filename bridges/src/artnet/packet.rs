@@ -110,6 +110,32 @@ pub enum Packet<'a> {
     },
 }
 
+impl Packet<'_> {
+    /// Writes it. `false`, and nothing is written, of what is only read: a poll reply says more
+    /// than is read of it, and a request for the devices of many ports is sent as several.
+    pub fn write(&self, out: &mut Vec<u8>) -> bool {
+        match self {
+            Self::Dmx(dmx) => write_dmx(out, dmx.sequence, dmx.port_address, dmx.levels),
+            Self::Nzs(nzs) => nzs.write(out),
+            Self::Sync => write_sync(out),
+            Self::Poll(poll) => poll.write(out),
+            Self::Diag(diag) => diag.write(out),
+            Self::Address(address) => address.write(out),
+            Self::Input(switch) => switch.write(out),
+            Self::IpProg(wanted) => wanted.write(out),
+            Self::IpProgReply(kept) => kept.write(out),
+            Self::TimeCode(time) => time.write(out),
+            Self::Trigger(trigger) => trigger.write(out),
+            Self::Command(command) => command.write(out),
+            Self::TodData(data) => data.write(out),
+            Self::TodControl(control) => control.write(out),
+            Self::Rdm(rdm) => rdm.write(out),
+            Self::Reply(_) | Self::TodRequest(_) | Self::Other { .. } => return false,
+        }
+        true
+    }
+}
+
 /// The bytes are not an Art-Net packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {

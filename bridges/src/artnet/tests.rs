@@ -503,7 +503,9 @@ fn mistakes_in_the_configuration_are_explained() {
 
 /// What a fuzzer calls: any datagram, from anywhere, after anything.
 fn survive(datagrams: &[Vec<u8>]) {
-    let mut rig = rig("resend_received = true\ntargets = [\"10.0.0.9\"]\nuniverses_max = 4");
+    let options = "allow_remote_programming = true\ndiagnostics = true\ntrigger_oem = 1072";
+    let sizes = "resend_received = true\ntargets = [\"10.0.0.9\"]\nuniverses_max = 4";
+    let mut rig = rig(&format!("{options}\n{sizes}"));
     for (index, bytes) in datagrams.iter().enumerate() {
         rig.receive(if index % 2 == 0 { DESK } else { OTHER }, bytes);
         rig.wait(Span::from_millis(300));

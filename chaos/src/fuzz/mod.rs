@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::random::Random;
 
 mod devices;
+mod artnet;
 mod mutate;
 pub mod seeds;
 mod targets;

@@ -83,6 +83,7 @@ pub fn bridge_packets() -> Vec<Vec<u8>> {
         packets(&[b"/*/fader*\0\0\0,f\0\0\x3f\0\0\0".to_vec()]),
     ];
     seeds.push(packets(&sets));
+    seeds.push(packets(&super::artnet::seeds()));
     seeds
 }
 

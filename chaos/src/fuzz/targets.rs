@@ -90,6 +90,12 @@ pub const TARGETS: &[Target] = &[
         seeds: devices::dmx_seeds,
     },
     Target {
+        name: "artnet",
+        about: "what decodes is written, read and written again to the same octets",
+        run: super::artnet::packets,
+        seeds: super::artnet::seeds,
+    },
+    Target {
         name: "json",
         about: "what is read as a message is written and read again as the same message",
         run: json,
