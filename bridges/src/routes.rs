@@ -15,7 +15,7 @@
 //! itself. So no loop can be built out of routes, and what must happen in two steps is one route
 //! with two transforms. Where the router arbitrates, what is written is claimed in the name of who
 //! wrote what was taken, or with the `priority` of the route. When the router is joined, the values
-//! that it holds are routed once.
+//! that it holds are routed once; where it arbitrates, not again by routes that change meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -135,6 +135,8 @@ struct Routes {
     uplink: Uplink,
     /// The source of what nobody else wrote.
     own: String,
+    /// They were changed while they ran, and are told again what is held.
+    changed: bool,
     routes: Vec<Ready>,
     counters: Counters,
     captures: Vec<Range<usize>>,
@@ -178,6 +180,7 @@ impl Routes {
         Ok(Self {
             uplink: Uplink::new(&config.name, config.token.clone()).ask_sources(config.sources),
             own: config.name.clone(),
+            changed: false,
             routes: config.route.iter().enumerate().map(ready).collect::<Result<_, _>>()?,
             counters: Counters::default(),
             captures: Vec::new(),
@@ -191,14 +194,19 @@ impl Routes {
     }
 
     fn frame(&mut self, now: Time, frame: &[u8], out: &mut dyn Out) {
-        let Self { uplink, own, routes, captures, to, counters } = self;
+        let Self { uplink, own, changed, routes, captures, to, counters } = self;
         uplink.hear(frame, counters, out, &mut |uplink, update, counters, out| {
             if let Kind::Held { writer } = update.kind
                 && uplink.is_ours(writer)
             {
                 return;
             }
+            let again = *changed && matches!(update.kind, Kind::Held { .. });
             for route in routes.iter_mut() {
+                // A snapshot does not say whose a value is: told again, it would be claimed anew.
+                if again && route.passes_on {
+                    continue;
+                }
                 let mut ways = route.ways.iter();
                 let way = ways.find(|(from, _)| from.captures(update.address, captures));
                 let Some((_, template)) = way else { continue };
@@ -345,7 +353,10 @@ impl Bridge for Routes {
 
     fn step(&mut self, now: Time, input: Input<'_>, out: &mut dyn Out) {
         match input {
-            Input::Joined => self.join(out),
+            Input::Joined => {
+                self.changed = false;
+                self.join(out);
+            }
             Input::Lost => self.uplink.lose(),
             Input::Frame(frame) => self.frame(now, frame, out),
             Input::Packet { .. } => self.counters.malformed += 1,
@@ -366,6 +377,7 @@ impl Bridge for Routes {
         out: &mut dyn Out,
     ) -> Result<(), Box<dyn Bridge>> {
         let next: Box<Self> = same_kind(next)?;
+        self.changed = true;
         let mut before = std::mem::replace(&mut self.routes, next.routes);
         for route in &mut self.routes {
             if let Some(same) = before.iter().position(|old| old.written == route.written) {
@@ -385,9 +397,10 @@ impl Bridge for Routes {
 
 #[cfg(test)]
 mod tests {
-    use clasp_rt_core::message::{Bundle, Message};
-    use clasp_rt_core::value::{push_bool, push_f64, push_i64, push_str};
+    use clasp_rt_core::message::{Bundle, Message, ParamValue};
+    use clasp_rt_core::value::{Value, push_bool, push_f64, push_i64, push_str};
 
+    use clasp_rt_core::wire::binary::SnapshotBuilder;
     use clasp_rt_core::wire::list::Messages;
     use clasp_rt_core::wire::{binary, header};
 
@@ -594,6 +607,29 @@ mod tests {
         let config: Config = toml::from_str(&format!("[[route]]\n{route}")).expect("a route");
         let error = Routes::new(&config).err().expect("201 is too much").to_string();
         assert!(error.starts_with("route[0].priority: must be 0 to 200"), "{error}");
+    }
+
+    #[test]
+    fn what_is_held_is_claimed_at_the_start_and_not_again_when_routes_change() {
+        let text = "sources = true\n[[route]]\nfrom = \"/in/*\"\nto = \"/rig/{1}\"";
+        let mut rig = rig(text);
+        rig.said.frames.clear();
+        let value = Value::from_encoded(&[0x01, 1]).expect("a switch");
+        let (revision, writer, timestamp_us) = (1, Some("me"), None);
+        let param = ParamValue { address: "/in/1", value, revision, writer, timestamp_us };
+        let mut held = Vec::new();
+        let mut snapshot = SnapshotBuilder::start(&mut held);
+        assert!(snapshot.push(&mut held, &param));
+        snapshot.finish(&mut held);
+        rig.step(Input::Frame(&held));
+        let marker = "  PUBLISH event /clasp/source {id: \"me\", by: \"me\"}";
+        assert_eq!(rig.said.take_lines(), ["BUNDLE now", marker, "  SET /rig/1 true"]);
+        let next = Routes::new(&toml::from_str(text).expect("routes")).expect("routes");
+        assert!(rig.bridge.succeed(rig.now, Box::new(next), &mut rig.said).is_ok());
+        rig.said.frames.clear();
+        rig.step(Input::Frame(&held));
+        assert_eq!(rig.said.take_lines(), [""; 0]);
+        assert_eq!(rig.set("/in/1", |out| push_i64(out, 5)), ["SET /rig/1 5"]);
     }
 
     /// A BUNDLE of the messages of these frames.
