@@ -5,7 +5,7 @@
 #   packages   a C compiler, pkg-config, Python's venv, Node 18 or newer with npm, iproute2,
 #              liblo-tools (oscsend, oscdump), mosquitto, mosquitto-clients and openssl,
 #              nats-server, valgrind with libc6-dbg,
-#              ola (olad and its commands, which are not started) and tshark
+#              ola (olad and its commands, which are not started), qlcplus and tshark
 #   tests/peers/venv           the published Python client, Art-Net and sACN senders and receivers
 #   tests/peers/node_modules   the published JavaScript client, an Art-Net node, an sACN source and
 #                              an MQTT client
@@ -53,6 +53,7 @@ install_packages() {
     command -v oscsend > /dev/null || wanted+=(liblo-tools)
     command -v valgrind > /dev/null || wanted+=(valgrind libc6-dbg)
     command -v olad > /dev/null || wanted+=(ola)
+    command -v qlcplus > /dev/null || wanted+=(qlcplus)
     command -v tshark > /dev/null || wanted+=(tshark)
     command -v openssl > /dev/null || wanted+=(openssl)
     wanted+=(mosquitto-clients)
