@@ -96,7 +96,8 @@ fn programs_of_two_languages_set_get_subscribe_and_emit() {
         let answer = peer.ask(&json!({"op": "emit", "address": "/b/go", "value": 1, "id": 6}));
         assert_eq!(answer, json!({"type": "ack", "id": 6, "address": "/b/go"}));
         let bundle = json!({"op": "bundle", "id": 7, "messages": [
-            {"type": "SET", "address": "/b/1", "value": 1}, {"type": "SET", "address": "/b/2", "value": 2},
+            {"type": "SET", "address": "/b/1", "value": 1},
+            {"type": "SET", "address": "/b/2", "value": 2},
         ]});
         assert_eq!(peer.ask(&bundle)["type"], "ack");
         assert_eq!(peer.ask(&json!({"op": "ping"})), json!({"type": "pong"}));

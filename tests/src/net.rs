@@ -2,8 +2,8 @@
 //!
 //! Lighting protocols speak by multicast and broadcast, at ports that the standards fix. In a
 //! network of its own a test may use them as they are, beside any other test and without root: it
-//! runs once more, inside of `stage`, where the router is; what it starts by [`Desks::command`] runs
-//! on `desks`.
+//! runs once more, inside of `stage`, where the router is; what it starts by [`Desks::command`]
+//! runs on `desks`.
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};

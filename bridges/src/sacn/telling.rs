@@ -3,8 +3,8 @@
 //! Where sources are told, a bundle says before the SETs of each source whose they are: an event
 //! [`SOURCE`] with the source's id and priority. An id is the first 16 digits of the CID and the
 //! universe, so that a source can leave one universe and stay in another. When a slot passes from
-//! one source to another, the one that lost it is told there with priority 0, behind the winner: the
-//! router must not go on with what it heard of the loser last.
+//! one source to another, the one that lost it is told there with priority 0, behind the winner:
+//! the router must not go on with what it heard of the loser last.
 
 use std::fmt::Write;
 

@@ -10,9 +10,10 @@
 //! | message expiry (5) | the TTL of the param |
 //! | payload | value ([`payload::Form`]) |
 //!
-//! **What we say does not come back**: with 5 by no-local, and by a user property that tells whose a
-//! message is; with 3.1.1 what was said is remembered for ten seconds. **Who wins when both sides hold a value at the start**: the
-//! broker's. What else the router held is told once the broker has retained nothing more for 0.3 s.
+//! **What we say does not come back**: with 5 by no-local, and by a user property that tells whose
+//! a message is; with 3.1.1 what was said is remembered for ten seconds. **Who wins when both sides
+//! hold a value at the start**: the broker's. What else the router held is told once the broker has
+//! retained nothing more for 0.3 s.
 //! **Nothing is lost while one side is away**: of params the newest value waits, of events each, as
 //! far as [`waiting`] has room; what had no room is counted as dropped. What the broker sent at QoS
 //! 1 or 2 is acknowledged when the router has it.

@@ -5,8 +5,8 @@
 //! what is a param are those of [`crate::mqtt`], with one more certainty: a client says of each
 //! message whether it is retained.
 //!
-//! Spoken: QoS 0 to 2 both ways, retained messages, wills, shared subscriptions, keep-alive (one and
-//! a half times what the client promised), a second client of one name ends the first, and of 5
+//! Spoken: QoS 0 to 2 both ways, retained messages, wills, shared subscriptions, keep-alive (one
+//! and a half times what the client promised), a second client of one name ends the first, and of 5
 //! no-local, retain-as-published, retain handling, message expiry, content types, receive maximum,
 //! maximum packet size and reason codes; TLS, with client certificates if wanted.
 //!

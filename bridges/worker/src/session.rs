@@ -86,7 +86,8 @@ impl Hearer {
     /// The next message; `None` when the session has ended ([`Hearer::why_ended`]). May be dropped
     /// and called again: nothing is lost.
     ///
-    /// PING is answered here; PONG is given, as what comes behind one is known to come later. What cannot be decoded is counted and passed over.
+    /// PING is answered here; PONG is given, as what comes behind one is known to come later. What
+    /// cannot be decoded is counted and passed over.
     pub async fn next(&mut self) -> Option<Heard<'_>> {
         loop {
             if !self.next_frame().await {

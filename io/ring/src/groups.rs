@@ -1,11 +1,11 @@
 //! Multicast groups that are heard on one interface, however many, and which interface that is.
 //!
 //! A socket that joins groups itself is slow to be found by what arrives: the kernel walks its list
-//! for each packet, and allows 20 groups a socket (`igmp_max_memberships`). So the groups are joined
-//! by sockets that nothing is ever received on, as many as it takes. The socket that receives has
-//! joined none; it is bound to the port at every address, hears what the machine hears of all
-//! groups (`IP_MULTICAST_ALL`, on by default), and is bound to the interface, so that another
-//! network's groups stay outside.
+//! for each packet, and allows 20 groups a socket (`igmp_max_memberships`). So the groups are
+//! joined by sockets that nothing is ever received on, as many as it takes. The socket that
+//! receives has joined none; it is bound to the port at every address, hears what the machine hears
+//! of all groups (`IP_MULTICAST_ALL`, on by default), and is bound to the interface, so that
+//! another network's groups stay outside.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};

@@ -26,7 +26,8 @@ const SESSIONS_MAX: usize = 8;
 /// Acknowledgements that wait for room; a broker has far fewer messages on their way.
 const ACKS_MAX: usize = 65_536;
 
-/// So long after a broker was asked, and after each message of it, it may tell more that it retains.
+/// So long after a broker was asked, and after each message of it, it may tell more that it
+/// retains.
 const SETTLE: Duration = Duration::from_millis(300);
 const SETTLE_MAX: Duration = Duration::from_secs(5);
 
