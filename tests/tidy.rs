@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clasp-rt-ring", &[]),
     ("clasp-rt-perf", &[]),
     ("clasp-rt-client", &["core", "link"]),
-    ("clasp-rt-bridges", &["core"]),
+    ("clasp-rt-bridges", &["core", "link"]),
     ("clasp-rt-worker", &["core", "link", "client", "bridges"]),
     ("clasp-rt", &["core", "link", "ring", "client", "bridges", "worker", "perf"]),
     ("clasp-rt-chaos", &["core", "link", "bridges", "perf"]),
@@ -122,7 +122,7 @@ fn lines_and_files_stay_short() {
 #[test]
 fn every_bridge_has_golden_packets() {
     let root = root();
-    for name in ["osc", "artnet"] {
+    for name in ["osc", "artnet", "sacn", "midi", "dmx"] {
         let folder = root.join("bridges/vectors").join(name);
         let count = std::fs::read_dir(&folder).map_or(0, Iterator::count);
         assert!(count > 0, "{} holds no packet", folder.display());

@@ -259,7 +259,7 @@ mod tests {
     fn topics_lie_behind_the_namespace_unless_a_rule_places_them() {
         let rules = rules(serde_json::json!([
             { "topic": "sensors/+/temp", "address": "/room/*/temperature" },
-            { "topic": "zigbee/#", "address": "/home/**" },
+            { "topic": "zigbee/#", "address": "/house/**" },
             { "topic": "log/#", "direction": "in" },
             { "topic": "cmd/#", "direction": "out" },
         ]));
@@ -267,7 +267,7 @@ mod tests {
             ("stage/cue", "/mqtt/stage/cue"),
             ("/a", "/mqtt/%/a"),
             ("sensors/kitchen/temp", "/room/kitchen/temperature"),
-            ("zigbee/lamp/on", "/home/lamp/on"),
+            ("zigbee/lamp/on", "/house/lamp/on"),
             ("sensors/a*b/temp", "/room/a%2Ab/temperature"),
         ];
         for (written, expected) in cases {
