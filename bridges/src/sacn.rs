@@ -646,6 +646,10 @@ impl Bridge for Sacn {
     }
 
     fn deadline(&self) -> Option<Time> {
+        if self.outputs.is_leaving() {
+            // Nothing else is due any more.
+            return self.outputs.deadline();
+        }
         [self.tick_at, self.announce_at, self.tell_at, self.outputs.deadline()]
             .into_iter()
             .flatten()

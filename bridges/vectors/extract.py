@@ -40,6 +40,9 @@ CHOSEN = [
 
 PREFIXES = {"artnet": b"Art-Net\0", "sacn": b"\x00\x10\x00\x00ASC-E1.17\0\0\0"}
 
+# Whole captures of sACN: each datagram behind its length (2 octets), and what a router is told.
+WHOLE = ["sacn-olad", "sacn-4-universes-sync", "qlcplus-artnet-sacn"]
+
 OPCODES = {"dmx": b"\x00\x50", "poll": b"\x00\x20", "reply": b"\x00\x21"}
 
 
@@ -74,6 +77,45 @@ def datagrams(path):
             yield udp[8 : struct.unpack_from(">H", udp, 4)[0]]
 
 
+def told(packets):
+    """Levels that a router is told, in order: `universe/slot level`. A second, naive reading."""
+    held, looks, synced, lines = {}, {}, False, []
+
+    def show(universe, levels):
+        look = looks.setdefault(universe, {})
+        for slot, level in enumerate(levels, 1):
+            if look.get(slot) != level:
+                look[slot] = level
+                lines.append(f"{universe}/{slot} {level}")
+
+    for packet in packets:
+        (root,) = struct.unpack_from(">I", packet, 18)
+        (frame,) = struct.unpack_from(">I", packet, 40)
+        if (root, frame) == (8, 1):
+            synced = True
+            for universe in list(held):
+                show(universe, held.pop(universe))
+        elif (root, frame) == (4, 2):
+            sync, _, options, universe = struct.unpack_from(">HBBH", packet, 109)
+            if options & 0x40:
+                continue
+            if sync and synced:
+                held[universe] = packet[126:]
+            else:
+                show(universe, packet[126:])
+    return lines
+
+
+def replay():
+    for name in WHOLE:
+        ours = PREFIXES["sacn"]
+        packets = [one for one in datagrams(CAPTURES / f"{name}.pcap") if one.startswith(ours)]
+        whole = b"".join(struct.pack(">H", len(packet)) + packet for packet in packets)
+        (HERE / "sacn-captures" / f"{name}.bin").write_bytes(whole)
+        text = "\n".join(told(packets)) + "\n"
+        (HERE / "sacn-captures" / f"{name}.txt").write_text(text)
+
+
 def main():
     for capture, choice, name in CHOSEN:
         ours = PREFIXES.get(name.split("/")[0], b"")
@@ -82,6 +124,7 @@ def main():
             found = [payload for payload in found if payload[8:10] == OPCODES[choice]]
             choice = len(found) - 1
         (HERE / f"{name}.bin").write_bytes(found[choice])
+    replay()
 
 
 main()

@@ -8,6 +8,7 @@ mod sources;
 use super::packet::{Cid, Data, START_LEVELS, START_PRIORITIES, Sync};
 use super::*;
 use crate::uplink::tests::{Said, set_frame};
+use crate::vectors;
 
 /// A bridge, the time, and what it said.
 struct Rig {
@@ -329,6 +330,24 @@ fn discovery_becomes_a_param_page_by_page_and_goes_with_its_source() {
     assert_eq!(rig.said.frames.len(), 0, "the same list again");
     rig.wait(Span::from_secs(26));
     assert_eq!(rig.said.take_lines(), [format!("{address} {{universes: []}}")]);
+}
+
+#[test]
+fn captures_of_other_programs_become_what_a_second_reading_says() {
+    let count = vectors::each("sacn-captures", |mut bytes, expected| {
+        let mut rig = rig("inputs = \"all\"");
+        let mut told = Vec::new();
+        while let Some((len, rest)) = bytes.split_first_chunk() {
+            let (packet, rest) = rest.split_at(u16::from_be_bytes(*len).into());
+            rig.receive(packet);
+            told.extend(rig.told().into_iter().filter(|line| !line.starts_with("discovery")));
+            rig.wait(Span::from_millis(20));
+            bytes = rest;
+        }
+        assert_eq!(rig.bridge.counters().malformed, 0);
+        assert!(told.iter().eq(expected.lines()), "{told:#?}");
+    });
+    assert_eq!(count, 3);
 }
 
 #[test]
