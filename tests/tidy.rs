@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clasp-rt-bridges", &["core", "link"]),
     ("clasp-rt-worker", &["core", "link", "client", "bridges"]),
     ("clasp-rt", &["core", "link", "ring", "client", "bridges", "worker", "perf"]),
-    ("clasp-rt-chaos", &["core", "link", "bridges", "perf"]),
+    ("clasp-rt-chaos", &["core", "link", "bridges", "perf", "worker"]),
     ("clasp-rt-bench", &["core", "link", "ring", "client", "perf"]),
     ("clasp-rt-tests", &[]),
 ];

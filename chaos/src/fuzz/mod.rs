@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use crate::random::Random;
 
-mod devices;
 mod artnet;
+mod devices;
+mod mqtt;
 mod mutate;
 pub mod seeds;
 mod targets;

@@ -102,6 +102,12 @@ pub const TARGETS: &[Target] = &[
         seeds: seeds::json,
     },
     Target {
+        name: "mqtt",
+        about: "a client's session gives the router whole frames, however its bytes were cut",
+        run: super::mqtt::run,
+        seeds: super::mqtt::seeds,
+    },
+    Target {
         name: "capture",
         about: "records of a capture, written again, read as the same records",
         run: capture,

@@ -197,6 +197,9 @@ fn lengths(bytes: &[u8]) -> Option<(usize, usize)> {
     None
 }
 
+/// The reason of a good-bye that keeps the will (MQTT 5 §3.14.2.1).
+const WITH_WILL: u8 = 0x04;
+
 /// Takes the first packet off `bytes`; `None`: it is not all there.
 pub fn read(version: Version, bytes: &mut BytesMut) -> Result<Option<Packet>, Malformed> {
     let Some((header, rest)) = lengths(bytes) else {
@@ -217,9 +220,9 @@ pub fn read(version: Version, bytes: &mut BytesMut) -> Result<Option<Packet>, Ma
             let read = v4::Packet::read(&mut packet, PACKET_BYTES_MAX);
             read.map(from_v4).map(Some).map_err(|why| Malformed(why.to_string()))
         }
-        // The library wants a reason, which a normal good-bye may leave out (§3.14.2.1).
-        Version::V5 if packet.as_ref() == [0xE0, 0] => {
-            Ok(Some(Packet::Disconnect { keep_will: false }))
+        // The library wants a reason and properties, which a good-bye may leave out (§3.14.2).
+        Version::V5 if packet.len() < 4 && packet.first() == Some(&0xE0) => {
+            Ok(Some(Packet::Disconnect { keep_will: packet.get(2) == Some(&WITH_WILL) }))
         }
         Version::V5 => {
             let read = v5::Packet::read(&mut packet, Some(PACKET_BYTES_MAX as u32));
@@ -596,8 +599,11 @@ mod tests {
         let mut part = BytesMut::from(&b"\x30\x05\x00\x01a"[..]);
         assert_eq!(read(Version::V311, &mut part), Ok(None));
         assert_eq!(part.len(), 5, "it waits for the rest");
-        let mut bye = BytesMut::from(&b"\xe0\x00"[..]);
-        let read = read(Version::V5, &mut bye);
-        assert_eq!(read, Ok(Some(Packet::Disconnect { keep_will: false })));
+        let byes: [(&[u8], bool); 3] =
+            [(b"\xe0\x00", false), (b"\xe0\x01\x00", false), (b"\xe0\x01\x04", true)];
+        for (bytes, keep_will) in byes {
+            let read = read(Version::V5, &mut BytesMut::from(bytes));
+            assert_eq!(read, Ok(Some(Packet::Disconnect { keep_will })), "{bytes:02x?}");
+        }
     }
 }
