@@ -7,32 +7,32 @@
 //! | `/sacn/{universe}/{slot 1-512}` | level: int of 0-255, or float of 0.0-1.0 | both ways |
 //! | `/sacn/{universe}` | levels from slot 1 on: array or bytes | to the network |
 //! | `/sacn/{universe}/priority` | int of 0-200 | both ways |
-//! | `/sacn/{universe}/{slot}/priority` | int of 0-200, 0: let go of the slot | to the network |
-//! | `/sacn/{universe}/sources` | who is heard: array of `{cid, name, host, priority}` | from the network |
+//! | `/sacn/{universe}/{slot}/priority` | int of 0-200, 0 lets go of it | to the network |
+//! | `/sacn/{universe}/sources` | array of `{cid, name, host, priority}` | from the network |
 //! | `/sacn/{universe}/alarm` | event: more sources than are heard | from the network |
-//! | `/sacn/discovery/{cid}` | what a source says it sends: `{name, host, universes}` | from the network |
+//! | `/sacn/discovery/{cid}` | `{name, host, universes}` | from the network |
 //!
 //! Universes are 1 to 63999. What a float means when it is written is [`Floats`].
 //!
 //! # From the network
 //!
 //! One data packet becomes one BUNDLE of the slots that changed; the first of a universe tells all
-//! its slots. How several sources become one look is declared in [`universe`]: priority, then HTP or
-//! LTP. Late packets (sequence), previews, our own and other start codes than levels and per-slot
-//! priorities (0xDD) are left out. Frames that name a synchronisation universe wait for its packets;
-//! the first ones, and those after 2.5 s without, do not ([`OnSyncLost`]). With [`Mode::Universe`] a
-//! universe is told as one param of bytes. A router that takes less than the network brings is told
-//! the newest look of each universe, when it takes more again.
+//! its slots. How several sources become one look is declared in [`universe`]: priority, then HTP
+//! or LTP. Late packets (sequence), previews, our own and other start codes than levels and
+//! per-slot priorities (0xDD) are left out. Frames that name a synchronisation universe wait for
+//! its packets; the first ones, and those after 2.5 s without, do not ([`OnSyncLost`]). With
+//! [`Mode::Universe`] a universe is told as one param of bytes. A router that takes less than the
+//! network brings is told the newest look of each universe, when it takes more again.
 //!
 //! The groups of all chosen universes are joined at start. With `inputs = "all"` that would be
 //! 63,999: then those are joined of which a source's universe discovery speaks.
 //!
 //! # To the network
 //!
-//! Changes of a universe within 1 ms leave as one packet, at most `rate_hz_max` a second, three times
-//! more after the last change, then every 800 ms; all at once are spread over at most three quarters
-//! of a frame. At a stop each universe ends with three stream-terminated packets. What is received is
-//! never sent out again.
+//! Changes of a universe within 1 ms leave as one packet, at most `rate_hz_max` a second, three
+//! times more after the last change, then every 800 ms; all at once are spread over at most three
+//! quarters of a frame. At a stop each universe ends with three stream-terminated packets. What is
+//! received is never sent out again.
 
 mod discovery;
 mod groups;

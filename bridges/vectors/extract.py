@@ -1,7 +1,7 @@
 """Cuts the golden packets of this folder out of the captures in bench/captures.
 
-Run it here after a change of CHOSEN: python3 extract.py. The .txt beside each packet says what it means;
-it is written by hand, from the standard and the sender's own log, never by our decoder.
+Run it here after a change of CHOSEN: python3 extract.py. The .txt beside each packet says what it
+means; it is written by hand, from the standard and the sender's own log, never by our decoder.
 """
 
 import pathlib
