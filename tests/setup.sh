@@ -3,7 +3,7 @@
 # there already is left alone, and a second run takes about a second.
 #
 #   packages   a C compiler, pkg-config, Python's venv, Node 18 or newer with npm, iproute2,
-#              liblo-tools (oscsend, oscdump), mosquitto, mosquitto-clients and openssl,
+#              curl, liblo-tools (oscsend, oscdump), mosquitto, mosquitto-clients and openssl,
 #              nats-server, valgrind with libc6-dbg,
 #              ola (olad and its commands, which are not started), qlcplus and tshark
 #   tests/peers/venv           the published Python client, Art-Net and sACN senders and receivers
@@ -50,6 +50,7 @@ install_packages() {
     command -v cc > /dev/null || wanted+=(gcc libc6-dev)
     command -v pkg-config > /dev/null || wanted+=(pkg-config)
     command -v ip > /dev/null || wanted+=(iproute2)
+    command -v curl > /dev/null || wanted+=(curl)
     command -v oscsend > /dev/null || wanted+=(liblo-tools)
     command -v valgrind > /dev/null || wanted+=(valgrind libc6-dbg)
     command -v olad > /dev/null || wanted+=(ola)

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use clasp_rt_tests::program::{Program, clasp_rt, run};
+use clasp_rt_tests::program::{Program, clasp_rt, installed, run};
 use clasp_rt_tests::router::{Router, TempFile};
 use clasp_rt_tests::{eventually, raw::Raw};
 use serde_json::{Value as Json, json};
@@ -421,6 +421,26 @@ fn pages_of_named_origins_may_ask_and_others_may_not() {
     let got = curl(host, "/v1/health", &["-H", "Origin: https://show.example"]);
     assert_eq!(got.header("access-control-allow-origin"), Some("https://show.example"));
     assert!(got.header("access-control-expose-headers").expect("exposed").contains("etag"));
+}
+
+#[test]
+fn the_openapi_document_is_valid_and_every_answer_is_as_it_says() {
+    let router = Router::with_config(HTTP, &["--rate-limit", "0"]);
+    let url = format!("http://{}/v1/openapi.json", router.served("http://"));
+    let said = Command::new("curl").args(["-sS", &url]).output().expect("curl runs").stdout;
+    let file = TempFile::new("json", &String::from_utf8(said).expect("text"));
+    let mut valid = Command::new(installed("peers/venv/bin/openapi-spec-validator"));
+    let valid = run(valid.arg(&file.path));
+    assert!(valid.status.success(), "{}", String::from_utf8_lossy(&valid.stdout));
+    // Made requests, right and wrong ones; streams and polls take their time by design.
+    let mut made = Command::new(installed("peers/venv/bin/schemathesis"));
+    made.args(["run", &url, "--seed", "1", "--max-examples", "3", "--phases", "coverage"]);
+    made.args(["--exclude-path", "/v1/stream", "--exclude-path", "/v1/poll"]);
+    let checks = "not_a_server_error,status_code_conformance,content_type_conformance,\
+                  response_schema_conformance";
+    made.args(["--checks", checks]);
+    let made = run(made.current_dir(std::env::temp_dir()));
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub mod mqtt_listener;
 pub mod router;
 pub mod runtime;
 mod session;
+pub mod socketio;
 pub mod tls;
 pub mod web;
 pub mod ws_json;
@@ -105,6 +106,11 @@ pub const SERVICES: &[Entry] = &[
         name: "mqtt-listener",
         help: "MQTT 3.1.1 and 5, for clients that connect to the router itself",
         open: |table| mqtt_listener::open(read(table)?),
+    },
+    Entry {
+        name: "socketio",
+        help: "Socket.IO v4, as the server of browsers and programs",
+        open: |table| socketio::open(read(table)?),
     },
 ];
 

@@ -15,6 +15,7 @@ pub mod plan;
 mod record;
 mod sacn;
 pub mod server;
+mod socketio;
 pub mod top;
 pub mod value;
 pub mod watch;
@@ -70,6 +71,8 @@ enum Command {
     MqttListener(mqtt_listener::MqttListenerArgs),
     /// Serve programs that speak WebSocket and JSON, or join one that does
     Websocket(websocket::WebsocketArgs),
+    /// Serve browsers and programs that speak Socket.IO
+    Socketio(socketio::SocketioArgs),
     /// Record what passes at a router, for `clasp-bench replay` to play again
     Record(record::RecordArgs),
     /// Send one event
@@ -192,6 +195,7 @@ impl Cli {
             Command::Mqtt(args) => mqtt::run(&args),
             Command::MqttListener(args) => mqtt_listener::run(&args),
             Command::Websocket(args) => websocket::run(&args),
+            Command::Socketio(args) => socketio::run(&args),
             Command::Record(args) => record::run(&args),
             Command::Pub(args) => client::publish(&args),
             Command::Set(args) => client::set(&args),
@@ -255,6 +259,7 @@ mod tests {
             ("clasp-rt mqtt-listener --port 1884 --cert c.pem --key k.pem", true),
             ("clasp-rt websocket --port 9000 --origin https://show.example", true),
             ("clasp-rt websocket --url ws://10.0.0.9:8080 --subscribe /a/**", true),
+            ("clasp-rt socketio --port 3000 --socketio-namespace /ctl", true),
             ("clasp-rt record show --pattern /lights/** --file-bytes 1GiB", true),
             ("clasp-rt record", false),
             ("clasp-rt pub /cue/go", true),

@@ -1,0 +1,296 @@
+//! Socket.IO v4 (protocol 5): browsers and programs that have its client need nothing else.
+//!
+//! An event is an address: `emit("cue/go", 12)` sets `/socketio/cue/go`, and whatever changes below
+//! `/socketio` is an event of that name for every client, with two arguments: the value, and
+//! `{address, revision}` or what else is known of it. Several arguments are a list; buffers are
+//! bytes. In a namespace `/ctl` the addresses are those below `/socketio/ctl`.
+//!
+//! All other addresses are reached by events that have one object each, answered by their
+//! acknowledgement: `set`, `get`, `emit`, `subscribe`, `unsubscribe`, `snapshot`, `bundle`; the
+//! table of `web/client.rs` has their keys. What was subscribed to comes as `value` and `event`. A
+//! room is a pattern that was subscribed to.
+//!
+//! An acknowledgement is `{type: "ack", address, revision}` or `{type: "error", code, message}`;
+//! where none is waited for, an error is the event `error`. The token is `auth: {token}`, or `token` in the
+//! query; whoever the router refuses gets `connect_error`. Each client has a session of its own.
+
+mod names;
+mod payload;
+mod talk;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router as Routes;
+use clasp_rt_bridges::ConfigError;
+use clasp_rt_core::address;
+use clasp_rt_core::error::code;
+use http::header::ORIGIN;
+use serde::Deserialize;
+use serde_json::Value as Json;
+use socketioxide::SocketIo;
+use socketioxide::extract::{SocketRef, State, TryData};
+use socketioxide::handler::ConnectHandler;
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use self::names::Names;
+use self::talk::{Inbox, Talk};
+use crate::web::cors::cors;
+use crate::web::seats::FEATURES;
+use crate::web::serve::{listen, serve};
+use crate::{Context, Hearer, JoinError, Running, Service, Speaker, Who};
+
+/// The options of `[[bridge]] type = "socketio"`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SocketIoOptions {
+    /// Where to listen. Default `0.0.0.0:3000`.
+    pub bind: SocketAddr,
+    /// Where Socket.IO is on that port. Default `/socket.io`, as every client expects.
+    pub path: String,
+    /// Namespaces that clients may join. Default `/` alone.
+    pub namespaces: Vec<String>,
+    /// Segments put before the name of an event. Default `/socketio`.
+    pub namespace: String,
+    /// What events become: `param`, the default, as with the reference's bridge, or `event`.
+    pub events: Events,
+    /// With whose rights those speak who bring no token. Default none.
+    pub token: Option<String>,
+    /// Web pages of which origins may connect, such as `https://show.example`; `*`: all, the
+    /// default. Programs that are no browsers say no origin, and may.
+    pub origins: Vec<String>,
+    /// Bytes of a message, 1 to 16777216. Default 1000000, as the protocol's own servers have it.
+    pub message_bytes_max: u64,
+    /// Connections at once, 1 to 65536; more wait. Polling clients need two. Default 512.
+    pub connections_max: usize,
+    /// Clients at once, each with a session at the router, 1 to 4096; more get `connect_error`.
+    /// Default 256.
+    pub sessions_max: usize,
+}
+
+/// What events become.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Events {
+    Param,
+    Event,
+}
+
+impl Default for SocketIoOptions {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::from(([0, 0, 0, 0], 3000)),
+            path: "/socket.io".to_owned(),
+            namespaces: vec!["/".to_owned()],
+            namespace: "/socketio".to_owned(),
+            events: Events::Param,
+            token: None,
+            origins: vec!["*".to_owned()],
+            message_bytes_max: 1_000_000,
+            connections_max: 512,
+            sessions_max: 256,
+        }
+    }
+}
+
+struct Server {
+    options: SocketIoOptions,
+    listener: Option<TcpListener>,
+}
+
+const NAME: &str = "socketio";
+
+/// Packets that wait for one client at once; the rest waits at the router.
+const QUEUE_MAX: usize = 128;
+
+/// Opens the service, without its port.
+pub fn open(options: SocketIoOptions) -> Result<Box<dyn Service>, ConfigError> {
+    let wrong = |key: &str, why: String| Err(ConfigError::new(key, why));
+    let is_plain = |text: &str| !text.ends_with('/') && address::check(text).is_ok();
+    for (key, text) in [("namespace", &options.namespace), ("path", &options.path)] {
+        if !is_plain(text) || text.contains(['{', '}', '?', '#', ' ']) {
+            return wrong(key, format!("`{text}` must begin with a slash, and not end with one"));
+        }
+    }
+    if options.namespaces.is_empty() {
+        return wrong("namespaces", "one at least is needed, such as `/`".to_owned());
+    }
+    for namespace in &options.namespaces {
+        if namespace != "/" && (!is_plain(namespace) || namespace.contains(['{', '}', ','])) {
+            let need = "must be `/`, or begin with a slash and not end with one";
+            return wrong("namespaces", format!("`{namespace}` {need}"));
+        }
+    }
+    let sizes = [
+        ("message_bytes_max", options.message_bytes_max, 16 << 20),
+        ("connections_max", options.connections_max as u64, 65_536),
+        ("sessions_max", options.sessions_max as u64, 4096),
+    ];
+    for (key, value, most) in sizes {
+        if !(1..=most).contains(&value) {
+            return wrong(key, format!("{value} must be 1 to {most}"));
+        }
+    }
+    drop(cors(&options.origins)?);
+    Ok(Box::new(Server { options, listener: None }))
+}
+
+impl Service for Server {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn sessions_max(&self) -> u32 {
+        self.options.sessions_max as u32
+    }
+
+    fn bind(&mut self) -> io::Result<Vec<String>> {
+        let (listener, address) = listen(self.options.bind)?;
+        self.listener = Some(listener);
+        Ok(vec![format!("socketio+http://{address}")])
+    }
+
+    fn run(self: Box<Self>, context: Context) -> Running {
+        Box::pin(async move {
+            let Self { options, listener } = *self;
+            let listener = listener.ok_or_else(|| io::Error::other("it does not listen"))?;
+            let cors = cors(&options.origins).map_err(io::Error::other)?;
+            let connections_max = options.connections_max;
+            let most = usize::try_from(options.message_bytes_max).unwrap_or(usize::MAX);
+            let state = Shared {
+                places: Arc::new(Semaphore::new(options.sessions_max)),
+                options: Arc::new(options),
+                context: context.clone(),
+            };
+            let (layer, io) = SocketIo::builder()
+                .req_path(state.options.path.clone())
+                .max_payload(state.options.message_bytes_max)
+                .ws_max_message_size(most)
+                .ws_max_frame_size(most)
+                .max_buffer_size(QUEUE_MAX)
+                .with_state(state.clone())
+                .build_layer();
+            for namespace in &state.options.namespaces {
+                io.ns(namespace.clone(), converse.with(admit));
+            }
+            let routes = Routes::new().layer(layer).layer(cors);
+            serve(listener, routes, connections_max, context.stop).await;
+            io.close().await;
+            Ok(())
+        })
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    options: Arc<SocketIoOptions>,
+    context: Context,
+    places: Arc<Semaphore>,
+}
+
+/// A session that was joined for a client before the client was let in.
+#[derive(Clone)]
+struct Joined(Arc<Mutex<Option<(Speaker, Hearer, OwnedSemaphorePermit)>>>);
+
+/// Why a client is not let in, as it is told.
+struct Unwelcome(String);
+
+impl fmt::Display for Unwelcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Joins the router on behalf of a client; what the router refuses is its `connect_error`.
+async fn admit(
+    socket: SocketRef,
+    TryData(auth): TryData<Json>,
+    State(shared): State<Shared>,
+) -> Result<(), Unwelcome> {
+    let request = socket.req_parts();
+    if let Some(origin) = request.headers.get(ORIGIN) {
+        let known = |known: &String| known == "*" || known.as_bytes() == origin.as_bytes();
+        if !shared.options.origins.iter().any(known) {
+            return Err(Unwelcome("pages of this origin may not connect".to_owned()));
+        }
+    }
+    let said = auth.ok().and_then(|auth| Some(auth.get("token")?.as_str()?.to_owned()));
+    let query = request.uri.query().unwrap_or_default();
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    let asked = pairs.find(|(key, _)| key == "token").map(|(_, token)| token.into_owned());
+    let token = said.or(asked).or_else(|| shared.options.token.clone());
+    let place = Arc::clone(&shared.places).try_acquire_owned();
+    let place = place.map_err(|_| Unwelcome("every place is taken".to_owned()))?;
+    let who = Who { features: FEATURES, ..Who::client(NAME, token) };
+    let joined = shared.context.router.join(&who).await;
+    let (speaker, hearer) = joined.map_err(|error| {
+        shared.context.counters.refused.add(1);
+        Unwelcome(match error {
+            JoinError::Refused { code: code::UNAUTHORIZED, message } => message,
+            other => other.to_string(),
+        })
+    })?;
+    socket.extensions.insert(Joined(Arc::new(Mutex::new(Some((speaker, hearer, place))))));
+    Ok(())
+}
+
+/// Lets a client in.
+async fn converse(socket: SocketRef, State(shared): State<Shared>) {
+    let joined = socket.extensions.remove::<Joined>();
+    let session = joined
+        .and_then(|Joined(session)| session.lock().unwrap_or_else(PoisonError::into_inner).take());
+    let Some((speaker, hearer, place)) = session else {
+        let _ = socket.disconnect();
+        return;
+    };
+    let (sender, inbox) = Inbox::new(&shared.context);
+    let names = Names::new(&shared.options.namespace, socket.ns());
+    let op = match shared.options.events {
+        Events::Param => "set",
+        Events::Event => "emit",
+    };
+    let gone = Arc::new(tokio::sync::Notify::new());
+    let tell = Arc::clone(&gone);
+    socket.on_fallback(sender);
+    socket.on_disconnect(async move || tell.notify_one());
+    let context = shared.context;
+    let talk = Talk { socket, speaker, hearer, names, op, inbox, context };
+    tokio::select! {
+        () = talk.run() => {}
+        () = gone.notified() => {}
+    }
+    drop(place);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_cannot_work_are_named() {
+        let of = |table: serde_json::Value| {
+            let options: SocketIoOptions = serde_json::from_value(table).expect("known keys");
+            open(options).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(of(serde_json::json!({ "namespaces": ["/", "/ctl"] })), Ok(()));
+        for (table, key) in [
+            (serde_json::json!({ "namespace": "x" }), "namespace"),
+            (serde_json::json!({ "path": "/x/" }), "path"),
+            (serde_json::json!({ "namespaces": [] }), "namespaces"),
+            (serde_json::json!({ "namespaces": ["ctl"] }), "namespaces"),
+            (serde_json::json!({ "origins": ["x"] }), "origins"),
+            (serde_json::json!({ "message_bytes_max": 0 }), "message_bytes_max"),
+            (serde_json::json!({ "sessions_max": 4097 }), "sessions_max"),
+        ] {
+            let error = of(table.clone()).expect_err("cannot work");
+            assert!(error.starts_with(key), "{table}: {error}");
+        }
+        assert!(
+            serde_json::from_value::<SocketIoOptions>(serde_json::json!({ "events": "x" }))
+                .is_err()
+        );
+    }
+}
