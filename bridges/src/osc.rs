@@ -424,8 +424,9 @@ impl Osc {
     fn elapse(&mut self, now: Time, out: &mut dyn Out) {
         let Self { outward, links, counters, config, known, server, .. } = self;
         outward.elapse(now, &config.namespace, known, &mut Exit { links, counters, out });
-        if let Some(server) = server {
-            server.elapse(now, known, counters, out);
+        let said = server.as_mut().map(|server| server.elapse(now, known, counters, out));
+        for (stream, packet) in said.unwrap_or_default() {
+            self.packet(now, End::Stream(stream), &packet, out);
         }
     }
 }

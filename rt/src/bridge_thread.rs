@@ -90,6 +90,7 @@ pub fn run(
             return Err(why);
         }
     };
+    host.begin();
     ready(Ok(alarm));
     host.run(|host| counters.store_all(&host.totals()))
 }
@@ -210,6 +211,15 @@ impl Host {
             packet: Vec::with_capacity(2048),
         };
         Ok((host, alarm))
+    }
+
+    /// Joins routers of this process, so that nothing is lost that the network says from now on.
+    fn begin(&mut self) {
+        self.now = self.clock.now();
+        for guest in &mut self.guests {
+            guest.hear(self.now, &mut self.ring);
+            guest.flush(self.now, &mut self.ring);
+        }
     }
 
     fn run(&mut self, mut at_tick: impl FnMut(&Self)) -> io::Result<()> {

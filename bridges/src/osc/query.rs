@@ -110,13 +110,35 @@ impl Server {
         counters: &mut Counters,
         out: &mut dyn Out,
     ) -> Vec<Vec<u8>> {
+        if let Some(connection) = self.open.get_mut(&stream) {
+            connection.received.extend_from_slice(bytes);
+        }
+        self.proceed(now, stream, known, counters, out)
+    }
+
+    /// Answers what was received, as long as answers leave. Gives the OSC packets among it.
+    fn proceed(
+        &mut self,
+        now: Time,
+        stream: StreamId,
+        known: &Known,
+        counters: &mut Counters,
+        out: &mut dyn Out,
+    ) -> Vec<Vec<u8>> {
         let Self { about, width, open, .. } = self;
         let Some(connection) = open.get_mut(&stream) else { return Vec::new() };
-        connection.received.extend_from_slice(bytes);
-        if matches!(connection.talk, Talk::Http) {
-            connection.serve(about, *width, known, counters);
+        let mut packets = Vec::new();
+        loop {
+            let before = connection.received.len();
+            if matches!(connection.talk, Talk::Http) {
+                connection.serve(about, *width, known, counters);
+            }
+            packets.extend(connection.converse(counters));
+            connection.flush(stream, out);
+            if !connection.outbox.is_empty() || connection.received.len() == before {
+                break;
+            }
         }
-        let packets = connection.converse(counters);
         self.flush(now, stream, out);
         packets
     }
@@ -191,31 +213,31 @@ impl Server {
         }
     }
 
-    /// Sends what found no room, and what was missed meanwhile.
+    /// Sends what found no room, and what was missed meanwhile. Gives the OSC packets of pages that
+    /// go on.
     pub(super) fn elapse(
         &mut self,
         now: Time,
         known: &Known,
         counters: &mut Counters,
         out: &mut dyn Out,
-    ) {
+    ) -> Vec<(StreamId, Vec<u8>)> {
+        let mut said = Vec::new();
         if self.due.is_none_or(|due| due > now) {
-            return;
+            return said;
         }
         self.due = None;
         let streams: Vec<_> = self.open.keys().copied().collect();
         for stream in streams {
             self.flush(now, stream, out);
-            let Self { about, width, open, .. } = self;
-            if let Some(connection) = open.get_mut(&stream)
-                && matches!(connection.talk, Talk::Http)
-            {
-                connection.serve(about, *width, known, counters);
-                self.flush(now, stream, out);
+            if self.open.get(&stream).is_some_and(|connection| connection.outbox.is_empty()) {
+                let packets = self.proceed(now, stream, known, counters, out);
+                said.extend(packets.into_iter().map(|packet| (stream, packet)));
             }
             self.catch_up(stream, known, counters, out);
         }
         self.look(now);
+        said
     }
 
     fn catch_up(

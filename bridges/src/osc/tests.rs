@@ -3,6 +3,7 @@
 mod streams;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use clasp_rt_core::time::Span;
 use clasp_rt_core::value::{push_f64, push_i64, push_null};

@@ -161,6 +161,20 @@ fn addresses_are_served_as_json_on_one_connection() {
 }
 
 #[test]
+fn requests_that_come_together_are_answered_one_after_the_other() {
+    let mut rig = rig(SERVING);
+    rig.set("/osc/x", |out| push_i64(out, 1));
+    let stream = rig.open(0);
+    let requests = ["/x?VALUE", "/x?TYPE", "/x?ACCESS"];
+    let together = requests.map(|target| format!("GET {target} HTTP/1.1\r\n\r\n")).concat();
+    rig.bytes(stream, together.as_bytes());
+    let text = String::from_utf8(rig.said.streams[&stream].clone()).expect("text");
+    let bodies = text.lines().filter_map(|line| line.strip_prefix('{'));
+    let bodies: Vec<_> = bodies.map(|line| line.split('}').next().unwrap_or_default()).collect();
+    assert_eq!(bodies, ["\"VALUE\":[1]", "\"TYPE\":\"i\"", "\"ACCESS\":3"], "{text}");
+}
+
+#[test]
 fn a_long_answer_leaves_as_its_reader_has_room_and_the_next_request_waits() {
     let mut rig = rig(SERVING);
     for number in 0..1_000 {
