@@ -73,14 +73,12 @@ fn levels_reach_an_interface_and_those_that_it_receives_a_page() {
     // Frames in pieces and noise before them are no obstacle.
     hears(
         &mut page,
-        &[
-            ("/dmx/1/receiving", json!(true)),
-            ("/dmx/1/1", json!(1)),
-            ("/dmx/1/512", json!(0)),
-            ("/dmx/1/4", json!(6)),
-            ("/dmx/1/4", json!(7)),
-        ],
+        &[("/dmx/1/receiving", json!(true)), ("/dmx/1/1", json!(1)), ("/dmx/1/512", json!(0))],
     );
+    // It moves; a busy page is told the newest value only.
+    for _ in 0..2 {
+        page.receive_where(|message| message["address"] == "/dmx/1/4");
+    }
     set(&mut page, "/dmx/0/3", json!(200));
     lamps.line_where(|line| line == "dmx 512 000000c80000000000000000");
     set(&mut page, "/dmx/0", json!([1, 2, 3, 4]));

@@ -2,7 +2,7 @@
 """The device side of an ENTTEC DMX USB Pro on one end of a pty pair or of a USB serial gadget.
 
 olad, DMXEnttecPro and npm dmx take it for a real widget. usage: enttec_widget.py TTY [in]
-Prints what it is told, a line each: `label N HEX`, and for frames that differ from the last one
+Prints `open`, then what it is told, a line each: `label N HEX`, and for frames that differ from the last one
 `dmx SLOTS HEX-OF-THE-FIRST-TWELVE`. With `in` it also says received frames (label 5), ten a second,
 whose slots 1 to 4 are 1, 2, 3 and a count; every other one is cut into pieces, after some noise.
 """
@@ -18,6 +18,7 @@ import tty
 fd = os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY)
 tty.setraw(fd, termios.TCSANOW)
 feeds = "in" in sys.argv[2:]
+print("open", flush=True)
 
 
 def message(label, data):
