@@ -16,6 +16,7 @@ mod devices;
 mod mqtt;
 mod mutate;
 pub mod seeds;
+mod osc;
 mod targets;
 
 pub use mutate::mutated;

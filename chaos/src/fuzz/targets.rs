@@ -96,6 +96,12 @@ pub const TARGETS: &[Target] = &[
         seeds: super::artnet::seeds,
     },
     Target {
+        name: "osc",
+        about: "OSC streams and OSCQuery mean the same however they were cut",
+        run: super::osc::streams,
+        seeds: super::osc::seeds,
+    },
+    Target {
         name: "json",
         about: "what is read as a message is written and read again as the same message",
         run: json,
