@@ -61,8 +61,6 @@ install_packages() {
     wanted+=(mosquitto-clients)
     # MIDI: to build it, and ALSA's own programs. Serial lines: pairs of them, and what is done to one.
     wanted+=(libasound2-dev alsa-utils socat strace)
-    # A machine with the drivers of MIDI ports and USB lines: tests/hwvm.sh.
-    wanted+=(qemu-system-x86 busybox-static cpio)
     # Routers that the load generator also drives; their programs may lie outside of PATH.
     wanted+=(mosquitto nats-server)
     python3 -c 'import ensurepip' 2> /dev/null || wanted+=(python3 python3-venv)
@@ -117,13 +115,7 @@ build_published() {
         --manifest-path "$here/published/Cargo.toml" --target-dir "$here/published/target"
 }
 
-prepare_machine() {
-    mkdir -p "$here/peers/hwvm"
-    HWVM_CACHE="$here/peers/hwvm" bash "$here/hwvm.sh" --prepare
-}
-
 install_packages
-prepare_machine
 once_per "$here/peers/requirements.txt" "$here/peers/venv" make_venv
 once_per "$here/peers/package-lock.json" "$here/peers/node_modules" make_node_modules
 build_published

@@ -42,8 +42,8 @@ const FULL_PORT_NAP: Duration = Duration::from_micros(200);
 /// Sockets, listeners, connections that we make, uplinks and the alarm of one thread.
 const FILES_MAX: u32 = 512;
 
-/// What the thread's ring needs, beside connections that others open. Every universe of a big show may arrive in one burst: what finds
-/// no buffer waits in the socket.
+/// What the thread's ring needs, beside connections that others open. Every universe of a big show
+/// may arrive in one burst: what finds no buffer waits in the socket.
 pub const SIZES: Sizes = Sizes {
     accepted_max: 0,
     fixed_max: FILES_MAX,

@@ -93,7 +93,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     };
     let get = |target: &str| format!("\u{1}GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes();
     let upgrade = b"\x01GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                    Sec-WebSocket-Version: 13\r\n\r\n";
     // Masked with zeros, so that the text can be read here.
     let page = |code: u8, payload: &[u8]| {
         let mut frame = vec![0x80 | code, 0x80 | payload.len() as u8, 0, 0, 0, 0];
