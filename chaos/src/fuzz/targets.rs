@@ -90,6 +90,18 @@ pub const TARGETS: &[Target] = &[
         seeds: devices::dmx_seeds,
     },
     Target {
+        name: "sacn-packet",
+        about: "an sACN packet that was read is the same when it is written and read again",
+        run: super::sacn::again,
+        seeds: super::sacn::golden,
+    },
+    Target {
+        name: "sacn",
+        about: "a bridge of sACN joins and says no more than it may, and does not spin",
+        run: super::sacn::packets,
+        seeds: super::sacn::seeds,
+    },
+    Target {
         name: "artnet",
         about: "what decodes is written, read and written again to the same octets",
         run: super::artnet::packets,
