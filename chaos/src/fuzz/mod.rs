@@ -15,8 +15,9 @@ mod artnet;
 mod devices;
 mod mqtt;
 mod mutate;
-pub mod seeds;
 mod osc;
+mod sacn;
+pub mod seeds;
 mod targets;
 
 pub use mutate::mutated;

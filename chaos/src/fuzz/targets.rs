@@ -78,16 +78,10 @@ pub const TARGETS: &[Target] = &[
         seeds: seeds::bridge_packets,
     },
     Target {
-        name: "midi",
-        about: "messages of a cable, written again, are cut into the same messages",
-        run: devices::midi,
-        seeds: devices::midi_seeds,
-    },
-    Target {
-        name: "dmx",
-        about: "messages of an interface do not depend on how the bytes were cut",
-        run: devices::dmx,
-        seeds: devices::dmx_seeds,
+        name: "osc",
+        about: "OSC streams and OSCQuery mean the same however they were cut",
+        run: super::osc::streams,
+        seeds: super::osc::seeds,
     },
     Target {
         name: "sacn-packet",
@@ -108,10 +102,16 @@ pub const TARGETS: &[Target] = &[
         seeds: super::artnet::seeds,
     },
     Target {
-        name: "osc",
-        about: "OSC streams and OSCQuery mean the same however they were cut",
-        run: super::osc::streams,
-        seeds: super::osc::seeds,
+        name: "midi",
+        about: "messages of a cable, written again, are cut into the same messages",
+        run: devices::midi,
+        seeds: devices::midi_seeds,
+    },
+    Target {
+        name: "dmx",
+        about: "messages of an interface do not depend on how the bytes were cut",
+        run: devices::dmx,
+        seeds: devices::dmx_seeds,
     },
     Target {
         name: "json",
