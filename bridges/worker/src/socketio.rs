@@ -11,8 +11,9 @@
 //! room is a pattern that was subscribed to.
 //!
 //! An acknowledgement is `{type: "ack", address, revision}` or `{type: "error", code, message}`;
-//! where none is waited for, an error is the event `error`. The token is `auth: {token}`, or `token` in the
-//! query; whoever the router refuses gets `connect_error`. Each client has a session of its own.
+//! where none is waited for, an error is the event `error`. The token is `auth: {token}`, or
+//! `token` in the query; whoever the router refuses gets `connect_error`. Each client has a session
+//! of its own.
 
 mod names;
 mod payload;
