@@ -60,8 +60,8 @@ pub struct Running {
     /// In the order of their ids.
     pub shards: Vec<Worker>,
     pub bridges: Vec<Worker>,
-    /// For each of `bridges`: who is there, and the way of a successor.
-    successors: Vec<(Vec<String>, Producer<Box<dyn Bridge>>)>,
+    /// In the order of `bridges`.
+    successors: Vec<Successors>,
     pub services: Vec<Worker>,
     /// Where services listen, as URLs with the ports that were chosen for port 0.
     pub served: Vec<String>,
@@ -90,6 +90,9 @@ enum Bell {
     Ring(Alarm),
     Service(Stopper),
 }
+
+/// Who is on a thread of bridges, by name, and the way of their successors.
+type Successors = (Vec<String>, Producer<Box<dyn Bridge>>);
 
 /// Opens every socket and starts every thread, or says what is in the way; then nothing runs.
 pub fn start(threads: Threads) -> Result<Running, Fault> {

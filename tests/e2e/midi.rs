@@ -3,7 +3,7 @@
 //! MIDI ports need a kernel that has them: `hardware.rs`.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
@@ -37,7 +37,7 @@ impl Device {
         let reading = file.try_clone().expect("a second descriptor");
         // Ends with the cable.
         thread::spawn(move || {
-            reading.bytes().map_while(Result::ok).try_for_each(|byte| tell.send(byte))
+            BufReader::new(reading).bytes().map_while(Result::ok).try_for_each(|byte| tell.send(byte))
         });
         Self { file, heard }
     }
