@@ -37,7 +37,8 @@ impl Device {
         let reading = file.try_clone().expect("a second descriptor");
         // Ends with the cable.
         thread::spawn(move || {
-            BufReader::new(reading).bytes().map_while(Result::ok).try_for_each(|byte| tell.send(byte))
+            let mut bytes = BufReader::new(reading).bytes().map_while(Result::ok);
+            bytes.try_for_each(|byte| tell.send(byte))
         });
         Self { file, heard }
     }
