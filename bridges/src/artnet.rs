@@ -19,7 +19,7 @@
 //! | `/artnet/rdm/{port-address}` | event, map: see below | both ways |
 //!
 //! Port-addresses are told in decimal (0-32767) and also understood as `net:sub-net:universe`. What
-//! a float means when it is written is [`Floats`].
+//! a float means when it is written is [`Floats`](crate::level::Floats).
 //!
 //! # From the network
 //!

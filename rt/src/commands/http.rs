@@ -13,7 +13,7 @@ pub struct HttpArgs {
     /// Port that web programs ask
     #[arg(long, default_value_t = 8080)]
     port: u16,
-    /// Origin whose web pages may ask, such as https://show.example; may be given more than once
+    /// Origin whose web pages may ask, such as `https://show.example`; may be given more than once
     #[arg(long = "cors", value_name = "ORIGIN", default_value = "*")]
     origins: Vec<String>,
     /// Segments put before every address; empty for all addresses of the router
