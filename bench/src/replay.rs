@@ -17,8 +17,9 @@ use crate::pace::Schedule;
 use crate::pcap::{Capture, Said};
 use crate::peer::Peer;
 
-/// After the last packet, how long nothing may come out before the replay is over.
-const QUIET: Duration = Duration::from_secs(2);
+/// After the last packet, how long nothing may come out before the replay is over: longer than the
+/// 2.5 s for which sACN waits for a synchronisation packet.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// `osc=127.0.0.1:9000`: where the packets of one protocol go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
