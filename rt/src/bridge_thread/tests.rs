@@ -190,24 +190,19 @@ fn a_peer_that_does_not_read_takes_no_more_than_its_bound() {
     let (rig, at) = listening(1);
     let _peer = TcpStream::connect(at).expect("it listens");
     assert_eq!(rig.told(), "opened 0");
+    let dropped = names().iter().position(|name| *name == "stream_pieces_dropped");
+    let dropped = dropped.expect("a counter");
+    // The kernel takes some, too, and when it does so is its own affair: until all is full.
     let mut most = 0;
-    loop {
+    while rig.counters.load(dropped) == 0 {
         rig.want(Want::Fill(1 << 10));
         let said: usize = rig.told()["said ".len()..].parse().expect("a number");
         assert!(said <= 256 << 10, "{said} bytes at once");
         most += said;
-        if said == 0 {
-            break;
-        }
+        // Beyond the room nothing is taken, and that is counted.
+        rig.want(Want::Say(vec![0; 1 << 10]));
     }
-    assert!(most > 256 << 10, "{most}");
-    // Beyond the room nothing is taken, and that is counted.
-    rig.want(Want::Say(vec![0; 1 << 10]));
-    let dropped = names().iter().position(|name| *name == "stream_pieces_dropped");
-    let dropped = dropped.expect("a counter");
-    while rig.counters.load(dropped) == 0 {
-        std::thread::yield_now();
-    }
+    assert!(most >= 256 << 10, "{most}");
 }
 
 #[test]
