@@ -9,7 +9,7 @@
 //! fanout/SUBSCRIBERS/{each,last}[/SHARDS-shards]              row with floor
 //! throughput/{ws,tcp}/{set,event}                             rate with floor
 //! peer/PEER/hop/RATE                                          row
-//! peer/PEER/ack                                               row
+//! peer/PEER/ack/RATE                                          row; of the floor a hop
 //! peer/PEER/throughput                                        rate
 //! peer/PEER/fanout/SUBSCRIBERS/{each,last}                    row
 //! peer/PEER/stream-fanout/SUBSCRIBERS                         rate: deliveries a second at most

@@ -195,9 +195,17 @@ impl Entry {
     }
 
     fn ack(&mut self, way: &Way<'_>, turn: &Turn<'_>, hz: f64) -> io::Result<()> {
-        let Way::Router(url) = way else { return Err(io::ErrorKind::Unsupported.into()) };
+        let key = format!("ack/{hz:.0}");
+        let Way::Router(url) = way else {
+            // A relay acknowledges nothing: its hop takes the same way, there and back.
+            let mut path = way.path(turn)?;
+            path.run(&Schedule::jittered(hz, WARM_UP, SEED))?;
+            let measured = path.run(&turn.schedule(hz))?;
+            add_hop(self.row(&key, &format!("hop in place of an ACK {hz:.0}/s")), &measured);
+            return Ok(());
+        };
         let measured = ack::run(url, &turn.message, &turn.schedule(hz))?;
-        let row = self.row("ack", &format!("ACK on one connection {hz:.0}/s"));
+        let row = self.row(&key, &format!("ACK on one connection {hz:.0}/s"));
         row.round(&measured.latency, None);
         row.sent += measured.sent;
         row.expected += measured.sent;

@@ -197,8 +197,9 @@ impl Workload {
 }
 
 impl Contender {
+    /// Whether it can take part where ACKs are measured: the floor stands in with a hop.
     fn acknowledges(self) -> bool {
-        matches!(self, Self::Program(Program::ClaspRt(_) | Program::Reference))
+        matches!(self, Self::Floor | Self::Program(Program::ClaspRt(_) | Program::Reference))
     }
 }
 
@@ -241,7 +242,7 @@ mod tests {
             ("\"hop\"", "\"fanout\"", "needs `subscribers`"),
             ("\"hop\"", "\"sweep\"", "needs a `rate_max`"),
             ("\"hop\"", "\"throughput\"", "knows no `rate`"),
-            ("\"hop\"", "\"ack\"", "peer `floor` speaks no CLASP"),
+            ("\"hop\"", "\"ack\"", "peer `nats` speaks no CLASP"),
             ("\"set\"", "\"sets\"", "none of set, event, stream"),
             ("rate = 1000\n", "", "needs a `rate`"),
             ("rate = 1000", "rate = 0", "from 1 to"),

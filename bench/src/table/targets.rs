@@ -97,13 +97,21 @@ fn hops() -> Vec<Target> {
         Target { what: "one hop, sleeping, 1,000/s", against: "each peer", cells: ahead },
         Target {
             what: "ACK on one connection",
-            against: "itself",
-            cells: vec![Cell {
-                label: "p50".to_owned(),
-                ours: "peer/clasp-rt-spin/ack#p50".to_owned(),
-                to: To::Itself("µs"),
-                goal: Goal::AtMost(20.0),
-            }],
+            against: "itself; a hop through the bare relay at that pace",
+            cells: vec![
+                Cell {
+                    label: "1,000/s p50".to_owned(),
+                    ours: "peer/clasp-rt-spin/ack/1000#p50".to_owned(),
+                    to: To::Itself("µs"),
+                    goal: Goal::AtMost(20.0),
+                },
+                Cell {
+                    label: "20/s p50".to_owned(),
+                    ours: "peer/clasp-rt-spin/ack/20#p50".to_owned(),
+                    to: To::Times("peer/floor/ack/20#p50".to_owned()),
+                    goal: Goal::AtMost(1.2),
+                },
+            ],
         },
         Target {
             what: "idle with 1,000 connections",
