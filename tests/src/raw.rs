@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 use serde_json::{Value as Json, json};
 use tungstenite::client::IntoClientRequest;
@@ -76,10 +77,14 @@ impl Raw {
 
     /// The next frame, byte for byte.
     pub fn receive_bytes(&mut self) -> Vec<u8> {
+        let start = Instant::now();
         loop {
             match self.socket.read() {
                 Ok(Message::Binary(bytes)) => return bytes.to_vec(),
-                Ok(Message::Ping(_) | Message::Pong(_)) => (),
+                // The router's pings come for as long as one waits: the stream's deadline does not.
+                Ok(Message::Ping(_) | Message::Pong(_)) => {
+                    assert!(start.elapsed() < PATIENCE, "expected a frame, got only pings");
+                }
                 Ok(other) => panic!("expected a frame, got {other:?}"),
                 Err(why) => panic!("expected a frame, got: {why}"),
             }
@@ -96,10 +101,13 @@ impl Raw {
 
     /// The next WebSocket text message.
     pub fn receive_text(&mut self) -> String {
+        let start = Instant::now();
         loop {
             match self.socket.read() {
                 Ok(Message::Text(text)) => return text.to_string(),
-                Ok(Message::Ping(_) | Message::Pong(_)) => (),
+                Ok(Message::Ping(_) | Message::Pong(_)) => {
+                    assert!(start.elapsed() < PATIENCE, "expected text, got only pings");
+                }
                 other => panic!("expected text, got {other:?}"),
             }
         }
@@ -118,11 +126,13 @@ impl Raw {
 
     /// The first message that `wanted` accepts; those before it are gone.
     pub fn receive_where(&mut self, wanted: impl Fn(&Json) -> bool) -> Json {
+        let start = Instant::now();
         loop {
             let message = self.receive();
             if wanted(&message) {
                 return message;
             }
+            assert!(start.elapsed() < PATIENCE, "what is wanted does not come; last: {message}");
         }
     }
 
