@@ -17,6 +17,8 @@
 //! wrote what was taken, or with the `priority` of the route. When the router is joined, the values
 //! that it holds are routed once; where it arbitrates, not again by routes that change meanwhile.
 
+mod bids;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -28,7 +30,7 @@ use crate::aggregate::{Aggregate, Fold};
 use crate::datum::Datum;
 use crate::map::{Pattern, Template};
 use crate::transform::{Chain, Memory, Transform};
-use crate::uplink::{Kind, Source, Update, Uplink};
+use crate::uplink::{Bid, Kind, Source, Update, Uplink};
 use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, same_kind};
 
 /// All routes of a router.
@@ -43,6 +45,8 @@ pub struct Config {
     /// Passes on whose each param is: who wrote what a route takes also claims what it writes, with
     /// the same priority. For routers that arbitrate. Default false.
     pub sources: bool,
+    /// CLASP patterns of what the router arbitrates: there losers are told as claims. Default none.
+    pub arbitrated: Vec<String>,
     /// Sources, and as many targets, that one route remembers, 1-1000000. Default 4096. Only routes
     /// with a remembering transform or an aggregate need any.
     pub addresses_max: u32,
@@ -50,8 +54,15 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let name = "routes".into();
-        Self { name, token: None, route: Vec::new(), sources: false, addresses_max: 4_096 }
+        let (name, arbitrated) = ("routes".into(), Vec::new());
+        Self {
+            name,
+            token: None,
+            route: Vec::new(),
+            sources: false,
+            arbitrated,
+            addresses_max: 4_096,
+        }
     }
 }
 
@@ -171,14 +182,14 @@ impl Routes {
         if !(1..=1_000_000).contains(&config.addresses_max) {
             return Err(ConfigError::new("addresses_max", "must be 1 to 1000000"));
         }
-        let addresses_max = config.addresses_max as usize;
         let ready = |(index, route)| {
-            Ready::new(route, config.sources, addresses_max).map_err(|error| {
+            Ready::new(route, config.sources, config.addresses_max as usize).map_err(|error| {
                 ConfigError::new(format!("route[{index}].{}", error.key), error.why)
             })
         };
         Ok(Self {
-            uplink: Uplink::new(&config.name, config.token.clone()).ask_sources(config.sources),
+            uplink: Uplink::new(&config.name, config.token.clone())
+                .ask_sources(config.sources, &config.arbitrated),
             own: config.name.clone(),
             changed: false,
             routes: config.route.iter().enumerate().map(ready).collect::<Result<_, _>>()?,
@@ -201,6 +212,9 @@ impl Routes {
             {
                 return;
             }
+            if let Some(bid) = Bid::of(&update) {
+                return bids::pass_bids(uplink, routes, &bid, (captures, to), counters, out);
+            }
             let again = *changed && matches!(update.kind, Kind::Held { .. });
             for route in routes.iter_mut() {
                 // A snapshot does not say whose a value is: told again, it would be claimed anew.
@@ -220,7 +234,7 @@ impl Routes {
                     Ok(value) => {
                         // Params alone are claimed.
                         if let Some(source) = source.filter(|_| signal.is_none()) {
-                            uplink.mark(&source, counters, out);
+                            uplink.mark(&source);
                         }
                         write(uplink, to, signal, &value, counters, out);
                     }

@@ -1,18 +1,23 @@
 //! A bridge's side of its connection to the router: joins it, tells it values, hears its updates.
 
+mod source;
+
 use std::ops::Range;
 
 use clasp_rt_core::limits::{BUNDLE_MESSAGES_MAX, PAYLOAD_BYTES_MAX};
 use clasp_rt_core::message::SubscribeOptions;
-use clasp_rt_core::message::{Bundle, Hello, Message, ParamValue, Publish, Set, Subscribe};
+use clasp_rt_core::message::{Bundle, Hello, Message, ParamValue, Publish, Set, Subscribe, Ttl};
+use clasp_rt_core::pattern;
 use clasp_rt_core::signal::{Qos, Signal, SignalMask};
-use clasp_rt_core::value::{MapWriter, Value, push_bool, push_i64, push_str};
+use clasp_rt_core::value::{MapWriter, Value, push_bool, push_str};
 use clasp_rt_core::wire::header::FRAME_HEADER_LEN;
 use clasp_rt_core::wire::list::{Features, Messages};
 use clasp_rt_core::wire::{TooLong, binary, header};
 
 use crate::datum::Datum;
 use crate::{Counters, Out};
+use source::{BIDS, Marker, SOURCE};
+pub(crate) use source::{Bid, Details, Source, source_id};
 
 /// Sessions of earlier connections that are still known as our own writing.
 const SESSIONS_MAX: usize = 8;
@@ -29,6 +34,9 @@ const COUNT_AT: usize = FRAME_HEADER_LEN + 2;
 /// Bytes of the length before each message of a BUNDLE.
 const LENGTH_LEN: usize = 2;
 
+/// How long the router explains a source that is gone.
+const REMEMBERED_S: u32 = 600;
+
 pub struct Uplink {
     name: String,
     token: Option<String>,
@@ -44,48 +52,12 @@ pub struct Uplink {
     /// for [`Uplink::send`], as a BUNDLE holds them.
     waiting: Vec<u8>,
     waiting_count: usize,
+    marker: Marker,
+    /// What the router arbitrates, as far as that is known here.
+    arbitrated: Vec<String>,
     frame: Vec<u8>,
     value: Vec<u8>,
-}
-
-/// Where markers are published that say whose the SETs after them are: the router's
-/// `core/src/shard/marker.rs` has their keys.
-const SOURCE: &str = "/clasp/source";
-
-/// Whose a SET is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source<'a> {
-    pub id: &'a str,
-    /// 0-200; `None`: as the router's configuration has it.
-    pub priority: Option<u8>,
-    /// The session on whose behalf it is said.
-    pub by: Option<&'a str>,
-}
-
-impl<'a> Source<'a> {
-    /// What a marker says; `None` if `message` is none.
-    fn of(message: &Message<'a>) -> Option<Self> {
-        let Message::Publish(publish) = message else { return None };
-        let value = publish.value.filter(|_| publish.address == SOURCE)?;
-        let priority = value.get("priority").and_then(Value::as_i64);
-        Some(Self {
-            id: value.get("id")?.as_str()?,
-            priority: priority.and_then(|priority| u8::try_from(priority).ok()),
-            by: value.get("by").and_then(Value::as_str),
-        })
-    }
-
-    pub(crate) fn push(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
-        let mut map = MapWriter::start(out);
-        push_str(map.entry("id")?, self.id)?;
-        if let Some(priority) = self.priority {
-            push_i64(map.entry("priority")?, priority.into());
-        }
-        if let Some(by) = self.by {
-            push_str(map.entry("by")?, by)?;
-        }
-        Ok(())
-    }
+    address: String,
 }
 
 /// What the router says about one address.
@@ -124,8 +96,11 @@ impl Uplink {
             subscribed: 1..1,
             waiting: vec![0; HEAD_LEN],
             waiting_count: 0,
+            marker: Marker::default(),
+            arbitrated: Vec::new(),
             frame: Vec::new(),
             value: Vec::new(),
+            address: String::new(),
         }
     }
 
@@ -139,9 +114,15 @@ impl Uplink {
         self
     }
 
-    /// Asks the router to tell whose the SETs are.
-    pub fn ask_sources(mut self, asks: bool) -> Self {
+    /// Asks the router to tell whose the SETs are, and notes what it arbitrates.
+    pub fn ask_sources(mut self, asks: bool, arbitrated: &[String]) -> Self {
         self.asks_sources = asks;
+        self.arbitrated(arbitrated)
+    }
+
+    /// Notes what the router arbitrates, as CLASP patterns.
+    pub fn arbitrated(mut self, patterns: &[String]) -> Self {
+        self.arbitrated = patterns.to_vec();
         self
     }
 
@@ -209,16 +190,24 @@ impl Uplink {
         out: &mut dyn Out,
     ) {
         for pattern in patterns {
-            let id = self.subscribed.end;
-            let types = SignalMask::ALL;
-            let options =
-                SubscribeOptions { max_rate: self.rate_hz_max, ..SubscribeOptions::default() };
-            let subscribe = Message::Subscribe(Subscribe { id, pattern, types, options });
-            if binary::encode(&subscribe, Qos::Fire, &mut self.frame).is_ok() {
-                self.flush(&self.frame, counters, out);
+            self.subscribe_one(pattern, counters, out);
+            if self.asks_sources {
+                let bids = format!("{BIDS}{pattern}");
+                self.subscribe_one(&bids, counters, out);
             }
-            self.subscribed.end = id.wrapping_add(1);
         }
+    }
+
+    fn subscribe_one(&mut self, pattern: &str, counters: &mut Counters, out: &mut dyn Out) {
+        let id = self.subscribed.end;
+        let types = SignalMask::ALL;
+        let options =
+            SubscribeOptions { max_rate: self.rate_hz_max, ..SubscribeOptions::default() };
+        let subscribe = Message::Subscribe(Subscribe { id, pattern, types, options });
+        if binary::encode(&subscribe, Qos::Fire, &mut self.frame).is_ok() {
+            self.flush(&self.frame, counters, out);
+        }
+        self.subscribed.end = id.wrapping_add(1);
     }
 
     pub fn lose(&mut self) {
@@ -234,12 +223,83 @@ impl Uplink {
         counters: &mut Counters,
         out: &mut dyn Out,
     ) {
+        self.put_marker();
         self.append(address, None, push, counters, out);
     }
 
-    /// Says whose the params are that follow, until the next [`Uplink::send`].
-    pub fn mark(&mut self, source: &Source<'_>, counters: &mut Counters, out: &mut dyn Out) {
-        self.append(SOURCE, Some(Signal::Event), |bytes| source.push(bytes), counters, out);
+    /// Says whose the params are that follow, until the next [`Uplink::send`]. Where none follow,
+    /// nothing is said.
+    pub fn mark(&mut self, source: &Source<'_>) {
+        if !self.marker.is_of(source) {
+            self.marker = Marker::of(source);
+        }
+        self.marker.is_in_hand = true;
+    }
+
+    /// Puts the marker in hand in front of the next param, unless it stands there already.
+    fn put_marker(&mut self) {
+        let Self { marker, waiting, waiting_count, .. } = self;
+        if marker.is_in_hand && !marker.is_said {
+            marker.is_said = true;
+            waiting.extend_from_slice(&marker.message);
+            *waiting_count += 1;
+        }
+    }
+
+    /// Says who a source is: the SET of `/clasp/source/{id}`. Its claims are those of whoever is
+    /// marked after it.
+    pub fn describe(&mut self, details: &Details, counters: &mut Counters, out: &mut dyn Out) {
+        let address = format!("{SOURCE}/{}", details.id);
+        self.append(&address, None, |bytes| details.push(false, bytes), counters, out);
+    }
+
+    /// Says that a source is lost: the router ends its claims, before the SETs that wait. So what
+    /// it says last is to be sent before. Who it was is known for ten minutes more.
+    pub fn release(&mut self, details: &Details, counters: &mut Counters, out: &mut dyn Out) {
+        self.sign(&details.id, "release", counters, out);
+        let address = format!("{SOURCE}/{}", details.id);
+        let push = |bytes: &mut Vec<u8>| details.push(true, bytes);
+        let ttl = Some(Ttl::Sliding(REMEMBERED_S));
+        self.append_with(&address, None, ttl, push, counters, out);
+    }
+
+    /// Says something of a source beside its params: that it is `alive`, or to `release` it.
+    pub fn sign(&mut self, id: &str, key: &str, counters: &mut Counters, out: &mut dyn Out) {
+        let push = |bytes: &mut Vec<u8>| {
+            let mut map = MapWriter::start(bytes);
+            push_str(map.entry("id")?, id)?;
+            push_bool(map.entry(key)?, true);
+            Ok(())
+        };
+        self.append(SOURCE, Some(Signal::Event), push, counters, out);
+    }
+
+    /// Tells what `source` says of an address that another source has: see [`Bid`].
+    pub fn bid(
+        &mut self,
+        address: &str,
+        source: &Source<'_>,
+        push: impl FnOnce(&mut Vec<u8>) -> Result<(), TooLong>,
+        counters: &mut Counters,
+        out: &mut dyn Out,
+    ) {
+        if self.arbitrated.iter().any(|pattern| pattern::matches(pattern, address)) {
+            self.mark(source);
+            return self.set(address, push, counters, out);
+        }
+        let own = self.sessions.last().cloned();
+        let source = Source { by: source.by.or(own.as_deref()), ..*source };
+        let mut bids = std::mem::take(&mut self.address);
+        bids.clear();
+        bids.push_str(BIDS);
+        bids.push_str(address);
+        let push = |bytes: &mut Vec<u8>| {
+            let mut map = MapWriter::start(bytes);
+            source.push_entries(&mut map)?;
+            push(map.entry("value")?)
+        };
+        self.append(&bids, Some(Signal::Event), push, counters, out);
+        self.address = bids;
     }
 
     /// Adds the PUBLISH of something that is not kept.
@@ -326,8 +386,9 @@ impl Uplink {
         writer.is_some_and(|writer| self.sessions.iter().any(|session| session == writer))
     }
 
-    /// Adds a message that [`Messages::append`] has written.
+    /// Adds a SET that [`Messages::append`] has written.
     pub fn add(&mut self, message: &[u8], counters: &mut Counters, out: &mut dyn Out) {
+        self.put_marker();
         let before = self.waiting.len();
         self.waiting.extend_from_slice(message);
         self.added(before, counters, out);
@@ -341,6 +402,18 @@ impl Uplink {
         counters: &mut Counters,
         out: &mut dyn Out,
     ) {
+        self.append_with(address, signal, None, push, counters, out);
+    }
+
+    fn append_with(
+        &mut self,
+        address: &str,
+        signal: Option<Signal>,
+        ttl: Option<Ttl>,
+        push: impl FnOnce(&mut Vec<u8>) -> Result<(), TooLong>,
+        counters: &mut Counters,
+        out: &mut dyn Out,
+    ) {
         self.value.clear();
         let pushed = push(&mut self.value);
         let value = pushed.ok().and_then(|()| Value::from_encoded(&self.value).ok());
@@ -348,7 +421,7 @@ impl Uplink {
             counters.refused += 1;
             return;
         };
-        let message = message(address, signal, value);
+        let message = message(address, signal, value, ttl);
         let before = self.waiting.len();
         if Messages::append(&mut self.waiting, &message).is_err() {
             counters.refused += 1;
@@ -365,9 +438,17 @@ impl Uplink {
         if full && self.waiting_count > 1 {
             let last = self.waiting.split_off(before);
             self.waiting_count -= 1;
-            self.send(None, counters, out);
+            let Marker { is_in_hand, is_said, .. } = self.marker;
+            if is_said && self.waiting_count == 1 {
+                // A marker by itself; and beside it the last one finds no room.
+                self.clear();
+            } else {
+                self.send(None, counters, out);
+                self.marker.is_in_hand = is_in_hand;
+                self.put_marker();
+            }
             self.waiting.extend_from_slice(&last);
-            self.waiting_count = 1;
+            self.waiting_count += 1;
         }
     }
 
@@ -383,19 +464,20 @@ impl Uplink {
     fn clear(&mut self) {
         self.waiting.truncate(HEAD_LEN);
         self.waiting_count = 0;
+        (self.marker.is_in_hand, self.marker.is_said) = (false, false);
     }
 }
 
-fn message<'a>(address: &'a str, signal: Option<Signal>, value: Value<'a>) -> Message<'a> {
+fn message<'a>(
+    address: &'a str,
+    signal: Option<Signal>,
+    value: Value<'a>,
+    ttl: Option<Ttl>,
+) -> Message<'a> {
     match signal {
-        None => Message::Set(Set {
-            address,
-            value,
-            revision: None,
-            lock: false,
-            unlock: false,
-            ttl: None,
-        }),
+        None => {
+            Message::Set(Set { address, value, revision: None, lock: false, unlock: false, ttl })
+        }
         Some(signal) => Message::Publish(Publish {
             address,
             signal: Some(signal),
@@ -441,205 +523,4 @@ fn updates<'a>(message: Message<'a>, source: Option<Source<'a>>, each: &mut dyn 
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::net::{IpAddr, SocketAddr};
-
-    use clasp_rt_core::value::{push_f64, push_i64};
-
-    use super::*;
-
-    /// What a bridge said, kept for a test: frames as text, packets as they are.
-    pub(crate) struct Said {
-        pub(crate) frames: Vec<Vec<u8>>,
-        pub(crate) packets: Vec<(SocketAddr, Vec<u8>)>,
-        pub(crate) joined: Vec<String>,
-        pub(crate) room: usize,
-    }
-
-    impl Default for Said {
-        fn default() -> Self {
-            let (frames, packets, joined) = (Vec::new(), Vec::new(), Vec::new());
-            Self { frames, packets, joined, room: usize::MAX }
-        }
-    }
-
-    impl Out for Said {
-        fn room(&self) -> usize {
-            self.room
-        }
-
-        fn to_router(&mut self, frame: &[u8]) {
-            self.frames.push(frame.to_vec());
-        }
-
-        fn to_network(&mut self, _: u8, to: SocketAddr, bytes: &[u8]) {
-            self.packets.push((to, bytes.to_vec()));
-        }
-
-        fn join(&mut self, _: u8, group: IpAddr) {
-            self.joined.push(group.to_string());
-        }
-    }
-
-    impl Said {
-        /// Takes the frames said so far, each as the lines of [`lines`].
-        pub(crate) fn take_lines(&mut self) -> Vec<String> {
-            self.frames.drain(..).flat_map(|frame| lines(&frame)).collect()
-        }
-    }
-
-    /// A frame in words, one line for each message; the messages of a BUNDLE are indented.
-    pub(crate) fn lines(frame: &[u8]) -> Vec<String> {
-        let frame = header::parse(frame).expect("a frame");
-        let mut lines = Vec::new();
-        describe(binary::decode(frame.payload).expect("a message"), "", &mut lines);
-        lines
-    }
-
-    fn describe(message: Message<'_>, indent: &str, lines: &mut Vec<String>) {
-        match message {
-            Message::Hello(hello) => {
-                lines.push(format!("HELLO {} {:#04x}", hello.name, hello.features.bits()));
-            }
-            Message::Subscribe(subscribe) => {
-                let rate = subscribe.options.max_rate.map(|rate| format!(" {rate} Hz"));
-                let (id, pattern) = (subscribe.id, subscribe.pattern);
-                lines.push(format!("SUBSCRIBE {id} {pattern}{}", rate.unwrap_or_default()));
-            }
-            Message::Set(set) => {
-                lines.push(format!("{indent}SET {} {}", set.address, text(set.value)));
-            }
-            Message::Publish(publish) => {
-                let signal = publish.signal.unwrap_or_default().name();
-                let value = text(publish.value.unwrap_or(Value::NULL));
-                lines.push(format!("{indent}PUBLISH {signal} {} {value}", publish.address));
-            }
-            Message::Bundle(bundle) => {
-                let time = bundle.timestamp_us.map_or("now".to_string(), |us| us.to_string());
-                lines.push(format!("{indent}BUNDLE {time}"));
-                for message in bundle.messages {
-                    describe(message, "  ", lines);
-                }
-            }
-            other => lines.push(format!("{indent}{other:?}")),
-        }
-    }
-
-    fn text(value: Value<'_>) -> String {
-        if let Some(items) = value.array() {
-            return format!("[{}]", items.map(text).collect::<Vec<_>>().join(", "));
-        }
-        if let Some(entries) = value.map() {
-            let entries = entries.map(|(key, value)| format!("{key}: {}", text(value)));
-            return format!("{{{}}}", entries.collect::<Vec<_>>().join(", "));
-        }
-        if let Some(bytes) = value.as_bytes() {
-            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            return format!("0x{hex}");
-        }
-        match Datum::new(value) {
-            Datum::Text(text) => format!("{text:?}"),
-            Datum::Float(number) => format!("{number:?}"),
-            other => other.text().expect("a scalar").into_owned(),
-        }
-    }
-
-    /// One frame of the router.
-    pub(crate) fn frame(message: &Message<'_>) -> Vec<u8> {
-        let mut frame = Vec::new();
-        binary::encode(message, Qos::Confirm, &mut frame).expect("fits a frame");
-        frame
-    }
-
-    /// The SET of an address to a number, as the router sends it.
-    pub(crate) fn set_frame(address: &str, push: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        push(&mut bytes);
-        let value = Value::from_encoded(&bytes).expect("a value");
-        frame(&message(address, None, value))
-    }
-
-    /// The PUBLISH of a value, as the router sends it.
-    pub(crate) fn publish_frame(
-        address: &str,
-        signal: Signal,
-        push: impl FnOnce(&mut Vec<u8>),
-    ) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        push(&mut bytes);
-        let value = Value::from_encoded(&bytes).expect("a value");
-        frame(&message(address, Some(signal), value))
-    }
-
-    fn joined() -> (Uplink, Counters, Said) {
-        let (mut uplink, mut counters, mut said) =
-            (Uplink::new("test", None), Counters::default(), Said::default());
-        uplink.join(["/a/**", "/b"].into_iter(), &mut counters, &mut said);
-        (uplink, counters, said)
-    }
-
-    #[test]
-    fn joining_says_hello_without_echo_and_subscribes() {
-        let (_, counters, mut said) = joined();
-        assert_eq!(said.take_lines(), ["HELLO test 0xf1", "SUBSCRIBE 1 /a/**", "SUBSCRIBE 2 /b"]);
-        assert_eq!(counters.frames_out, 3);
-    }
-
-    #[test]
-    fn one_value_leaves_as_a_set_and_several_as_one_bundle() {
-        let (mut uplink, mut counters, mut said) = joined();
-        said.frames.clear();
-        let mut set = |uplink: &mut Uplink, said: &mut Said, address, number| {
-            let push = |out: &mut Vec<u8>| {
-                push_i64(out, number);
-                Ok(())
-            };
-            uplink.set(address, push, &mut counters, said);
-        };
-        set(&mut uplink, &mut said, "/a/x", 1);
-        uplink.send(None, &mut Counters::default(), &mut said);
-        set(&mut uplink, &mut said, "/a/x", 2);
-        set(&mut uplink, &mut said, "/a/y", 3);
-        uplink.send(None, &mut Counters::default(), &mut said);
-        set(&mut uplink, &mut said, "/a/z", 4);
-        uplink.send(Some(77), &mut Counters::default(), &mut said);
-        uplink.send(None, &mut Counters::default(), &mut said);
-        let lines = said.take_lines();
-        let first = ["SET /a/x 1", "BUNDLE now", "  SET /a/x 2", "  SET /a/y 3"];
-        assert_eq!(lines[..4], first);
-        assert_eq!(lines[4..], ["BUNDLE 77", "  SET /a/z 4"]);
-    }
-
-    #[test]
-    fn more_than_a_frame_holds_is_split() {
-        let (mut uplink, mut counters, mut said) = joined();
-        said.frames.clear();
-        for number in 0..5_000 {
-            let push = |out: &mut Vec<u8>| {
-                push_f64(out, f64::from(number));
-                Ok(())
-            };
-            uplink.set(&format!("/a/{number:020}"), push, &mut counters, &mut said);
-        }
-        uplink.send(None, &mut counters, &mut said);
-        let lines = said.take_lines();
-        let sets = lines.iter().filter(|line| line.starts_with("  SET"));
-        assert_eq!(sets.count(), 5_000);
-        assert_eq!(lines.iter().filter(|line| *line == "BUNDLE now").count(), 3);
-        assert_eq!(counters.refused, 0);
-    }
-
-    #[test]
-    fn what_is_said_while_the_router_is_gone_is_counted() {
-        let (mut uplink, mut counters, mut said) = joined();
-        said.frames.clear();
-        uplink.lose();
-        let push = |out: &mut Vec<u8>| {
-            push_i64(out, 1);
-            Ok(())
-        };
-        uplink.set("/a/x", push, &mut counters, &mut said);
-        uplink.send(None, &mut counters, &mut said);
-        assert_eq!((said.frames.len(), counters.dropped), (0, 1));
-    }
-}
+pub(crate) mod tests;
