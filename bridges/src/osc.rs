@@ -34,13 +34,18 @@
 //! other targets as they came, because the router does not send us what we wrote. With `query`, a
 //! message without arguments asks for what its address holds.
 //!
+//! Where the router arbitrates, each host is a source of its own (each port with `source_ports`),
+//! and so is each connection, which is lost when it closes. A host is lost by the `timeout` of the
+//! arbitration alone: nobody says good-bye in a datagram.
+//!
 //! # Out
 //!
 //! SETs and events below the namespace go to every target, to everybody who opened a TCP connection
 //! and spoke, and to those who sent datagrams lately where `reply` says so. What the router says at
-//! once, such as the messages of one BUNDLE, leaves as one bundle. The same value may come back
-//! from a device: nothing is sent twice by us. A TCP peer that does not read misses what it has no
-//! room for; once it reads again, it is told everything that is known. A TCP target is told
+//! once, such as the messages of one BUNDLE, leaves as one bundle. A BUNDLE's own time is over when
+//! it does: the router keeps it until then, and says no word of it before. The same value may come
+//! back from a device: nothing is sent twice by us. A TCP peer that does not read misses what it
+//! has no room for; once it reads again, it is told everything that is known. A TCP target is told
 //! everything whenever its connection comes about.
 //!
 //! # OSCQuery
@@ -56,6 +61,7 @@ pub mod packet;
 mod pattern;
 pub mod query;
 mod rename;
+mod sources;
 mod time;
 mod value;
 
@@ -73,8 +79,8 @@ use clasp_rt_core::{address, message};
 
 use crate::datum::Datum;
 use crate::uplink::{Kind, Uplink};
-use crate::{Announcement, Bridge, ConfigError, Counters, Input, Out, SocketPlan, StreamId};
-use crate::{StreamPlan, namespace};
+use crate::{Announcement, Bridge, ConfigError, Counters, Input, Out, Peer, SocketPlan};
+use crate::{StreamId, StreamPlan, namespace};
 pub use config::{Config, Range, Repeat, Reply, ReplyWhere, Target};
 use framing::Found;
 use known::{Known, Noted};
@@ -82,6 +88,7 @@ use links::{Links, Use};
 use outward::{End, Exit, Outward};
 use packet::{Bundle, Message, Packet};
 use query::Server;
+use sources::Sources;
 use time::TimeTag;
 use value::push_value;
 
@@ -108,6 +115,7 @@ struct Osc {
     uplink: Uplink,
     known: Known,
     links: Links,
+    sources: Sources,
     outward: Outward,
     server: Option<Server>,
     counters: Counters,
@@ -132,6 +140,7 @@ impl Osc {
             known: Known::new(config.addresses_max as usize),
             outward: Outward::new(&config, &mut links)?,
             links,
+            sources: Sources::new(config.sources, config.source_ports),
             server: config.oscquery.map(|_| Server::new(&config)),
             counters: Counters::default(),
             clock: None,
@@ -165,10 +174,11 @@ impl Osc {
         }
         match packet {
             Packet::Message(message) => {
+                self.sources.speak(now, from, &mut self.uplink, &mut self.counters, out);
                 self.apply(voice, &message, out);
                 self.uplink.send(None, &mut self.counters, out);
             }
-            Packet::Bundle(bundle) => self.bundle(now, voice, &bundle, out),
+            Packet::Bundle(bundle) => self.bundle(now, from, voice, &bundle, out),
         }
     }
 
@@ -200,10 +210,18 @@ impl Osc {
     }
 
     /// Sends one BUNDLE for each instant inside `bundle`, the earliest first.
-    fn bundle(&mut self, now: Time, voice: usize, bundle: &Bundle<'_>, out: &mut dyn Out) {
+    fn bundle(
+        &mut self,
+        now: Time,
+        from: End,
+        voice: usize,
+        bundle: &Bundle<'_>,
+        out: &mut dyn Out,
+    ) {
         let mut instants = BTreeSet::new();
         self.instants(now, bundle, None, &mut instants);
         for at_us in instants {
+            self.sources.speak(now, from, &mut self.uplink, &mut self.counters, out);
             self.apply_due(now, voice, bundle, None, at_us, out);
             self.uplink.send(at_us, &mut self.counters, out);
         }
@@ -379,7 +397,9 @@ impl Osc {
         }
     }
 
-    fn opened(&mut self, now: Time, stream: StreamId, plan: u8) {
+    fn opened(&mut self, now: Time, stream: StreamId, plan: u8, peer: Peer<'_>, out: &mut dyn Out) {
+        let Self { sources, uplink, counters, .. } = self;
+        sources.opened(now, stream, peer, uplink, counters, out);
         match self.links.use_of(plan) {
             Some(Use::Query) => {
                 if let Some(server) = &mut self.server {
@@ -414,6 +434,8 @@ impl Osc {
         if whole.is_err() {
             self.counters.malformed += 1;
             self.links.ended(stream);
+            let Self { sources, uplink, counters, .. } = self;
+            sources.ended(stream, uplink, counters, out);
             out.end_stream(stream);
         } else {
             self.links.give_back(stream, deframer);
@@ -491,16 +513,18 @@ impl Bridge for Osc {
             Input::Joined => {
                 let pattern = format!("{}/**", self.config.namespace);
                 self.uplink.join([pattern.as_str()].into_iter(), &mut self.counters, out);
+                self.sources.forget_told();
             }
             Input::Lost => self.uplink.lose(),
             Input::Packet { socket: 0, from, bytes } => {
                 self.packet(now, End::Datagrams(from), bytes, out);
             }
             Input::Packet { .. } => self.counters.malformed += 1,
-            Input::Opened { stream, plan, .. } => self.opened(now, stream, plan),
+            Input::Opened { stream, plan, peer } => self.opened(now, stream, plan, peer, out),
             Input::Bytes { stream, bytes } => self.bytes(now, stream, bytes, out),
             Input::Ended { stream } => {
                 self.links.ended(stream);
+                self.sources.ended(stream, &mut self.uplink, &mut self.counters, out);
                 if let Some(server) = &mut self.server {
                     server.ended(stream);
                 }

@@ -60,6 +60,13 @@ pub struct Config {
     pub ahead_max_ms: u32,
     /// Addresses remembered with their tags, for answers and patterns, 0-1000000. Default 4096.
     pub addresses_max: u32,
+    /// Tell the router whose each param is, so that it can decide between senders. Default true;
+    /// false where the router that hosts it arbitrates nothing.
+    pub sources: bool,
+    /// Let each port that a host sends from be a source of its own: for several programs of one
+    /// machine. A program that takes another port at each start leaves the source behind that it
+    /// was, until the `timeout` of the arbitration. Default false.
+    pub source_ports: bool,
     /// Changes a second that one address is told at most; the last one always is. Default: all.
     pub rate_hz_max: Option<u32>,
     /// Messages without arguments that keep a device awake. Default none.
@@ -97,6 +104,8 @@ impl Default for Config {
             bundle_ahead_ms: 0,
             ahead_max_ms: 10_000,
             addresses_max: 4_096,
+            sources: true,
+            source_ports: false,
             rate_hz_max: None,
             repeat: Vec::new(),
             oscquery: None,

@@ -1,5 +1,6 @@
 //! OSC as its bridge speaks it: what a router and devices hear of each other.
 
+mod sources;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -62,7 +63,12 @@ impl Heard {
     }
 }
 
+/// One that tells nothing but what was said.
 fn rig(config: &str) -> Rig {
+    with_sources(&format!("sources = false\n{config}"))
+}
+
+fn with_sources(config: &str) -> Rig {
     let config = toml::from_str(config).unwrap_or_else(|error| panic!("{config}: {error}"));
     let mut rig = Rig {
         bridge: Osc::new(config).expect("a configuration that works"),
