@@ -22,6 +22,8 @@ mod namespace;
 pub mod osc;
 pub mod patch;
 pub mod record;
+#[cfg(test)]
+mod rig;
 pub mod routes;
 pub mod sacn;
 mod stream;
@@ -48,7 +50,9 @@ pub trait Bridge: Any + Send {
 
     /// The UDP sockets it needs, in the order in which [`Input::Packet`] and [`Out::to_network`]
     /// count them. Asked for once.
-    fn sockets(&self) -> Vec<SocketPlan>;
+    fn sockets(&self) -> Vec<SocketPlan> {
+        Vec::new()
+    }
 
     /// The byte streams it needs, in the order in which [`Input::Opened`] counts them, at most 255.
     /// Asked for once.

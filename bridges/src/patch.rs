@@ -40,7 +40,7 @@ use crate::datum::Datum;
 use crate::level::{Floats, to_level};
 use crate::merge::SLOTS;
 use crate::uplink::{Kind, Update, Uplink};
-use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, same_kind};
+use crate::{Bridge, ConfigError, Counters, Input, Out, same_kind};
 
 use channel::{Channel, Form};
 use fade::Fade;
@@ -490,10 +490,6 @@ fn subscriptions(patches: &[Patch]) -> BTreeSet<String> {
 impl Bridge for Patched {
     fn name(&self) -> &str {
         self.uplink.name()
-    }
-
-    fn sockets(&self) -> Vec<SocketPlan> {
-        Vec::new()
     }
 
     fn step(&mut self, now: Time, input: Input<'_>, out: &mut dyn Out) {

@@ -7,7 +7,7 @@ use clasp_rt_core::wire::binary::{self, SnapshotBuilder, code};
 use clasp_rt_core::wire::header;
 
 use crate::uplink::Uplink;
-use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan};
+use crate::{Bridge, ConfigError, Counters, Input, Out};
 
 /// Takes what is recorded; never waits.
 pub trait Tape: Send {
@@ -97,10 +97,6 @@ impl Recorder {
 impl Bridge for Recorder {
     fn name(&self) -> &str {
         NAME
-    }
-
-    fn sockets(&self) -> Vec<SocketPlan> {
-        Vec::new()
     }
 
     fn step(&mut self, now: Time, input: Input<'_>, out: &mut dyn Out) {

@@ -4,33 +4,12 @@ use clasp_rt_core::signal::Signal;
 use clasp_rt_core::value::{push_bytes, push_f64, push_i64, push_str};
 
 use super::*;
-use crate::uplink::tests::{Said, publish_frame, set_frame};
+use crate::rig::Rig;
+use crate::uplink::tests::publish_frame;
 
-struct Rig {
-    bridge: Patched,
-    now: Time,
-    said: Said,
-}
-
-fn rig(config: &str) -> Rig {
+fn rig(config: &str) -> Rig<Patched> {
     let config: Config = toml::from_str(config).unwrap_or_else(|why| panic!("{config}: {why}"));
-    let bridge = Patched::new(&config).expect("a patch that works");
-    let mut rig = Rig { bridge, now: Time::default(), said: Said::default() };
-    rig.step(Input::Joined);
-    rig
-}
-
-impl Rig {
-    fn step(&mut self, input: Input<'_>) {
-        self.bridge.step(self.now, input, &mut self.said);
-    }
-
-    /// What is said to one SET of the router.
-    fn set(&mut self, address: &str, push: impl FnOnce(&mut Vec<u8>)) -> Vec<String> {
-        self.said.frames.clear();
-        self.step(Input::Frame(&set_frame(address, push)));
-        self.said.take_lines()
-    }
+    Rig::joined(Patched::new(&config).expect("a patch that works"))
 }
 
 const SPOT: &str = r##"
