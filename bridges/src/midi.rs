@@ -40,7 +40,8 @@
 //!
 //! Params of one piece of input are told once each, the newest value, in one BUNDLE with its
 //! events. A sysex beyond 64 KiB is left out. When a device goes, or does active sensing and falls
-//! silent, its keys are let go of. A router that comes back is told everything again.
+//! silent, its keys are let go of; one that is gone is lost as a source of its params. A router that
+//! comes back is told everything again.
 //!
 //! # To a device
 //!
@@ -72,8 +73,8 @@ use clasp_rt_core::time::Time;
 use serde::Deserialize;
 
 use crate::devices::{MidiChoice, MidiPort, SerialDevice, SerialLine, Speech, StopBits};
-use crate::uplink::{Kind, Uplink};
-use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, StreamId, StreamPlan};
+use crate::uplink::{Details, Kind, Uplink, source_id};
+use crate::{Bridge, ConfigError, Counters, Input, Out, Peer, SocketPlan, StreamId, StreamPlan};
 use crate::{namespace, uplink};
 use device::{Device, Tell};
 
@@ -105,6 +106,9 @@ pub struct Config {
     pub ticks: bool,
     /// Changes a second that one address is told at most; the last one always is. Default: all.
     pub rate_hz_max: Option<u32>,
+    /// Tell the router which device each param is of, so that it can decide between them. Default
+    /// true; false where the router that hosts it arbitrates nothing.
+    pub sources: bool,
     /// What devices are left with when we stop: `panic` (silence) or `hold`. Default `panic`.
     pub on_stop: OnStop,
 }
@@ -122,6 +126,7 @@ impl Default for Config {
             beats_per_bar: 4,
             ticks: false,
             rate_hz_max: None,
+            sources: true,
             on_stop: OnStop::Panic,
         }
     }
@@ -238,6 +243,8 @@ struct Midi {
     uplink: Uplink,
     counters: Counters,
     devices: Vec<Device>,
+    /// Who each device is at the router; nobody where that is not told.
+    sources: Vec<Details>,
     plans: Vec<StreamPlan>,
     address: String,
 }
@@ -274,10 +281,13 @@ impl Midi {
             devices.push(Device::new(base, style, device.running_status));
         }
         let plans = config.device.iter().map(|device| plan(&config.name, device)).collect();
+        let named = config.device.iter().filter(|_| config.sources);
+        let sources = named.map(|device| source(&config.name, &device.name)).collect();
         Ok(Self {
             uplink: Uplink::new(&config.name, config.token.clone()).rate(config.rate_hz_max),
             counters: Counters::default(),
             devices,
+            sources,
             plans,
             address: String::new(),
             config,
@@ -291,9 +301,30 @@ impl Midi {
         out: &mut dyn Out,
         each: impl FnOnce(&mut Device, &mut Tell<'_>),
     ) {
-        let Self { uplink, counters, devices, address, .. } = self;
+        let Self { uplink, counters, devices, sources, address, .. } = self;
+        let source = sources.get(device).map(|source| source.id.as_str());
         if let Some(device) = devices.get_mut(device) {
-            each(device, &mut Tell { uplink, counters, out, address });
+            each(device, &mut Tell { uplink, counters, out, address, source });
+        }
+    }
+
+    /// A device is there, by this name, or was there before the router was.
+    fn introduce(&mut self, device: usize, at: Option<&str>, out: &mut dyn Out) {
+        let is_there = self.devices.get(device).is_some_and(|device| device.stream().is_some());
+        let Some(source) = self.sources.get_mut(device) else { return };
+        if let Some(at) = at {
+            source.host = at.to_owned();
+        }
+        if at.is_some() || is_there {
+            self.uplink.describe(source, &mut self.counters, out);
+        }
+    }
+
+    /// A device is gone, and what it said last is told.
+    fn take_leave(&mut self, device: usize, out: &mut dyn Out) {
+        if let Some(source) = self.sources.get(device) {
+            self.uplink.release(source, &mut self.counters, out);
+            self.uplink.send(None, &mut self.counters, out);
         }
     }
 
@@ -384,6 +415,16 @@ fn check_device(index: usize, devices: &[DeviceConfig]) -> Result<(), ConfigErro
     Ok(())
 }
 
+/// Who a device is at the router; where it is, is known when it is there.
+fn source(bridge: &str, device: &str) -> Details {
+    let (id, name) = match device {
+        "" => (bridge.to_owned(), bridge),
+        _ => (format!("{bridge}.{device}"), device),
+    };
+    let (id, name) = (source_id("midi", &id), name.to_owned());
+    Details { id, protocol: "midi", name, ..Details::default() }
+}
+
 fn plan(client: &str, device: &DeviceConfig) -> StreamPlan {
     if let Some(path) = &device.serial {
         let speech = Speech::Bytes { baud: device.baud, stop_bits: StopBits::One };
@@ -428,11 +469,14 @@ impl Bridge for Midi {
                 let pattern = format!("{}/**", self.config.namespace);
                 self.uplink.join([pattern.as_str()].into_iter(), &mut self.counters, out);
                 for index in 0..self.devices.len() {
+                    self.introduce(index, None, out);
                     self.with(index, out, |device, tell| device.join(now, tell));
                 }
             }
             Input::Lost => self.uplink.lose(),
-            Input::Opened { stream, plan, .. } => {
+            Input::Opened { stream, plan, peer } => {
+                let at = if let Peer::Device(name) = peer { name } else { "" };
+                self.introduce(plan.into(), Some(at), out);
                 self.with(plan.into(), out, |device, tell| device.open(now, stream, tell));
             }
             Input::Bytes { stream, bytes } => {
@@ -443,6 +487,7 @@ impl Bridge for Midi {
             Input::Ended { stream } => {
                 if let Some(index) = self.device_of(stream) {
                     self.with(index, out, |device, tell| device.end(tell));
+                    self.take_leave(index, out);
                 }
             }
             Input::Frame(frame) => self.frame(now, frame, out),

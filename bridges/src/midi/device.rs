@@ -16,7 +16,7 @@ use super::show::Command;
 use super::timecode::{Quarters, Rate, Timecode};
 use super::{Notes, Style};
 use crate::datum::Datum;
-use crate::uplink::{Kind, Update, Uplink};
+use crate::uplink::{Kind, Source, Update, Uplink};
 use crate::{Counters, Out, StreamId};
 
 /// A device that has said "active sensing" once and is silent for so long is gone: MIDI 1.0,
@@ -83,12 +83,22 @@ pub(super) struct Tell<'a> {
     pub counters: &'a mut Counters,
     pub out: &'a mut dyn Out,
     pub address: &'a mut String,
+    /// Who the device is at the router; `None`: it is not told.
+    pub source: Option<&'a str>,
 }
 
 impl Tell<'_> {
     fn set(&mut self, base: &str, path: &str, value: &Datum<'_>) {
         self.at(base, path);
+        self.set_there(value);
+    }
+
+    /// Sets the address in hand.
+    fn set_there(&mut self, value: &Datum<'_>) {
         let push = |bytes: &mut Vec<u8>| value.append(bytes);
+        if let Some(id) = self.source {
+            self.uplink.mark(&Source { id, priority: None, by: None });
+        }
         self.uplink.set(self.address, push, self.counters, self.out);
     }
 
@@ -461,9 +471,7 @@ impl Device {
             }
             tell.at(&self.base, "");
             param.write_path(self.style.values, tell.address);
-            let value = param.datum(value, self.style.values);
-            let push = |bytes: &mut Vec<u8>| value.append(bytes);
-            tell.uplink.set(tell.address, push, tell.counters, tell.out);
+            tell.set_there(&param.datum(value, self.style.values));
         }
     }
 

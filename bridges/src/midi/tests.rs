@@ -15,7 +15,9 @@ use crate::devices::rig::Rig;
 use crate::uplink::tests::{frame, publish_frame, set_frame};
 use crate::vectors;
 
-fn rig(options: serde_json::Value) -> Rig {
+/// One that does not say whose its params are, unless `options` ask for it.
+fn rig(mut options: serde_json::Value) -> Rig {
+    options.as_object_mut().expect("options").entry("sources").or_insert(false.into());
     let config = serde_json::from_value(options).expect("options");
     Rig::new(open(config).expect("a bridge"))
 }
@@ -538,4 +540,33 @@ fn the_same_bytes_at_the_same_times_say_the_same() {
         (rig.told(), rig.said())
     };
     assert_eq!(run(), run());
+}
+
+#[test]
+fn each_device_is_a_source_until_it_is_unplugged() {
+    let devices = json!([{"name": "faders"}, {"name": "pads", "port": "Launch"}]);
+    let mut rig = rig(json!({"sources": true, "device": devices}));
+    rig.told();
+    rig.plug(1);
+    let pads = "{protocol: \"midi\", name: \"pads\", host: \"test\"";
+    let described = format!("  SET /clasp/source/midi.midi.pads {pads}}}");
+    let mark = "  PUBLISH event /clasp/source {id: \"midi.midi.pads\"}";
+    let online = ["BUNDLE now", &described, mark, "  SET /midi/pads/online true"];
+    assert_eq!(rig.told(), online);
+    rig.plug(0);
+    rig.told();
+    rig.hear(1, &[0xB0, 7, 127]);
+    assert_eq!(rig.told(), ["BUNDLE now", mark, "  SET /midi/pads/ch/1/cc/7 1.0"]);
+    rig.hear(0, &[0xB0, 7, 127]);
+    assert!(rig.told()[1].contains("midi.midi.faders"));
+    rig.step(Input::Joined);
+    let told = rig.told();
+    assert_eq!(told.iter().filter(|line| line.contains("protocol")).count(), 2, "{told:?}");
+    // What it lets go of is its last word; then its claims end.
+    rig.unplug(1);
+    let release = "  PUBLISH event /clasp/source {id: \"midi.midi.pads\", release: true}";
+    let gone = format!("  SET /clasp/source/midi.midi.pads {pads}, gone: true}}");
+    let offline = ["BUNDLE now", mark, "  SET /midi/pads/online false", "BUNDLE now", release];
+    let told = rig.told();
+    assert_eq!((&told[..5], &told[5..]), (&offline.map(String::from)[..], &[gone][..]));
 }
