@@ -1,9 +1,12 @@
-// A program that speaks WebSocket and JSON, of npm `ws`: `URL [ORIGIN]` connects, `serve` listens.
+// A program that speaks WebSocket and JSON, of npm `ws`: `URL [ORIGIN]` connects,
+// `serve [CERT KEY]` listens, with these PEM files over TLS.
 // A line of its input is a message, `hex:00ff` a binary one; what it gets it prints.
 import { WebSocket, WebSocketServer } from "ws";
+import { createServer } from "node:https";
+import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 
-const [, , where, origin] = process.argv;
+const [, , where, origin, key] = process.argv;
 let socket;
 
 function use(it) {
@@ -15,8 +18,10 @@ function use(it) {
 }
 
 if (where === "serve") {
-  const server = new WebSocketServer({ host: "127.0.0.1", port: 0 });
-  server.on("listening", () => console.log(`listening ${server.address().port}`));
+  const tls = origin && createServer({ cert: readFileSync(origin), key: readFileSync(key) });
+  const server = new WebSocketServer(tls ? { server: tls } : { host: "127.0.0.1", port: 0 });
+  tls?.listen(0, "127.0.0.1");
+  server.on("listening", () => console.log(`listening ${(tls || server).address().port}`));
   server.on("connection", (it) => {
     use(it);
     console.log("open");

@@ -47,16 +47,16 @@ use clasp_rt_bridges::ConfigError;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Response, StatusCode};
 use serde::Deserialize;
-use tokio::net::TcpListener;
 use tower_http::cors::CorsLayer;
 
 use self::address::Namespace;
 use self::channel::Channels;
 use self::deleted::Deleted;
 use self::problem::Problem;
+use crate::tls::TlsFiles;
 use crate::web::cors::cors;
 use crate::web::seats::Seats;
-use crate::web::serve::{listen, serve};
+use crate::web::serve::{Entrance, serve};
 use crate::{Context, Running, Service};
 
 /// The options of `[[bridge]] type = "http"`.
@@ -65,6 +65,8 @@ use crate::{Context, Running, Service};
 pub struct HttpOptions {
     /// Where to listen. Default `0.0.0.0:8080`, as the reference documents it.
     pub bind: SocketAddr,
+    /// PEM files `{ cert, key, client_ca }`: then the port speaks TLS (`https://`). Default none.
+    pub tls: Option<TlsFiles>,
     /// Segments put before every address: with `/web`, `/v1/state/a` is the param `/web/a`, and
     /// nothing else can be reached. Default empty: the whole address space.
     pub namespace: String,
@@ -94,6 +96,7 @@ impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            tls: None,
             namespace: String::new(),
             base: "/api".to_owned(),
             token: None,
@@ -111,7 +114,7 @@ struct Http {
     options: HttpOptions,
     namespace: Namespace,
     cors: CorsLayer,
-    listener: Option<TcpListener>,
+    entrance: Entrance,
 }
 
 /// What every request can reach.
@@ -153,7 +156,8 @@ pub fn open(options: HttpOptions) -> Result<Box<dyn Service>, ConfigError> {
         }
     }
     let cors = cors(&options.origins)?;
-    Ok(Box::new(Http { options, namespace, cors, listener: None }))
+    let entrance = Entrance::new(options.bind, options.tls.as_ref())?;
+    Ok(Box::new(Http { options, namespace, cors, entrance }))
 }
 
 impl Service for Http {
@@ -166,17 +170,12 @@ impl Service for Http {
     }
 
     fn bind(&mut self) -> io::Result<Vec<String>> {
-        let (listener, address) = listen(self.options.bind)?;
-        self.listener = Some(listener);
-        Ok(vec![format!("http://{address}")])
+        self.entrance.open(["http", "https"])
     }
 
     fn run(self: Box<Self>, context: Context) -> Running {
         Box::pin(async move {
-            let Self { options, namespace, cors, listener } = *self;
-            let Some(listener) = listener else {
-                return Err(io::Error::other("it does not listen"));
-            };
+            let Self { options, namespace, cors, entrance } = *self;
             let connections_max = options.connections_max;
             let deleted = Arc::new(Deleted::default());
             let channels =
@@ -190,10 +189,9 @@ impl Service for Http {
             });
             let routes = routes(Arc::clone(&app)).layer(cors);
             tokio::select! {
-                () = serve(listener, routes, connections_max, context.stop) => {}
-                () = app.seats.sweep_for_ever() => {}
+                served = serve(entrance, routes, connections_max, &context.stop) => served,
+                () = app.seats.sweep_for_ever() => Ok(()),
             }
-            Ok(())
         })
     }
 }

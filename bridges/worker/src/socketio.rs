@@ -34,14 +34,14 @@ use serde_json::Value as Json;
 use socketioxide::SocketIo;
 use socketioxide::extract::{SocketRef, State, TryData};
 use socketioxide::handler::ConnectHandler;
-use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::names::Names;
 use self::talk::{Inbox, Talk};
+use crate::tls::TlsFiles;
 use crate::web::cors::cors;
 use crate::web::seats::FEATURES;
-use crate::web::serve::{listen, serve};
+use crate::web::serve::{Entrance, serve};
 use crate::{Context, Hearer, JoinError, Running, Service, Speaker, Who};
 
 /// The options of `[[bridge]] type = "socketio"`.
@@ -50,6 +50,8 @@ use crate::{Context, Hearer, JoinError, Running, Service, Speaker, Who};
 pub struct SocketIoOptions {
     /// Where to listen. Default `0.0.0.0:3000`.
     pub bind: SocketAddr,
+    /// PEM files `{ cert, key, client_ca }`: then the port speaks TLS (`https://`). Default none.
+    pub tls: Option<TlsFiles>,
     /// Where Socket.IO is on that port. Default `/socket.io`, as every client expects.
     pub path: String,
     /// Namespaces that clients may join. Default `/` alone.
@@ -84,6 +86,7 @@ impl Default for SocketIoOptions {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from(([0, 0, 0, 0], 3000)),
+            tls: None,
             path: "/socket.io".to_owned(),
             namespaces: vec!["/".to_owned()],
             namespace: "/socketio".to_owned(),
@@ -99,7 +102,7 @@ impl Default for SocketIoOptions {
 
 struct Server {
     options: SocketIoOptions,
-    listener: Option<TcpListener>,
+    entrance: Entrance,
 }
 
 const NAME: &str = "socketio";
@@ -136,7 +139,8 @@ pub fn open(options: SocketIoOptions) -> Result<Box<dyn Service>, ConfigError> {
         }
     }
     drop(cors(&options.origins)?);
-    Ok(Box::new(Server { options, listener: None }))
+    let entrance = Entrance::new(options.bind, options.tls.as_ref())?;
+    Ok(Box::new(Server { options, entrance }))
 }
 
 impl Service for Server {
@@ -149,15 +153,12 @@ impl Service for Server {
     }
 
     fn bind(&mut self) -> io::Result<Vec<String>> {
-        let (listener, address) = listen(self.options.bind)?;
-        self.listener = Some(listener);
-        Ok(vec![format!("socketio+http://{address}")])
+        self.entrance.open(["socketio+http", "socketio+https"])
     }
 
     fn run(self: Box<Self>, context: Context) -> Running {
         Box::pin(async move {
-            let Self { options, listener } = *self;
-            let listener = listener.ok_or_else(|| io::Error::other("it does not listen"))?;
+            let Self { options, entrance } = *self;
             let cors = cors(&options.origins).map_err(io::Error::other)?;
             let connections_max = options.connections_max;
             let most = usize::try_from(options.message_bytes_max).unwrap_or(usize::MAX);
@@ -178,9 +179,9 @@ impl Service for Server {
                 io.ns(namespace.clone(), converse.with(admit));
             }
             let routes = Routes::new().layer(layer).layer(cors);
-            serve(listener, routes, connections_max, context.stop).await;
+            let served = serve(entrance, routes, connections_max, &context.stop).await;
             io.close().await;
-            Ok(())
+            served
         })
     }
 }

@@ -1,14 +1,36 @@
 //! TLS from files of certificates and keys, with one provider in the whole program: `ring`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clasp_rt_bridges::ConfigError;
+use serde::Deserialize;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+/// The key `tls` of a service that listens: with it the port speaks TLS 1.2 and 1.3, and nothing
+/// else.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// PEM file of the certificate, with its chain behind it.
+    pub cert: PathBuf,
+    /// PEM file of its key.
+    pub key: PathBuf,
+    /// PEM file of authorities: only clients with a certificate of theirs come in. Default: all.
+    pub client_ca: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    /// Reads them.
+    pub fn server(&self) -> Result<Arc<ServerConfig>, ConfigError> {
+        server(&self.cert, &self.key, self.client_ca.as_deref())
+            .map_err(|ConfigError { key, why }| ConfigError::new(format!("tls.{key}"), why))
+    }
+}
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
@@ -36,6 +58,15 @@ pub fn client(
             .with_client_auth_cert(certificates("cert", cert)?, private_key(key)?)
             .map_err(|why| ConfigError::new("cert", why.to_string()))?,
     };
+    Ok(Arc::new(config))
+}
+
+/// A client that believes nobody, for one that is to meet no server with TLS.
+pub fn client_of_nobody() -> Result<Arc<ClientConfig>, ConfigError> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|why| ConfigError::new("ca", why.to_string()))?;
+    let config = builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
     Ok(Arc::new(config))
 }
 
@@ -118,5 +149,7 @@ mod tests {
         }
         let error = server(here, here, None).expect_err("not PEM");
         assert!(["cert", "key"].contains(&error.key.as_str()), "{error}");
+        let files = TlsFiles { cert: here.into(), key: here.into(), client_ca: Some(here.into()) };
+        assert_eq!(files.server().expect_err("not PEM").key, "tls.client_ca");
     }
 }

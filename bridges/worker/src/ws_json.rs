@@ -24,17 +24,16 @@ mod drive;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clasp_rt_bridges::ConfigError;
 use clasp_rt_core::{address, pattern};
 use serde::Deserialize;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio_rustls::rustls::ClientConfig;
 
-use crate::web::serve::listen;
+use crate::tls::{self, TlsFiles};
+use crate::web::serve::Entrance;
 use crate::{Context, Running, Service};
 
 /// The options of `[[bridge]] type = "websocket"`.
@@ -43,8 +42,12 @@ use crate::{Context, Running, Service};
 pub struct WsJsonOptions {
     /// Where to listen. Default `0.0.0.0:9000`, as the reference documents it.
     pub bind: SocketAddr,
-    /// A server to join instead of listening: `ws://HOST:PORT/PATH`.
+    /// PEM files `{ cert, key, client_ca }`: then the port speaks TLS (`wss://`). Default none.
+    pub tls: Option<TlsFiles>,
+    /// A server to join instead of listening: `ws://HOST:PORT/PATH`, or `wss://` with TLS.
     pub url: Option<String>,
+    /// PEM file of the authorities to believe of a `wss://` server. Default: those of the system.
+    pub ca: Option<PathBuf>,
     /// What a server that was joined is sent, from the first moment on. Default: nothing.
     pub subscribe: Vec<String>,
     /// Where plain messages go that name no address. Default `/ws`.
@@ -66,7 +69,9 @@ impl Default for WsJsonOptions {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from(([0, 0, 0, 0], 9000)),
+            tls: None,
             url: None,
+            ca: None,
             subscribe: Vec::new(),
             namespace: "/ws".to_owned(),
             plain: true,
@@ -80,13 +85,15 @@ impl Default for WsJsonOptions {
 
 struct WsJson {
     options: WsJsonOptions,
-    listener: Option<TcpListener>,
+    entrance: Entrance,
+    /// For a server that was joined with TLS.
+    trust: Option<Arc<ClientConfig>>,
 }
 
 const NAME: &str = "websocket";
 
-/// The scheme of its URL, which is WebSocket with JSON inside.
-const SCHEME: &str = "ws+json";
+/// The schemes of its URL, which is WebSocket with JSON inside.
+const SCHEMES: [&str; 2] = ["ws+json", "wss+json"];
 
 /// Opens the service, without its port.
 pub fn open(options: WsJsonOptions) -> Result<Box<dyn Service>, ConfigError> {
@@ -112,15 +119,29 @@ pub fn open(options: WsJsonOptions) -> Result<Box<dyn Service>, ConfigError> {
             return wrong("subscribe", format!("`{wanted}`: {error}"));
         }
     }
-    match &options.url {
-        Some(url) if !drive::is_url(url) => {
-            wrong("url", format!("`{url}` must be ws://HOST:PORT/PATH"))
-        }
+    let is_secure = match &options.url {
+        Some(url) => match drive::is_secure(url) {
+            Some(_) if options.tls.is_some() => {
+                return wrong("tls", "is for a port; with `url` there is none".into());
+            }
+            Some(is_secure) => is_secure,
+            None => {
+                let need = "must be ws://HOST:PORT/PATH, or wss://";
+                return wrong("url", format!("`{url}` {need}"));
+            }
+        },
         None if !options.subscribe.is_empty() => {
-            wrong("subscribe", "needs `url`: whoever connects here subscribes by itself".into())
+            let why = "needs `url`: whoever connects here subscribes by itself";
+            return wrong("subscribe", why.to_owned());
         }
-        _ => Ok(Box::new(WsJson { options, listener: None })),
+        None => false,
+    };
+    if options.ca.is_some() && !is_secure {
+        return wrong("ca", "is for a `url` that begins with wss://".to_owned());
     }
+    let trust = is_secure.then(|| tls::client(options.ca.as_deref(), None)).transpose()?;
+    let entrance = Entrance::new(options.bind, options.tls.as_ref())?;
+    Ok(Box::new(WsJson { options, entrance, trust }))
 }
 
 impl Service for WsJson {
@@ -139,52 +160,32 @@ impl Service for WsJson {
         if self.options.url.is_some() {
             return Ok(Vec::new());
         }
-        let (listener, address) = listen(self.options.bind)?;
-        self.listener = Some(listener);
-        Ok(vec![format!("{SCHEME}://{address}")])
+        self.entrance.open(SCHEMES)
     }
 
     fn run(self: Box<Self>, context: Context) -> Running {
         Box::pin(async move {
             let options = Arc::new(self.options);
-            match self.listener {
-                Some(listener) => serve(listener, options, context).await,
-                None => drive::join_for_ever(options, context).await,
+            if options.url.is_none() {
+                return serve(self.entrance, options, context).await;
             }
+            drive::join_for_ever(options, self.trust, context).await;
             Ok(())
         })
     }
 }
 
-async fn serve(listener: TcpListener, options: Arc<WsJsonOptions>, context: Context) {
-    let places = Arc::new(Semaphore::new(options.connections_max));
-    let mut connections = JoinSet::new();
-    loop {
-        let accepting = async {
-            let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
-            let (stream, _) = listener.accept().await?;
-            io::Result::Ok((stream, place))
-        };
-        let accepted = tokio::select! {
-            () = context.stop.wait() => break,
-            accepted = accepting => accepted,
-        };
-        while connections.try_join_next().is_some() {}
-        match accepted {
-            Ok((stream, place)) => {
-                let _ = stream.set_nodelay(true);
-                let (options, context) = (Arc::clone(&options), context.clone());
-                connections.spawn(async move {
-                    drive::accept(stream, &options, &context).await;
-                    drop(place);
-                });
-            }
-            // Of files, or of memory, there is none left: others may end.
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    }
+async fn serve(
+    entrance: Entrance,
+    options: Arc<WsJsonOptions>,
+    context: Context,
+) -> io::Result<()> {
+    let (most, stop) = (options.connections_max, context.stop.clone());
+    let talk = |stream| async move { drive::accept(stream, &options, &context).await };
+    let mut connections = entrance.each(most, &stop, talk).await?;
     // Each says good-bye to its client; what is not said by the host's patience is not said.
     while connections.join_next().await.is_some() {}
+    Ok(())
 }
 
 #[cfg(test)]
@@ -207,6 +208,9 @@ mod tests {
             (serde_json::json!({ "subscribe": ["/a"] }), "subscribe"),
             (serde_json::json!({ "message_bytes_max": 0 }), "message_bytes_max"),
             (serde_json::json!({ "connections_max": 4097 }), "connections_max"),
+            (serde_json::json!({ "tls": { "cert": "/x", "key": "/x" } }), "tls.cert"),
+            (serde_json::json!({ "ca": "/x", "url": "ws://h" }), "ca"),
+            (serde_json::json!({ "ca": "/nowhere", "url": "wss://h" }), "ca"),
         ] {
             let error = of(table.clone()).expect_err("cannot work");
             assert!(error.starts_with(key), "{table}: {error}");

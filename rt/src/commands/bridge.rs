@@ -99,7 +99,8 @@ pub(super) fn run(
         options.map(|(key, value)| (key.to_owned(), value)).collect();
     options.insert("token".to_owned(), json!(join.router.token));
     let written = BridgeAsWritten { kind: kind.to_owned(), core: None, options };
-    let opened = open_bridge("", &written).map_err(|errors| Failure::Wrong(joined(&errors)))?;
+    let opened =
+        open_bridge("", &written).map_err(|errors| Failure::Wrong(joined(kind, &errors)))?;
     let uplink = Uplink::Remote(remote(&join.router.router)?);
     let level = join.log.level.unwrap_or(LogLevel::Info);
     let plan = Plan::of_bridge(opened, uplink, level, &Host::read());
@@ -107,7 +108,7 @@ pub(super) fn run(
 }
 
 /// The errors under the names of the flags that were typed, each once.
-fn joined(errors: &[PlanError]) -> String {
+fn joined(kind: &str, errors: &[PlanError]) -> String {
     let mut lines: Vec<_> = errors
         .iter()
         .map(|PlanError { key, why }| match key.as_str() {
@@ -116,7 +117,10 @@ fn joined(errors: &[PlanError]) -> String {
             "device[0].slots" => format!("--channels: {why}"),
             key if key.starts_with("device[") => format!("{key}: {why}"),
             "origins" => format!("--cors: {why}"),
-            "url" => format!("--broker: {why}"),
+            "url" if kind == "mqtt" => format!("--broker: {why}"),
+            key if key.starts_with("tls.") => {
+                format!("--{}: {why}", key.trim_start_matches("tls.").replace('_', "-"))
+            }
             key => format!("--{}: {why}", key.replace('_', "-")),
         })
         .collect();

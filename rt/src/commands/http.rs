@@ -1,9 +1,10 @@
 //! `clasp-rt http`: HTTP for a router elsewhere.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Failure;
 use super::bridge::{CommonArgs, run as run_bridge};
@@ -20,7 +21,32 @@ pub struct HttpArgs {
     #[arg(long, default_value = "")]
     namespace: String,
     #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
     common: CommonArgs,
+}
+
+/// Who a port is, and who may come to it.
+#[derive(Args, Debug)]
+pub(super) struct TlsArgs {
+    /// PEM file of a certificate with its chain; then the port speaks TLS
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// PEM file of the key of --cert
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// PEM file of authorities: only clients with a certificate of theirs come in
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    client_ca: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    pub(super) fn option(&self) -> (&'static str, Value) {
+        let Self { cert, key, client_ca } = self;
+        let files =
+            cert.as_ref().map(|cert| json!({ "cert": cert, "key": key, "client_ca": client_ca }));
+        ("tls", json!(files))
+    }
 }
 
 pub fn run(args: &HttpArgs) -> Result<(), Failure> {
@@ -29,6 +55,7 @@ pub fn run(args: &HttpArgs) -> Result<(), Failure> {
         ("bind", json!(SocketAddr::new(common.bind, args.port))),
         ("origins", json!(args.origins)),
         ("namespace", json!(args.namespace)),
+        args.tls.option(),
     ];
     run_bridge("http", &common.join, options.into_iter())
 }

@@ -254,6 +254,8 @@ mod tests {
             ("clasp-rt sacn --bind 10.0.0.1 --universes 1-64 --priority 120", true),
             ("clasp-rt sacn --priority high", false),
             ("clasp-rt http --port 8080 --cors https://show.example", true),
+            ("clasp-rt http --cert c.pem --key k.pem --client-ca ca.pem", true),
+            ("clasp-rt http --cert c.pem", false),
             ("clasp-rt mqtt --broker mqtts://b --ca ca.pem --subscribe a/# --subscribe b/+", true),
             ("clasp-rt mqtt --mqtt-version 6", false),
             ("clasp-rt mqtt-listener --port 1884 --cert c.pem --key k.pem", true),

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::Failure;
 use super::bridge::{CommonArgs, run as run_bridge};
+use super::http::TlsArgs;
 
 #[derive(Args, Debug)]
 pub struct SocketioArgs {
@@ -23,6 +24,8 @@ pub struct SocketioArgs {
     #[arg(long = "cors", value_name = "ORIGIN", default_value = "*")]
     origins: Vec<String>,
     #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
     common: CommonArgs,
 }
 
@@ -33,6 +36,7 @@ pub fn run(args: &SocketioArgs) -> Result<(), Failure> {
         ("namespaces", json!(args.namespaces)),
         ("namespace", json!(args.namespace)),
         ("origins", json!(args.origins)),
+        args.tls.option(),
     ];
     run_bridge("socketio", &common.join, options.into_iter())
 }

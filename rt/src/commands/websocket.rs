@@ -1,21 +1,26 @@
 //! `clasp-rt websocket`: WebSocket with JSON for a router elsewhere.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
 
 use super::Failure;
 use super::bridge::{CommonArgs, run as run_bridge};
+use super::http::TlsArgs;
 
 #[derive(Args, Debug)]
 pub struct WebsocketArgs {
     /// Port that programs connect to
     #[arg(long, default_value_t = 9000)]
     port: u16,
-    /// Server to join instead: ws://HOST:PORT/PATH
+    /// Server to join instead: ws://HOST:PORT/PATH, or wss:// with TLS
     #[arg(long)]
     url: Option<String>,
+    /// PEM file of the authorities to believe of a wss:// server; else those of the system
+    #[arg(long, value_name = "FILE", requires = "url")]
+    ca: Option<PathBuf>,
     /// Pattern of what the server that was joined is sent; may be given more than once
     #[arg(long, value_name = "PATTERN", requires = "url")]
     subscribe: Vec<String>,
@@ -25,6 +30,8 @@ pub struct WebsocketArgs {
     /// Where messages go that name no address
     #[arg(long, default_value = "/ws")]
     namespace: String,
+    #[command(flatten)]
+    tls: TlsArgs,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -37,6 +44,8 @@ pub fn run(args: &WebsocketArgs) -> Result<(), Failure> {
         ("subscribe", json!(args.subscribe)),
         ("origins", json!(args.origins)),
         ("namespace", json!(args.namespace)),
+        ("ca", json!(args.ca)),
+        args.tls.option(),
     ];
     run_bridge("websocket", &common.join, options.into_iter())
 }

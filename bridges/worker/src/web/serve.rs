@@ -1,94 +1,162 @@
-//! HTTP on a port: connections counted, headers bounded in bytes and time.
+//! The port of a service: connections counted, with TLS or without; and HTTP on it, its headers
+//! bounded in bytes and time.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use clasp_rt_bridges::ConfigError;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_util::either::Either;
 use tower_service::Service;
 use tracing::debug;
 
 use crate::Stop;
+use crate::tls::TlsFiles;
 
 /// Bytes of a request line and its headers.
 pub const HEADER_BYTES_MAX: usize = 16 << 10;
 /// Headers of a request.
 const HEADERS_MAX: usize = 64;
-/// A client that has not said its headers by then is sent away.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client that has not said its headers by then, or has not finished the handshake of TLS, is
+/// sent away.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections that the kernel keeps while all places are taken.
 const BACKLOG: u32 = 128;
+/// After a connection could not be accepted: of files, or of memory, there is none left, and
+/// others may end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Opens a port; gives what it listens on.
-pub fn listen(bind: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let open = || {
-        let socket = if bind.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(bind)?;
-        let listener = socket.listen(BACKLOG)?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    open().map_err(|why: io::Error| io::Error::new(why.kind(), format!("{bind}: {why}")))
+/// Where a service listens, before and after it does.
+pub struct Entrance {
+    bind: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    listener: Option<TcpListener>,
 }
 
-/// Serves until `stop` resolves; then every connection is closed. Beyond `connections_max` the
-/// next wait until one ends.
-pub async fn serve<S>(listener: TcpListener, service: S, connections_max: usize, stop: Stop)
-where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
-    S: Clone + Send + 'static,
-    S::Future: Send,
-{
-    let places = Arc::new(Semaphore::new(connections_max));
-    let mut connections = JoinSet::new();
-    loop {
-        let stopped = stop.wait();
-        let accepted = tokio::select! {
-            () = stopped => return,
-            accepted = accept(&listener, &places) => accepted,
+/// A connection, with TLS or without, whoever began it.
+pub type Stream = Either<TcpStream, TlsStream<TcpStream>>;
+
+impl Entrance {
+    /// Reads the certificates, and touches no port.
+    pub fn new(bind: SocketAddr, tls: Option<&TlsFiles>) -> Result<Self, ConfigError> {
+        let tls = tls.map(TlsFiles::server).transpose()?;
+        Ok(Self { bind, tls: tls.map(TlsAcceptor::from), listener: None })
+    }
+
+    /// Opens the port, inside the runtime. Gives its URL; of the schemes the second means TLS.
+    pub fn open(&mut self, [plain, secure]: [&str; 2]) -> io::Result<Vec<String>> {
+        let bind = self.bind;
+        let open = || {
+            let socket = if bind.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            socket.set_reuseaddr(true)?;
+            socket.bind(bind)?;
+            let listener = socket.listen(BACKLOG)?;
+            let address = listener.local_addr()?;
+            Ok((listener, address))
         };
-        while connections.try_join_next().is_some() {}
-        let (stream, place) = match accepted {
-            Ok(accepted) => accepted,
-            // Of files, or of memory, there is none left: others may end.
-            Err(why) => {
-                debug!("accept: {why}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(service.clone());
-        connections.spawn(async move {
-            let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .max_headers(HEADERS_MAX)
-                .max_buf_size(HEADER_BYTES_MAX);
-            let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-            if let Err(why) = connection.await {
-                debug!("http: {why}");
-            }
-            drop(place);
-        });
+        let opened =
+            open().map_err(|why: io::Error| io::Error::new(why.kind(), format!("{bind}: {why}")));
+        let (listener, address) = opened?;
+        self.listener = Some(listener);
+        let scheme = if self.tls.is_some() { secure } else { plain };
+        Ok(vec![format!("{scheme}://{address}")])
+    }
+
+    /// Has `talk` with whoever comes until `stop` resolves, and gives the talks that go on then.
+    /// Beyond `connections_max` the next wait until one ends.
+    pub async fn each<T, F>(
+        self,
+        connections_max: usize,
+        stop: &Stop,
+        talk: F,
+    ) -> io::Result<JoinSet<()>>
+    where
+        T: Future<Output = ()> + Send,
+        F: FnOnce(Stream) -> T + Clone + Send + 'static,
+    {
+        let listener = self.listener.ok_or_else(|| io::Error::other("it does not listen"))?;
+        let places = Arc::new(Semaphore::new(connections_max));
+        let mut talks = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.wait() => return Ok(talks),
+                accepted = accept(&listener, &places) => accepted,
+            };
+            while talks.try_join_next().is_some() {}
+            let (stream, place) = match accepted {
+                Ok(accepted) => accepted,
+                Err(why) => {
+                    debug!("accept: {why}");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let _ = stream.set_nodelay(true);
+            let (talk, tls) = (talk.clone(), self.tls.clone());
+            talks.spawn(async move {
+                match shake(stream, tls).await {
+                    Ok(stream) => talk(stream).await,
+                    Err(why) => debug!("tls: {why}"),
+                }
+                drop(place);
+            });
+        }
     }
 }
 
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> io::Result<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     Ok((stream, place))
+}
+
+async fn shake(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<Stream> {
+    let Some(tls) = tls else { return Ok(Either::Left(stream)) };
+    let shaken = timeout(PATIENCE, tls.accept(stream)).await;
+    let shaken = shaken.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+    Ok(Either::Right(shaken?.into()))
+}
+
+/// Serves HTTP until `stop` resolves; then every connection is closed. Beyond `connections_max`
+/// the next wait until one ends.
+pub async fn serve<S>(
+    entrance: Entrance,
+    service: S,
+    connections_max: usize,
+    stop: &Stop,
+) -> io::Result<()>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+{
+    let talk = |stream| async move {
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(PATIENCE)
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(HEADER_BYTES_MAX);
+        let service = TowerToHyperService::new(service);
+        let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        if let Err(why) = connection.await {
+            debug!("http: {why}");
+        }
+    };
+    entrance.each(connections_max, stop, talk).await.map(drop)
 }

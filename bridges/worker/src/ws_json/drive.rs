@@ -1,5 +1,6 @@
 //! One connection: its handshake, its session at the router, and what goes to and fro.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +12,21 @@ use http::{StatusCode, Uri};
 use serde_json::{Map, Value as Json, json};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config, client_async_with_config};
+use tokio_util::either::Either;
 use tracing::{debug, info, warn};
 
 use super::{NAME, WsJsonOptions};
 use crate::web::client::{Client, Out, error_text};
 use crate::web::seats::{ANSWER_TIMEOUT, FEATURES};
+use crate::web::serve::Stream;
 use crate::web::talk::Refused;
 use crate::web::value;
 use crate::{Context, Hearer, JoinError, Speaker, Who};
@@ -35,13 +41,13 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long a program that the router found too busy is not heard.
 const SLOW: Duration = Duration::from_secs(1);
 
-type Socket = WebSocketStream<TcpStream>;
+type Socket = WebSocketStream<Stream>;
 
 /// Why a conversation ends, as the other side is told.
 type Ended = (CloseCode, String);
 
 /// Serves one program that connected.
-pub(super) async fn accept(stream: TcpStream, options: &WsJsonOptions, context: &Context) {
+pub(super) async fn accept(stream: Stream, options: &WsJsonOptions, context: &Context) {
     let mut token = None;
     #[expect(clippy::result_large_err, reason = "the handshake wants a response to refuse with")]
     let look = |request: &Request, response: Response| match admit(request, options) {
@@ -75,13 +81,18 @@ pub(super) async fn accept(stream: TcpStream, options: &WsJsonOptions, context: 
 }
 
 /// Joins a server elsewhere again and again, until the host stops.
-pub(super) async fn join_for_ever(options: Arc<WsJsonOptions>, context: Context) {
+pub(super) async fn join_for_ever(
+    options: Arc<WsJsonOptions>,
+    trust: Option<Arc<ClientConfig>>,
+    context: Context,
+) {
+    let trust = trust.map(TlsConnector::from);
     let url = options.url.clone().unwrap_or_default();
     let first = Duration::from_millis(250);
     let mut backoff = Backoff::new(first, Duration::from_secs(15), random());
     let mut told = false;
     loop {
-        let connecting = timeout(HELLO_TIMEOUT, connect(&url, &options));
+        let connecting = timeout(HELLO_TIMEOUT, connect(&url, trust.as_ref(), &options));
         let connected = tokio::select! {
             connected = connecting => connected,
             () = context.stop.wait() => return,
@@ -119,18 +130,35 @@ pub(super) async fn join_for_ever(options: Arc<WsJsonOptions>, context: Context)
     }
 }
 
-async fn connect(url: &str, options: &WsJsonOptions) -> Result<Socket, Error> {
+async fn connect(
+    url: &str,
+    trust: Option<&TlsConnector>,
+    options: &WsJsonOptions,
+) -> Result<Socket, Error> {
     let uri: Uri = url.parse().map_err(|_| Error::ConnectionClosed)?;
-    let host = uri.host().unwrap_or_default();
-    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await?;
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let usual = if trust.is_some() { 443 } else { 80 };
+    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(usual))).await?;
     stream.set_nodelay(true)?;
+    let stream = match trust {
+        None => Either::Left(stream),
+        Some(trust) => {
+            let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+            Either::Right(trust.connect(name, stream).await?.into())
+        }
+    };
     Ok(client_async_with_config(url, stream, Some(config(options))).await?.0)
 }
 
-/// Whether a URL can be joined.
-pub(super) fn is_url(url: &str) -> bool {
-    let uri: Result<Uri, _> = url.parse();
-    uri.is_ok_and(|uri| uri.scheme_str() == Some("ws") && uri.host().is_some())
+/// Whether a URL is joined with TLS; `None`: it cannot be joined.
+pub(super) fn is_secure(url: &str) -> Option<bool> {
+    let uri: Uri = url.parse().ok()?;
+    uri.host()?;
+    match uri.scheme_str()? {
+        "ws" => Some(false),
+        "wss" => Some(true),
+        _ => None,
+    }
 }
 
 fn config(options: &WsJsonOptions) -> WebSocketConfig {
