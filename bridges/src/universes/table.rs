@@ -4,8 +4,10 @@
 const ABSENT: u16 = u16::MAX;
 
 pub(crate) struct Table<T> {
-    /// For each number the place of its universe.
-    places: Box<[u16]>,
+    /// For each number up to the highest that was entered, the place of its universe. A show has a
+    /// few low numbers of the 64,000 that there are.
+    places: Vec<u16>,
+    numbers: usize,
     /// Each in a box of its own, so that a table that grows copies no levels.
     universes: Vec<Box<T>>,
     universes_max: usize,
@@ -16,8 +18,8 @@ impl<T> Table<T> {
     pub(crate) fn new(numbers: usize, universes_max: usize) -> Self {
         // A place must be told from `ABSENT`.
         let universes_max = universes_max.min(numbers).min(ABSENT.into());
-        let places = vec![ABSENT; numbers].into_boxed_slice();
-        Self { places, universes: Vec::with_capacity(universes_max), universes_max }
+        let universes = Vec::with_capacity(universes_max);
+        Self { places: Vec::new(), numbers, universes, universes_max }
     }
 
     /// Where the universe `number` is, if it is there.
@@ -31,11 +33,16 @@ impl<T> Table<T> {
         if let Some(place) = self.place(number) {
             return Some(place);
         }
-        let place = self.universes.len();
-        if place == self.universes_max {
+        let (place, index) = (self.universes.len(), usize::from(number));
+        if place == self.universes_max || index >= self.numbers {
             return None;
         }
-        *self.places.get_mut(usize::from(number))? = place as u16;
+        if self.places.len() <= index {
+            let room = (index + 1).next_power_of_two().min(self.numbers);
+            self.places.reserve_exact(room - self.places.len());
+            self.places.resize(room, ABSENT);
+        }
+        *self.places.get_mut(index)? = place as u16;
         self.universes.push(Box::new(make()));
         Some(place)
     }
@@ -83,6 +90,7 @@ mod tests {
         assert_eq!(table.enter(1, || 'd'), None);
         assert_eq!(table.find(0x7FFF), Some(&'a'));
         assert_eq!((table.find(0), table.find(1), table.find(0x8000)), (Some(&'b'), None, None));
+        assert_eq!(Table::new(0x8000, 2).enter(0x8000, || 'e'), None, "no such number");
         assert_eq!(table.len(), 2);
     }
 
