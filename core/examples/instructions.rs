@@ -45,6 +45,8 @@ const CASES: &[Case] = &[
     ("stream_with_100k_subscriptions", |n| writes(n, Write::Stream, 100, 1, 100_000)),
     ("stream_paced", |n| writes(n, Write::Paced, 10, 1, 0)),
     ("bundle_of_16_sets", |n| writes(n, Write::Bundle, 1_000, 1, 0)),
+    ("bundle_of_256_slots", |n| writes(n, Write::Slots, UNIVERSES, 0, 0)),
+    ("bundle_of_256_slots_1_to_1", |n| writes(n, Write::Slots, UNIVERSES, 1, 0)),
     ("decode_show_mix", decode_mix),
     ("encode_show_mix", encode_mix),
 ];
@@ -95,11 +97,17 @@ enum Write {
     Paced,
     /// Sixteen SETs.
     Bundle,
+    /// The levels of half a universe, as a bridge that was sent it says them.
+    Slots,
 }
 
 const SETS_A_BUNDLE: usize = 16;
+const SLOTS_A_BUNDLE: u64 = 256;
+const UNIVERSES: u64 = 4;
 /// Messages of a turn; then the kernel takes what was queued.
 const TURN: u64 = 16;
+/// More than this of one frame is a turn of its own, as more would be for its receiver.
+const SHORT_BYTES: usize = 2_000;
 const WRITER: LinkId = LinkId(0);
 /// Links that hold the subscriptions that match nothing.
 const IDLE_LINKS: u32 = 100;
@@ -108,7 +116,11 @@ const IDLE_LINKS: u32 = 100;
 /// `subscriptions` beside, a third of them exact, a third with `*` and a third with `**`, of which
 /// two more match and give the first listener nothing twice.
 fn writes(n: u64, write: Write, addresses: u64, listeners: u32, subscriptions: u32) -> Run {
-    let mut router = Router::new(addresses, listeners, subscriptions);
+    let (params, features) = match write {
+        Write::Slots => (addresses * SLOTS_A_BUNDLE, 0xF8 | Features::NO_ECHO),
+        _ => (addresses, 0xF8),
+    };
+    let mut router = Router::new(params, features, listeners, subscriptions);
     let max_rate = (write == Write::Paced).then_some(1);
     for listener in 1..=listeners {
         router.subscribe(LinkId(listener), 1, "/show/**", max_rate);
@@ -209,10 +221,25 @@ fn frame_of(write: Write, n: u64, addresses: u64) -> Vec<u8> {
                 let set = Message::Set(set(&address, value));
                 Messages::append(&mut payloads, &set).expect("a short message");
             }
-            let messages = Messages::from_payloads(&payloads, SETS_A_BUNDLE).expect("whole ones");
-            encoded(&Message::Bundle(Bundle { timestamp_us: None, messages }), Qos::Fire)
+            bundled(&payloads, SETS_A_BUNDLE)
+        }
+        Write::Slots => {
+            let mut payloads = Vec::new();
+            for slot in 1..=SLOTS_A_BUNDLE {
+                let address = format!("/show/artnet/{n}/{slot}");
+                let level = slot.to_be_bytes();
+                let value = Value::parse(code::I64, &level).expect("eight bytes are an i64").0;
+                let set = Message::Set(set(&address, value));
+                Messages::append(&mut payloads, &set).expect("a short message");
+            }
+            bundled(&payloads, SLOTS_A_BUNDLE as usize)
         }
     }
+}
+
+fn bundled(payloads: &[u8], count: usize) -> Vec<u8> {
+    let messages = Messages::from_payloads(payloads, count).expect("whole ones");
+    encoded(&Message::Bundle(Bundle { timestamp_us: None, messages }), Qos::Fire)
 }
 
 fn set<'a>(address: &'a str, value: Value<'a>) -> Set<'a> {
@@ -237,12 +264,13 @@ struct Router {
 }
 
 impl Router {
-    fn new(addresses: u64, listeners: u32, subscriptions: u32) -> Self {
+    /// `features`: of the writer.
+    fn new(params: u64, features: u8, listeners: u32, subscriptions: u32) -> Self {
         let links = 1 + listeners + if subscriptions > 0 { IDLE_LINKS } else { 0 };
         let limits = Limits {
             links_max: links,
-            params_max: addresses as u32 + 16,
-            param_bytes_max: (addresses + 1_000) * 64,
+            params_max: params as u32 + 16,
+            param_bytes_max: (params + 1_000) * 64,
             subscriptions_max: subscriptions + listeners + 16,
             subscriptions_per_session_max: subscriptions + 16,
             ..Limits::default()
@@ -255,10 +283,10 @@ impl Router {
             bytes: 0,
         };
         let mut router = Self { shard: Shard::new(settings), out, now: Time(0) };
-        let features = Features::from_bits(0xF8);
-        let hello = Hello { version: 1, features, name: "instructions", token: None };
-        let hello = encoded(&Message::Hello(hello), Qos::Fire);
         for link in (0..links).map(LinkId) {
+            let features = Features::from_bits(if link == WRITER { features } else { 0xF8 });
+            let hello = Hello { version: 1, features, name: "instructions", token: None };
+            let hello = encoded(&Message::Hello(hello), Qos::Fire);
             router.step(Input::Opened { link, admit: Admit::Trusted });
             router.step(Input::Frame { link, frame: &hello });
             router.end_turn();
@@ -279,8 +307,9 @@ impl Router {
         const STRIDE: u64 = 611_953; // A prime: it meets every frame.
         for at in 0..n {
             let frame = frames.get(at * STRIDE % frames.count());
+            let ends_turn = at % TURN == TURN - 1 || frame.len() > SHORT_BYTES;
             self.step(Input::Frame { link: WRITER, frame });
-            if at % TURN == TURN - 1 {
+            if ends_turn {
                 self.end_turn();
             }
         }

@@ -5,6 +5,7 @@
 //! segments, the second of them empty.
 
 use core::fmt;
+use core::str;
 
 use crate::limits::ADDRESS_BYTES_MAX;
 
@@ -27,7 +28,12 @@ pub enum AddressError {
 
 /// Whether SET, PUBLISH, GET and ANNOUNCE may name `address`.
 pub fn check(address: &str) -> Result<(), AddressError> {
-    let Some(rest) = address.strip_prefix('/') else {
+    check_bytes(address.as_bytes())
+}
+
+/// The same of an address that is known to be text.
+pub(crate) fn check_bytes(address: &[u8]) -> Result<(), AddressError> {
+    let Some(rest) = address.strip_prefix(b"/") else {
         return Err(if address.is_empty() { AddressError::Empty } else { AddressError::NoSlash });
     };
     if address.len() > ADDRESS_BYTES_MAX {
@@ -37,7 +43,7 @@ pub fn check(address: &str) -> Result<(), AddressError> {
         return Err(AddressError::EmptySegment);
     }
     // No early end: addresses are short, and so they are looked at many bytes at once.
-    if address.bytes().fold(false, |found, byte| found | (byte == b'*')) {
+    if address.iter().fold(false, |found, &byte| found | (byte == b'*')) {
         return Err(AddressError::Wildcard);
     }
     Ok(())
@@ -47,10 +53,18 @@ pub fn check(address: &str) -> Result<(), AddressError> {
 ///
 /// Addresses that share it live on one shard, so that a rig stays together.
 pub fn home_key(address: &str) -> &str {
-    match address.match_indices('/').nth(2) {
-        Some((third_slash, _)) => &address[..third_slash],
-        None => address,
-    }
+    &address[..home_key_bytes(address.as_bytes()).len()]
+}
+
+/// The text of an address that is known to be text.
+pub(crate) fn text_of(address: &[u8]) -> &str {
+    str::from_utf8(address).unwrap_or_default()
+}
+
+/// [`home_key`] of an address that is known to be text.
+pub(crate) fn home_key_bytes(address: &[u8]) -> &[u8] {
+    let mut slashes = address.iter().enumerate().filter(|&(_, &byte)| byte == b'/');
+    slashes.nth(2).map_or(address, |(third_slash, _)| &address[..third_slash])
 }
 
 /// The first segment of `rest`, and what follows its slash; `None` once nothing is left.
@@ -67,8 +81,7 @@ pub(crate) fn split_segment(rest: Option<&str>) -> Option<(&str, Option<&str>)> 
 }
 
 /// Whether a segment other than the last is empty; `rest` is what follows the leading slash.
-pub(crate) fn has_empty_segment(rest: &str) -> bool {
-    let bytes = rest.as_bytes();
+pub(crate) fn has_empty_segment(bytes: &[u8]) -> bool {
     let pairs = bytes.iter().zip(bytes.iter().skip(1));
     let doubled = pairs.fold(false, |found, (&a, &b)| found | (a == b'/' && b == b'/'));
     doubled || bytes.first() == Some(&b'/')

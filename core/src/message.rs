@@ -3,6 +3,9 @@
 //! Source: `wire.md` §4 (binary) and §6 (legacy MessagePack). Field names are the protocol's own.
 //! Lists are views that were checked when decoded; walking them cannot fail.
 
+use core::str;
+
+use crate::error::Malformed;
 use crate::signal::{Phase, Signal, SignalMask};
 use crate::value::Value;
 use crate::wire::list::{
@@ -111,9 +114,12 @@ pub struct SubscribeOptions {
     pub window: Option<u32>,
 }
 
+pub type Publish<'a> = PublishOf<'a, &'a str>;
+
+/// A PUBLISH; `A` is its address: text, or inside a shard bytes.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Publish<'a> {
-    pub address: &'a str,
+pub struct PublishOf<'a, A> {
+    pub address: A,
     /// `None` only in legacy MessagePack; reads as an event.
     pub signal: Option<Signal>,
     pub value: Option<Value<'a>>,
@@ -135,15 +141,83 @@ pub struct Publish<'a> {
     pub timeline: Option<Value<'a>>,
 }
 
+pub type Set<'a> = SetOf<'a, &'a str>;
+
+/// A SET; `A` is its address: text, or inside a shard bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Set<'a> {
-    pub address: &'a str,
+pub struct SetOf<'a, A> {
+    pub address: A,
     pub value: Value<'a>,
     /// The revision the writer believes to be current.
     pub revision: Option<u64>,
     pub lock: bool,
     pub unlock: bool,
     pub ttl: Option<Ttl>,
+}
+
+/// A SET whose address is bytes. Inside a shard they are those of an address that was checked, if
+/// not now then when it came for the first time.
+pub(crate) type RawSet<'a> = SetOf<'a, &'a [u8]>;
+
+/// A PUBLISH of which the same is true.
+pub(crate) type RawPublish<'a> = PublishOf<'a, &'a [u8]>;
+
+impl<'a, A> SetOf<'a, A> {
+    fn with_address<B>(self, address: B) -> SetOf<'a, B> {
+        let Self { address: _, value, revision, lock, unlock, ttl } = self;
+        SetOf { address, value, revision, lock, unlock, ttl }
+    }
+}
+
+impl<'a> Set<'a> {
+    #[inline]
+    pub(crate) fn raw(&self) -> RawSet<'a> {
+        self.with_address(self.address.as_bytes())
+    }
+}
+
+impl<'a> RawSet<'a> {
+    #[inline]
+    pub(crate) fn text(&self) -> Result<Set<'a>, Malformed> {
+        Ok(self.with_address(text(self.address)?))
+    }
+}
+
+impl<'a, A> PublishOf<'a, A> {
+    fn with_address<B>(self, address: B) -> PublishOf<'a, B> {
+        let Self { address: _, signal, value, payload, samples, .. } = self;
+        let Self { rate, id, phase, timestamp_us, timeline, .. } = self;
+        PublishOf {
+            address,
+            signal,
+            value,
+            payload,
+            samples,
+            rate,
+            id,
+            phase,
+            timestamp_us,
+            timeline,
+        }
+    }
+}
+
+impl<'a> Publish<'a> {
+    #[inline]
+    pub(crate) fn raw(&self) -> RawPublish<'a> {
+        self.with_address(self.address.as_bytes())
+    }
+}
+
+impl<'a> RawPublish<'a> {
+    #[inline]
+    pub(crate) fn text(&self) -> Result<Publish<'a>, Malformed> {
+        Ok(self.with_address(text(self.address)?))
+    }
+}
+
+fn text(address: &[u8]) -> Result<&str, Malformed> {
+    str::from_utf8(address).map_err(|_| Malformed::BadUtf8)
 }
 
 /// How long a param lives without being written: `wire.md` §4, SET.

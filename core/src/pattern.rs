@@ -32,7 +32,7 @@ pub fn check(pattern: &str) -> Result<(), PatternError> {
     if pattern.len() > ADDRESS_BYTES_MAX {
         return Err(PatternError::TooLong { got: pattern.len() });
     }
-    if has_empty_segment(rest) {
+    if has_empty_segment(rest.as_bytes()) {
         return Err(PatternError::EmptySegment);
     }
     Ok(())

@@ -7,6 +7,8 @@
 //! messages with one home, and only such bundles pay. Every reader sees the messages in their
 //! order; between two homes' runs it may see messages of a home that has no part in the bundle.
 
+mod apply;
+mod draft;
 mod spanning;
 
 use alloc::collections::VecDeque;
@@ -17,7 +19,7 @@ use super::marker::{Marker, SOURCE, Tag};
 use super::record::{Origin, Record};
 use super::refused::Refused;
 use super::session_id::SessionId;
-use super::store::{Ahead, Staged};
+use super::store::Staged;
 use super::{Effects, Shard};
 use crate::arena::{Arena, Block};
 use crate::index::Index;
@@ -25,7 +27,7 @@ use crate::limits::{
     BUNDLE_HORIZON, BUNDLE_MESSAGES_MAX, FRAME_BYTES_MAX, Limits, PAYLOAD_BYTES_MAX,
     PEER_ROOM_BYTES,
 };
-use crate::message::{Bundle, Message, Publish, Set};
+use crate::message::{Message, Publish};
 use crate::signal::Signal;
 use crate::time::{Span, Time};
 use crate::timers::Timers;
@@ -82,27 +84,78 @@ struct Prepared {
     progress: Progress,
 }
 
-/// Where in a bundle's payload the next message lies.
-#[derive(Clone, Copy)]
+/// Which steps of the plan are done.
+#[derive(Clone, Copy, Default)]
 struct Progress {
-    offset: usize,
-    message: u32,
-    /// Writes of this home that were applied.
+    /// The step to do next.
+    next: usize,
+    /// Staged writes that were applied.
     staged: usize,
-    /// Where the marker lies that says whose the SETs are; 0: there was none.
-    marker: usize,
+    /// The marker that says whose the SETs are.
+    marker: Option<Step>,
 }
 
-/// The first message, behind code, flags and count.
-const BEGIN: Progress = Progress { offset: 4, message: 0, staged: 0, marker: 0 };
+/// What this home does for one message of a bundle. It was looked at once, and what was found is
+/// kept, so that only its value is read again.
+#[derive(Clone, Copy)]
+struct Step {
+    /// Where its payload lies in the bundle's, and how long it is.
+    at: u32,
+    len: u16,
+    /// Messages of the bundle before it.
+    message: u16,
+    kind: StepKind,
+    /// Of a SET: where its param is, or [`NO_SLOT`] if there was none.
+    slot: u32,
+    /// Of a SET: of its address.
+    hash: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StepKind {
+    Set,
+    Publish,
+    /// It says whose the SETs after it are: it has no home, and nobody hears it.
+    Marker,
+}
+
+const NO_SLOT: u32 = u32::MAX;
+
+impl Step {
+    fn payload<'a>(&self, bundle: &'a [u8]) -> &'a [u8] {
+        &bundle[self.at as usize..][..usize::from(self.len)]
+    }
+
+    fn slot(&self) -> Option<u32> {
+        (self.slot != NO_SLOT).then_some(self.slot)
+    }
+}
+
+/// What this home does for the bundle in hand, in the order of its messages.
+struct Plan {
+    steps: Vec<Step>,
+    /// All that its SETs do is to give params that are there other values of the same length. None
+    /// of them can be refused, and none needs memory.
+    in_place: bool,
+    /// Of the store, when it was made. After any other it is made anew.
+    changes: u64,
+}
+
+impl Plan {
+    fn restart(&mut self, changes: u64) {
+        self.steps.clear();
+        (self.in_place, self.changes) = (true, changes);
+    }
+}
+
+/// Code, flags and count.
+const BEGIN: usize = 4;
 /// `until` of a decision that nothing is applied.
 const ABORT: u32 = 0;
 /// Of the markers that begin a bundle, until the first home is known.
 const NO_HOME: ShardId = ShardId(u16::MAX);
 /// Room for the longest ERROR frame.
 const ERROR_BYTES: usize = 4 * 1024;
-/// `until` of a bundle with one home.
-const ALL: u32 = u32::MAX;
 
 pub(super) struct Bundles {
     timed: Vec<Option<Waiting>>,
@@ -120,6 +173,8 @@ pub(super) struct Bundles {
     decision: Option<u32>,
     /// The home of each message of the running bundle.
     homes: Vec<ShardId>,
+    /// Of this home's part of the bundle in hand, or of the one that it is prepared for.
+    plan: Plan,
     bytes: Arena,
     staged: Vec<Staged>,
     touched: Vec<Touched>,
@@ -142,6 +197,11 @@ impl Bundles {
             prepared: None,
             decision: None,
             homes: Vec::with_capacity(BUNDLE_MESSAGES_MAX),
+            plan: Plan {
+                steps: Vec::with_capacity(BUNDLE_MESSAGES_MAX),
+                in_place: true,
+                changes: 0,
+            },
             bytes: Arena::new(limits.held_bytes_max),
             staged: Vec::with_capacity(BUNDLE_MESSAGES_MAX),
             touched: Vec::with_capacity(BUNDLE_MESSAGES_MAX),
@@ -155,7 +215,10 @@ impl Bundles {
             + self.of_link.len() * size_of::<u32>()
             + self.queue_max * size_of::<Waiting>()
             + BUNDLE_MESSAGES_MAX
-                * (size_of::<Staged>() + size_of::<Touched>() + size_of::<(u32, ShardId)>())
+                * (size_of::<Staged>()
+                    + size_of::<Touched>()
+                    + size_of::<Step>()
+                    + size_of::<(u32, ShardId)>())
             + ERROR_BYTES) as u64
             + self.due.memory_bytes()
             + self.bytes.memory_bytes()
@@ -242,15 +305,7 @@ fn finish(payload: &mut [u8], count: usize) {
 /// The messages of a canonical payload, which were checked when it was drafted.
 pub(super) fn messages_of(payload: &[u8]) -> Messages<'_> {
     let count = u16::from_be_bytes([payload[2], payload[3]]);
-    Messages::of_checked(&payload[BEGIN.offset..], count)
-}
-
-/// The message at `offset` of a canonical payload, and where the next one lies.
-fn message_at(payload: &[u8], offset: usize) -> (Message<'_>, usize) {
-    let len = usize::from(u16::from_be_bytes([payload[offset], payload[offset + 1]]));
-    let next = offset + 2 + len;
-    let message = binary::decode(&payload[offset + 2..next]);
-    (message.expect("bundles are kept as they were encoded"), next)
+    Messages::of_checked(&payload[BEGIN..], count)
 }
 
 /// The gesture that `message` is about.
@@ -274,9 +329,9 @@ fn is_marker(message: &Message<'_>) -> bool {
     matches!(message, Message::Publish(publish) if publish.address == SOURCE)
 }
 
-/// The source that `message` names, if it is a marker that does.
-fn tag_in<'a>(message: &Message<'a>) -> Option<Tag<'a>> {
-    match Marker::of(message) {
+/// The source that the message in `payload` names, if it is a marker that does.
+fn tag_in(payload: &[u8]) -> Option<Tag<'_>> {
+    match Marker::of(&binary::decode(payload).ok()?) {
         Some(Ok(Marker::Writes(tag))) => Some(tag),
         _ => None,
     }
@@ -288,63 +343,7 @@ fn room_of(payload: &[u8]) -> usize {
     payload.len() + count * MESSAGE_ROOM_BYTES
 }
 
-/// What a bundle becomes before anything is decided.
-pub(super) struct Drafted {
-    pub(super) messages: usize,
-    /// Bit per shard.
-    pub(super) homes: u64,
-    pub(super) has_gestures: bool,
-    /// It holds markers that ask for something at once.
-    pub(super) has_signs: bool,
-}
-
 impl Shard {
-    /// Writes the canonical payload of `bundle`, or says which message may not be in it.
-    pub(super) fn draft_bundle<'a>(
-        &self,
-        link: LinkId,
-        bundle: &Bundle<'a>,
-        payload: &mut Vec<u8>,
-    ) -> Result<Drafted, (Refused, Option<&'a str>)> {
-        let mut drafted = Drafted { messages: 0, homes: 0, has_gestures: false, has_signs: false };
-        start(payload);
-        for message in bundle.messages.iter() {
-            let message = match message {
-                Message::Set(_) => message,
-                Message::Publish(publish) => Message::Publish(super::session::canonical(&publish)),
-                Message::Bundle(_) => return Err((Refused::Nested, None)),
-                _ => continue,
-            };
-            let address = address_of(&message);
-            let refused = |refused| (refused, Some(address));
-            let place = self.known.find(address.as_bytes());
-            self.may_send(link, &message, place).map_err(refused)?;
-            if let Some(marker) = Marker::of(&message) {
-                let marker = marker.map_err(refused)?;
-                if marker.is_sign() && bundle.timestamp_us.is_some() {
-                    let why = "what it asks for is done at once, not in a timed bundle";
-                    return Err(refused(Refused::Marker { why }));
-                }
-                drafted.has_signs |= marker.is_sign();
-            }
-            if super::session::is_for_session(&message) {
-                return Err(refused(Refused::NotAlone));
-            }
-            if Messages::append(payload, &message).is_err() {
-                return Err(refused(Refused::TooLong { got: payload.len() }));
-            }
-            drafted.messages += 1;
-            drafted.has_gestures |= gesture_in(&message).is_some();
-            if is_marker(&message) {
-                continue;
-            }
-            let home = place.and_then(|place| self.known.home(place));
-            drafted.homes |= 1 << home.unwrap_or_else(|| self.home_of(address)).0;
-        }
-        finish(payload, drafted.messages);
-        Ok(drafted)
-    }
-
     /// Runs a bundle that was admitted: here, at its one home, or by the coordinator.
     pub(super) fn run_bundle(
         &mut self,
@@ -429,20 +428,6 @@ impl Shard {
         })
     }
 
-    /// Applies a bundle all of whose addresses have this home, or none of it.
-    pub(super) fn apply_bundle(&mut self, origin: &Origin, payload: &[u8], fx: &mut impl Effects) {
-        match self.stage_bundle(origin, payload) {
-            Ok(()) => {
-                self.counts.bundles += 1;
-                let mut progress = BEGIN;
-                let revision = self.commit(origin, payload, &mut progress, ALL, fx);
-                self.forget_staged();
-                self.acknowledge(origin, None, revision, fx);
-            }
-            Err((refused, address)) => self.refuse_bundle(origin, refused, address, fx),
-        }
-    }
-
     pub(super) fn refuse_bundle(
         &mut self,
         origin: &Origin,
@@ -477,192 +462,5 @@ impl Shard {
                 self.encode_error(code, format_args!("Bundle rejected: {refused}"), address, frame)
             }
         }
-    }
-
-    /// Checks this home's part of a bundle and takes the memory that it needs.
-    fn stage_bundle<'a>(
-        &mut self,
-        origin: &Origin,
-        payload: &'a [u8],
-    ) -> Result<(), (Refused, Option<&'a str>)> {
-        let staged = self.try_stage(origin, payload);
-        self.bundles.forget_touched();
-        if staged.is_err() {
-            for staged in self.bundles.staged.drain(..) {
-                self.store.unstage(staged);
-            }
-            self.unguard();
-        }
-        staged
-    }
-
-    fn try_stage<'a>(
-        &mut self,
-        origin: &Origin,
-        payload: &'a [u8],
-    ) -> Result<(), (Refused, Option<&'a str>)> {
-        self.guard_params_of(payload).map_err(|full| (full, None))?;
-        let (mut bytes, mut locks, mut locks_held) = (0, 0, None);
-        let (mut tag, mut claims) = (None, 0);
-        for message in messages_of(payload).iter() {
-            if self.arbitrates && is_marker(&message) {
-                tag = tag_in(&message).or(tag);
-            }
-            let Some(set) = self.own_set(&message) else { continue };
-            let refused = |refused| (refused, Some(set.address));
-            let (_, hash, slot) = self.locate(None, set.address);
-            let touched = self.bundles.touched(hash).expect("guarding went over every address");
-            let (writes, lock) = (touched.writes, touched.lock);
-            let earlier = touched.staged;
-            if set.lock && locks_held.is_none() {
-                locks_held = Some(self.store.locks_of(origin.writer));
-            }
-            let ahead = Ahead { writes, lock, locks, locks_held: locks_held.unwrap_or(0) };
-            self.store.check(slot, &set, origin.writer, ahead).map_err(refused)?;
-            let mut claim = Block::EMPTY;
-            if self.arbitrates && self.store.is_arbitrated(slot, set.address) {
-                let text = origin.writer.text();
-                let who = self.claimant(origin, tag, text.as_str());
-                self.store.claims.check(slot, &who, claims, writes).map_err(refused)?;
-                claim = self.store.claims.stage(set.value).map_err(refused)?;
-                claims += 1;
-            }
-            let staged = match self.store.stage(slot, &set, earlier) {
-                Ok(staged) => staged.with_claim(claim),
-                Err(full) => {
-                    self.store.claims.unstage(claim);
-                    return Err(refused(full));
-                }
-            };
-            self.bundles.staged.push(staged);
-            // Merged maps may be longer than what was sent; the rings to the peers hold a frame's
-            // worth.
-            bytes += staged.value_len();
-            if bytes > PAYLOAD_BYTES_MAX {
-                return Err(refused(Refused::TooLong { got: bytes }));
-            }
-            locks += usize::from(set.lock);
-            let touched = self.bundles.touched(hash).expect("found before");
-            touched.writes += 1;
-            touched.staged = Some(staged);
-            if set.lock {
-                touched.lock = Some(origin.writer);
-            } else if set.unlock {
-                touched.lock = Some(SessionId::NONE);
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps the bundle's params from being evicted, and makes room for those it creates.
-    fn guard_params_of(&mut self, payload: &[u8]) -> Result<(), Refused> {
-        let mut new = 0;
-        for message in messages_of(payload).iter() {
-            let Some(set) = self.own_set(&message) else { continue };
-            let (_, hash, slot) = self.locate(None, set.address);
-            if self.bundles.touched(hash).is_some() {
-                continue;
-            }
-            self.bundles.touch_first(hash);
-            match slot {
-                Some(slot) => {
-                    self.store.guard(slot);
-                    self.bundles.guarded.push(slot);
-                }
-                None => new += 1,
-            }
-        }
-        self.store.make_room(new)
-    }
-
-    /// The SET that `message` is, if this is the home of its address.
-    fn own_set<'a>(&self, message: &Message<'a>) -> Option<Set<'a>> {
-        match message {
-            Message::Set(set) if self.home_of(set.address) == self.settings.id => Some(*set),
-            _ => None,
-        }
-    }
-
-    fn unguard(&mut self) {
-        for slot in self.bundles.guarded.drain(..) {
-            self.store.unguard(slot);
-        }
-    }
-
-    /// Applies what was staged before message `until`, in order, telling everyone who listens.
-    fn commit(
-        &mut self,
-        origin: &Origin,
-        payload: &[u8],
-        progress: &mut Progress,
-        until: u32,
-        fx: &mut impl Effects,
-    ) -> Option<u64> {
-        // A bridge's bundle is a frame of levels and no cue; and a bridge asks for no echo.
-        let origin = &Origin { critical: !origin.quiet, ..*origin };
-        let mut revision = None;
-        while progress.offset < payload.len() && progress.message < until {
-            let (message, next) = message_at(payload, progress.offset);
-            let offset = core::mem::replace(&mut progress.offset, next);
-            progress.message += 1;
-            if is_marker(&message) {
-                if tag_in(&message).is_some() {
-                    progress.marker = offset;
-                }
-                continue;
-            }
-            if self.home_of(address_of(&message)) != self.settings.id {
-                continue;
-            }
-            match message {
-                Message::Set(set) => {
-                    let write = self.bundles.staged[progress.staged];
-                    progress.staged += 1;
-                    let marker =
-                        (progress.marker > 0).then(|| message_at(payload, progress.marker));
-                    let tag = marker.and_then(|(marker, _)| tag_in(&marker));
-                    revision = self.commit_set(origin, tag, &set, write, fx).or(revision);
-                }
-                Message::Publish(publish) => self.publish(origin, &publish, None, None, fx),
-                _ => {}
-            }
-        }
-        revision
-    }
-
-    /// All that was staged is applied.
-    fn forget_staged(&mut self) {
-        self.bundles.staged.clear();
-        self.unguard();
-    }
-
-    /// Applies one staged write, unless the param's rule keeps what it has: that refuses no bundle.
-    fn commit_set(
-        &mut self,
-        origin: &Origin,
-        tag: Option<Tag<'_>>,
-        set: &Set<'_>,
-        staged: Staged,
-        fx: &mut impl Effects,
-    ) -> Option<u64> {
-        let (place, hash, slot) = self.locate(None, set.address);
-        if !staged.claim().is_empty() {
-            let located = (place, hash, slot);
-            return self.contend(origin, tag, set, located, Some(staged), fx).ok();
-        }
-        if self.store.takes(slot, set.value).is_err() {
-            self.counts.sets_outruled += 1;
-            self.store.unstage(staged);
-            return slot.map(|slot| self.store.revision(slot));
-        }
-        let slot = self.store.commit(self.stamp(origin), slot, hash, set, staged);
-        if let Some(place) = place {
-            self.known.set_slot(place, slot, self.store.removed());
-        }
-        if !self.timelines.is_empty() {
-            self.timelines.stop(hash, set.address);
-        }
-        self.announce_change(origin, slot, hash, set, tag.as_ref(), fx);
-        Some(self.store.revision(slot))
     }
 }

@@ -18,7 +18,7 @@ use super::store::claims::{Claimant, Duel, Fade};
 use super::store::{Ahead, Staged, Stamp};
 use super::{Effects, RECORD_BYTES_MAX, Shard, TURN_MAX};
 use crate::arena::Block;
-use crate::message::{ParamValue, Publish, Set};
+use crate::message::{ParamValue, Publish, RawSet};
 use crate::signal::{Phase, Signal};
 use crate::time::{Span, Time};
 use crate::value::{self, MapWriter, Value};
@@ -49,7 +49,7 @@ impl Shard {
         &mut self,
         origin: &Origin,
         tag: Option<Tag<'_>>,
-        set: &Set<'_>,
+        set: &RawSet<'_>,
         (place, hash, slot): Located,
         staged: Option<Staged>,
         fx: &mut impl Effects,
@@ -181,10 +181,15 @@ impl Shard {
         }
         let mut address = self.lend();
         address.extend_from_slice(self.store.address(slot).as_bytes());
-        let text = core::str::from_utf8(&address).unwrap_or_default();
-        let set =
-            Set { address: text, value, revision: None, lock: false, unlock: false, ttl: None };
-        let hash = self.store.hash(text);
+        let set = RawSet {
+            address: &address[..],
+            value,
+            revision: None,
+            lock: false,
+            unlock: false,
+            ttl: None,
+        };
+        let hash = self.store.hash(&address);
         let by = Stamp { holder: SessionId::NONE, ..self.stamp(origin) };
         if let Ok(slot) = self.store.apply(by, Some(slot), hash, &set) {
             self.announce_change(origin, slot, hash, &set, tag.as_ref(), fx);
@@ -289,7 +294,7 @@ impl Shard {
                 ..Publish::default()
             };
             let origin = Origin::router(self.settings.id, SessionId::NONE);
-            self.publish(&origin, &publish, None, None, fx);
+            self.publish(&origin, &publish.raw(), None, None, fx);
         }
         self.give_back(encoded);
     }

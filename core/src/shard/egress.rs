@@ -150,7 +150,7 @@ pub(super) fn address_of(frame: &[u8]) -> &str {
 }
 
 #[inline]
-fn address_bytes_of(frame: &[u8]) -> &[u8] {
+pub(super) fn address_bytes_of(frame: &[u8]) -> &[u8] {
     let start = FRAME_HEADER_LEN + 2;
     let len = usize::from(u16::from_be_bytes([frame[start], frame[start + 1]]));
     &frame[start + 2..start + 2 + len]
@@ -180,11 +180,26 @@ fn wish_of(subscription: &Subscription) -> Wish {
 }
 
 impl Shard {
-    /// Whom a SET or PUBLISH frame is for: as remembered of its address, if that still holds.
+    /// Whom a SET or PUBLISH is for: as remembered of its address, if that still holds.
     #[inline]
-    pub(super) fn audience(&mut self, remembered: Audience, frame: &[u8]) -> Audience {
-        let address = address_bytes_of(frame);
+    pub(super) fn audience(&mut self, remembered: Audience, address: &[u8]) -> Audience {
         self.audiences.of(remembered, address, &self.subscriptions, &self.interests)
+    }
+
+    /// Whether a SET reaches anybody, so that it is worth a frame.
+    #[inline]
+    pub(super) fn is_heard(&self, origin: &Origin, audience: Audience) -> bool {
+        let mut members = self.audiences.members(audience);
+        let (first, second) = (members.next(), members.next());
+        let nobody_here = match (first, second) {
+            (None, _) => true,
+            // What came from a bridge does not go back to it.
+            (Some(only), None) => origin.quiet && self.own_link(origin) == Some(only.link()),
+            _ => false,
+        };
+        !nobody_here
+            || self.audiences.shards(audience) != 0
+            || !self.audiences.paced(audience).is_empty()
     }
 
     /// Gives a frame that another shard published to every link of this shard that wants it.
@@ -199,7 +214,7 @@ impl Shard {
         let address = address_bytes_of(frame);
         let place = self.known.find(address).or_else(|| self.known.note(address, key));
         let remembered = place.map_or(Audience::UNKNOWN, |place| self.known.audience(place));
-        let audience = self.audience(remembered, frame);
+        let audience = self.audience(remembered, address);
         if let Some(place) = place {
             self.known.set_audience(place, audience);
         }

@@ -14,10 +14,10 @@ use super::session_id::SessionId;
 use super::settings::Rule;
 use super::store::Ahead;
 use super::{Effects, RECORD_BYTES_MAX, Shard, TURN_MAX, scope};
-use crate::address;
+use crate::address::{self, text_of};
 use crate::index;
 use crate::limits::Limits;
-use crate::message::{Ack, Announce, Message, Publish, Set};
+use crate::message::{Ack, Announce, Message, RawPublish, RawSet};
 use crate::pattern;
 use crate::signal::{Qos, Signal};
 use crate::time::Span;
@@ -89,11 +89,11 @@ impl Interests {
 impl Shard {
     /// The shard that orders the changes of `address`.
     #[inline]
-    pub(super) fn home_of(&self, address: &str) -> ShardId {
+    pub(super) fn home_of(&self, address: impl AsRef<[u8]>) -> ShardId {
         match self.settings.shards {
             1 => self.settings.id,
             shards => {
-                let key = address::home_key(address).as_bytes();
+                let key = address::home_key_bytes(address.as_ref());
                 ShardId((index::hash(self.settings.seed, key) % u64::from(shards)) as u16)
             }
         }
@@ -117,8 +117,8 @@ impl Shard {
     /// A SET, PUBLISH or ANNOUNCE that its ingress shard admitted.
     pub(super) fn write(&mut self, origin: &Origin, payload: &[u8], fx: &mut impl Effects) {
         match binary::decode(payload).expect("shards forward only what they decoded") {
-            Message::Set(set) => self.settle(origin, &set, None, fx),
-            Message::Publish(publish) => self.publish(origin, &publish, None, None, fx),
+            Message::Set(set) => self.settle(origin, &set.raw(), None, fx),
+            Message::Publish(publish) => self.publish(origin, &publish.raw(), None, None, fx),
             Message::Announce(announce) => self.announce(origin, &announce, fx),
             other => unreachable!("only writes are forwarded as such: {other:?}"),
         }
@@ -129,13 +129,16 @@ impl Shard {
     pub(super) fn settle(
         &mut self,
         origin: &Origin,
-        set: &Set<'_>,
+        set: &RawSet<'_>,
         place: Option<Place>,
         fx: &mut impl Effects,
     ) {
         match self.take(origin, set, place, fx) {
-            Ok(revision) => self.acknowledge(origin, Some(set.address), Some(revision), fx),
-            Err(refused) => self.refuse(origin, refused, Some(set.address), fx),
+            Ok(revision) if origin.confirm => {
+                self.acknowledge(origin, Some(text_of(set.address)), Some(revision), fx);
+            }
+            Ok(_) => {}
+            Err(refused) => self.refuse(origin, refused, Some(text_of(set.address)), fx),
         }
     }
 
@@ -144,7 +147,7 @@ impl Shard {
     fn take(
         &mut self,
         origin: &Origin,
-        set: &Set<'_>,
+        set: &RawSet<'_>,
         place: Option<Place>,
         fx: &mut impl Effects,
     ) -> Result<u64, Refused> {
@@ -175,7 +178,7 @@ impl Shard {
     pub(super) fn locate(
         &mut self,
         place: Option<Place>,
-        address: &str,
+        address: &[u8],
     ) -> (Option<Place>, u64, Option<u32>) {
         let (place, hash) = self.resolve(place, address);
         let known = place.and_then(|place| self.known.slot(place, self.store.removed()));
@@ -184,13 +187,12 @@ impl Shard {
 
     /// Where a checked address is known, as long as it is not too long for that, and its hash.
     #[inline]
-    fn resolve(&mut self, place: Option<Place>, address: &str) -> (Option<Place>, u64) {
-        let bytes = address.as_bytes();
-        if let Some(place) = place.or_else(|| self.known.find(bytes)) {
+    fn resolve(&mut self, place: Option<Place>, address: &[u8]) -> (Option<Place>, u64) {
+        if let Some(place) = place.or_else(|| self.known.find(address)) {
             return (Some(place), self.known.hash(place));
         }
         let hash = self.store.hash(address);
-        (self.known.note(bytes, hash), hash)
+        (self.known.note(address, hash), hash)
     }
 
     /// Tells everyone who listens what the param in `slot` now holds.
@@ -200,22 +202,25 @@ impl Shard {
         origin: &Origin,
         slot: u32,
         hash: u64,
-        set: &Set<'_>,
+        set: &RawSet<'_>,
         tag: Option<&Tag<'_>>,
         fx: &mut impl Effects,
     ) {
         self.counts.sets += 1;
         self.counts.params_evicted = self.store.evicted;
+        let audience = self.audience(self.store.audience(slot), set.address);
+        self.store.set_audience(slot, audience);
+        if !self.is_heard(origin, audience) {
+            return;
+        }
         let mut frame = self.lend();
         let value = match self.store.rule(slot) {
             Rule::Merge => self.store.value(slot),
             _ => set.value,
         };
-        let echo = Set { value, revision: Some(self.store.revision(slot)), ..*set };
+        let echo = RawSet { value, revision: Some(self.store.revision(slot)), ..*set };
         if binary::encode_set(&echo, Qos::Confirm, &mut frame).is_ok() {
-            let remembered = self.store.audience(slot);
-            let audience = self.distribute(origin, hash, remembered, tag, &frame, fx);
-            self.store.set_audience(slot, audience);
+            self.distribute(origin, hash, audience, tag, &frame, fx);
         }
         self.give_back(frame);
     }
@@ -225,7 +230,7 @@ impl Shard {
     pub(super) fn publish(
         &mut self,
         origin: &Origin,
-        publish: &Publish<'_>,
+        publish: &RawPublish<'_>,
         place: Option<Place>,
         exact: Option<&[u8]>,
         fx: &mut impl Effects,
@@ -261,26 +266,26 @@ impl Shard {
             self.history.push(self.now, hash, frame);
         }
         let remembered = place.map_or(Audience::UNKNOWN, |place| self.known.audience(place));
-        let audience = self.distribute(origin, hash, remembered, None, frame, fx);
+        let audience = self.audience(remembered, super::egress::address_bytes_of(frame));
         if let Some(place) = place {
             self.known.set_audience(place, audience);
         }
+        self.distribute(origin, hash, audience, None, frame, fx);
     }
 
     fn start_timeline(
         &mut self,
         origin: &Origin,
         hash: u64,
-        publish: &Publish<'_>,
+        publish: &RawPublish<'_>,
         fx: &mut impl Effects,
     ) {
         // A timeline without a value is what the published clients send: only an announcement.
         let Some(value) = publish.value.or(publish.payload) else { return };
-        let unix_us = self.unix_us();
-        let started =
-            self.timelines.start(self.now, unix_us, hash, publish.address, value, origin.writer);
+        let (unix_us, address) = (self.unix_us(), text_of(publish.address));
+        let started = self.timelines.start(self.now, unix_us, hash, address, value, origin.writer);
         if let Err(refused) = started {
-            self.refuse(origin, refused, Some(publish.address), fx);
+            self.refuse(origin, refused, Some(address), fx);
         }
     }
 
@@ -297,15 +302,18 @@ impl Shard {
             let Some(emission) = self.timelines.pop(self.now, &mut address, &mut encoded) else {
                 break;
             };
-            let (Ok(address), Ok(value)) =
-                (core::str::from_utf8(&address), Value::from_encoded(&encoded))
-            else {
-                continue;
-            };
+            let Ok(value) = Value::from_encoded(&encoded) else { continue };
             let origin = Origin::router(self.settings.id, emission.writer);
-            let set = Set { address, value, revision: None, lock: false, unlock: false, ttl: None };
+            let set = RawSet {
+                address: &address[..],
+                value,
+                revision: None,
+                lock: false,
+                unlock: false,
+                ttl: None,
+            };
             if self.emit(&origin, emission.hash, &set, fx).is_err() {
-                self.timelines.stop(emission.hash, address);
+                self.timelines.stop(emission.hash, &address);
             }
         }
         self.give_back(address);
@@ -317,7 +325,7 @@ impl Shard {
         &mut self,
         origin: &Origin,
         hash: u64,
-        set: &Set<'_>,
+        set: &RawSet<'_>,
         fx: &mut impl Effects,
     ) -> Result<(), Refused> {
         let slot = self.store.find(hash, set.address);
@@ -334,19 +342,17 @@ impl Shard {
         Ok(())
     }
 
-    /// Hands a frame to the other shards that want it and to this shard's own links. Returns whom
-    /// it went to, to be remembered for the next frame of the same address.
+    /// Hands a frame to the other shards of its audience and to this shard's own links.
     #[inline]
     fn distribute(
         &mut self,
         origin: &Origin,
         key: u64,
-        remembered: Audience,
+        audience: Audience,
         tag: Option<&Tag<'_>>,
         frame: &[u8],
         fx: &mut impl Effects,
-    ) -> Audience {
-        let audience = self.audience(remembered, frame);
+    ) {
         let mut rest = self.audiences.shards(audience);
         while rest != 0 {
             let shard = ShardId(rest.trailing_zeros() as u16);
@@ -358,7 +364,6 @@ impl Shard {
             );
         }
         self.deliver(origin, key, audience, tag, frame, fx);
-        audience
     }
 
     #[inline]

@@ -122,8 +122,9 @@ fn priority(value: Value<'_>) -> Result<u8, Refused> {
 }
 
 /// Whether `address` may be SET at all: below `/clasp/` only what describes a source.
-pub(crate) fn is_reserved(address: &str) -> bool {
-    address.strip_prefix("/clasp/").is_some_and(|rest| !rest.starts_with("source/"))
+pub(crate) fn is_reserved(address: impl AsRef<[u8]>) -> bool {
+    let below = address.as_ref().strip_prefix(b"/clasp/");
+    below.is_some_and(|rest| !rest.starts_with(b"source/"))
 }
 
 impl Tag<'_> {

@@ -15,7 +15,7 @@ use crate::message::{Hello, Message, Welcome};
 use crate::pattern;
 use crate::time::{Span, Time};
 use crate::wire;
-use crate::wire::binary::{self, Write};
+use crate::wire::binary::{self, code as message_code};
 use crate::wire::header::{self, Frame};
 use crate::wire::list::Features;
 use crate::{LinkId, ShardId};
@@ -251,7 +251,8 @@ impl Shard {
         outcome
     }
 
-    /// What an open session says. Nearly all of it is SETs and PUBLISHes.
+    /// What an open session says. Nearly all of it is SETs, PUBLISHes and bundles of them, whose
+    /// addresses are looked up as bytes: only those that are new must be shown to be text.
     #[inline]
     fn hear_frame(
         &mut self,
@@ -260,17 +261,24 @@ impl Shard {
         frame: &Frame<'_>,
         fx: &mut impl Effects,
     ) -> Result<Outcome, Malformed> {
-        match binary::decode_write(frame.payload)? {
-            Some(Write::Set(set)) => Ok(self.hear_set(link, frame.header.qos, &set, fx)),
-            Some(Write::Publish(publish)) => {
+        match frame.payload.split_first() {
+            Some((&message_code::SET, body)) => {
+                let (set, _) = binary::raw_set(body)?;
+                self.hear_set(link, frame.header.qos, &set, fx)
+            }
+            Some((&message_code::PUBLISH, body)) => {
+                let publish = binary::raw_publish(body)?;
                 let qos = binary::qos_of_publish(publish.signal);
                 let exact = binary::is_frame_of(bytes, &publish, qos).then_some(bytes);
-                Ok(self.hear_publish(link, &publish, exact, fx))
+                self.hear_publish(link, &publish, exact, fx)
             }
-            None => {
+            Some((&message_code::BUNDLE, _)) => {
+                self.hear_bundle(link, frame.header.qos, frame.payload, fx)
+            }
+            _ => {
                 let mut scratch = core::mem::take(&mut self.scratch);
                 let heard = wire::decode(frame.payload, &mut scratch)
-                    .map(|message| self.hear(link, frame, &message, fx));
+                    .and_then(|message| self.hear(link, frame, &message, fx));
                 self.scratch = scratch;
                 heard
             }
@@ -498,7 +506,12 @@ impl Shard {
     /// Takes `messages` from the session's bucket. If it is empty they are dropped, and told once a
     /// second.
     #[inline]
-    fn within_rate(&mut self, link: LinkId, messages: u32, fx: &mut impl Effects) -> bool {
+    pub(super) fn within_rate(
+        &mut self,
+        link: LinkId,
+        messages: u32,
+        fx: &mut impl Effects,
+    ) -> bool {
         let now = self.now;
         match &mut self.sessions[link.0 as usize].bucket {
             None => true,

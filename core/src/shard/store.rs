@@ -4,21 +4,24 @@ pub(crate) mod claims;
 mod locks;
 mod merge;
 mod param;
+mod stage;
 
 use alloc::vec::Vec;
 
 use claims::Claims;
 use merge::merge_maps;
 use param::{Lines, Param};
+pub(crate) use stage::Staged;
 
 use super::audience::Audience;
 use super::refused::Refused;
 use super::session_id::SessionId;
 use super::settings::{Arbitration, Rule, RuleFor};
+use crate::address::text_of;
 use crate::arena::{Arena, Block};
 use crate::index::{self, Index};
 use crate::limits::{Limits, PARAM_BYTES_MAX};
-use crate::message::{ParamValue, Set, Ttl};
+use crate::message::{ParamValue, RawSet, Ttl};
 use crate::pattern;
 use crate::time::{Span, Time};
 use crate::timers::Timers;
@@ -54,32 +57,6 @@ pub(crate) struct Ahead {
     pub locks_held: usize,
 }
 
-/// A write that was checked and has its memory, so that applying it cannot fail.
-#[derive(Clone, Copy)]
-pub(crate) struct Staged {
-    /// Address and value.
-    piece: Block,
-    address_len: usize,
-    /// What is claimed, where the address is arbitrated.
-    claim: Block,
-}
-
-impl Staged {
-    /// The same with what is claimed by it; `EMPTY`: nothing.
-    pub(crate) fn with_claim(self, claim: Block) -> Self {
-        Self { claim, ..self }
-    }
-
-    pub(crate) fn claim(&self) -> Block {
-        self.claim
-    }
-
-    /// Bytes of the value, with its type code.
-    pub(crate) fn value_len(&self) -> usize {
-        self.piece.len() as usize - self.address_len
-    }
-}
-
 pub(crate) struct Store {
     params: Vec<Param>,
     /// One past the highest slot that was ever live.
@@ -99,6 +76,8 @@ pub(crate) struct Store {
     ended_next: usize,
     tombstones: Vec<(u64, u64)>,
     live: u32,
+    /// Counts writes and removals, so that what was found out before one is not believed after it.
+    changes: u64,
     /// Counts params that went, so that what is remembered of slots is known to hold no more.
     removed: u64,
     seed: [u64; 2],
@@ -134,6 +113,7 @@ impl Store {
             ended_next: 0,
             tombstones: alloc::vec![(0, 0); limits.tombstones_max.max(1) as usize],
             live: 0,
+            changes: 0,
             removed: 0,
             seed,
             default_ttl,
@@ -173,18 +153,23 @@ impl Store {
         self.slots
     }
 
-    pub(crate) fn hash(&self, address: &str) -> u64 {
-        index::hash(self.seed, address.as_bytes())
+    pub(crate) fn hash(&self, address: impl AsRef<[u8]>) -> u64 {
+        index::hash(self.seed, address.as_ref())
     }
 
     #[inline]
-    pub(crate) fn find(&self, hash: u64, address: &str) -> Option<u32> {
-        self.index.find(hash, |slot| self.address_bytes(slot) == address.as_bytes())
+    pub(crate) fn find(&self, hash: u64, address: impl AsRef<[u8]>) -> Option<u32> {
+        self.index.find(hash, |slot| self.address_bytes(slot) == address.as_ref())
     }
 
     /// How many params went so far: as long as it stays, a slot is the same param's.
     pub(crate) fn removed(&self) -> u64 {
         self.removed
+    }
+
+    /// How many writes and removals there were.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
     }
 
     pub(crate) fn revision(&self, slot: u32) -> u64 {
@@ -216,7 +201,7 @@ impl Store {
     }
 
     pub(crate) fn address(&self, slot: u32) -> &str {
-        core::str::from_utf8(self.address_bytes(slot)).unwrap_or_default()
+        text_of(self.address_bytes(slot))
     }
 
     fn address_bytes(&self, slot: u32) -> &[u8] {
@@ -251,7 +236,7 @@ impl Store {
     pub(crate) fn check(
         &self,
         slot: Option<u32>,
-        set: &Set<'_>,
+        set: &RawSet<'_>,
         writer: SessionId,
         ahead: Ahead,
     ) -> Result<(), Refused> {
@@ -297,11 +282,24 @@ impl Store {
 
     /// Whether claims decide about the param in `slot`, or about `address` if it has none yet.
     #[inline]
-    pub(crate) fn is_arbitrated(&self, slot: Option<u32>, address: &str) -> bool {
+    pub(crate) fn is_arbitrated(&self, slot: Option<u32>, address: &[u8]) -> bool {
         match slot {
             Some(slot) => self.rule(slot) == Rule::Arbitrated,
-            None => self.claims.policy_of(address).is_some(),
+            None => self.claims.policy_of(text_of(address)).is_some(),
         }
+    }
+
+    /// Whether all that `set` does is to give the param in `slot` another value in the place of the
+    /// one that it has: then it is not refused, whoever writes it, and needs no memory.
+    #[inline]
+    pub(crate) fn overwrites(&self, slot: u32, set: &RawSet<'_>) -> bool {
+        let param = &self.params[slot as usize];
+        param.takes_all()
+            && param.value_len() == set.value.encoded_len()
+            && set.revision.is_none()
+            && set.ttl.is_none()
+            && !set.lock
+            && !set.unlock
     }
 
     /// Whether `session` ended lately.
@@ -316,13 +314,13 @@ impl Store {
         by: Stamp,
         slot: Option<u32>,
         hash: u64,
-        set: &Set<'_>,
+        set: &RawSet<'_>,
     ) -> Result<u32, Refused> {
         let merged = match slot {
             Some(slot) => self.merge(self.rule(slot), Some(self.value_place(slot)), set.value)?,
             None => None,
         };
-        let address = set.address.as_bytes();
+        let address = set.address;
         let parts: [&[u8]; 3] = match &merged {
             Some(map) => [address, &[value::code::MAP], map],
             None => [address, core::slice::from_ref(&set.value.code), set.value.data],
@@ -337,74 +335,6 @@ impl Store {
         let applied = done?;
         self.written(by, applied, set, slot.is_none());
         Ok(applied)
-    }
-
-    /// Takes the memory that a write of a bundle needs. `earlier`: the last write of the same
-    /// bundle to the same address.
-    pub(crate) fn stage(
-        &mut self,
-        slot: Option<u32>,
-        set: &Set<'_>,
-        earlier: Option<Staged>,
-    ) -> Result<Staged, Refused> {
-        let rule = match slot {
-            Some(slot) => self.rule(slot),
-            None => self.rule_of(set.address),
-        };
-        let held = earlier.map(|earlier| (earlier.piece, earlier.address_len));
-        let held = held.or_else(|| slot.map(|slot| self.value_place(slot)));
-        let merged = self.merge(rule, held, set.value)?;
-        let address = set.address.as_bytes();
-        let piece = match &merged {
-            Some(map) => self.put(&[address, &[value::code::MAP], map]),
-            None => self.put(&[address, &[set.value.code], set.value.data]),
-        };
-        if let Some(map) = merged {
-            self.merged = map;
-        }
-        Ok(Staged { piece: piece?, address_len: address.len(), claim: Block::EMPTY })
-    }
-
-    pub(crate) fn unstage(&mut self, staged: Staged) {
-        self.arena.free(staged.piece);
-        self.claims.unstage(staged.claim);
-    }
-
-    /// Applies a staged write; room was made sure of by [`Store::make_room`].
-    pub(crate) fn commit(
-        &mut self,
-        by: Stamp,
-        held: Option<u32>,
-        hash: u64,
-        set: &Set<'_>,
-        staged: Staged,
-    ) -> u32 {
-        let slot = match held {
-            Some(slot) => {
-                let param = &mut self.params[slot as usize];
-                let old = param.piece();
-                param.set_piece(staged.piece);
-                self.arena.free(old);
-                slot
-            }
-            None => {
-                let placed = self.place(hash, set.address, staged.piece);
-                placed.expect("make_room left a slot for every new address")
-            }
-        };
-        self.written(by, slot, set, held.is_none());
-        slot
-    }
-
-    /// Guards `slot` from eviction until [`Store::unguard`].
-    pub(crate) fn guard(&mut self, slot: u32) {
-        self.params[slot as usize].set_guarded(true);
-        self.lines.leave(&mut self.params, slot);
-    }
-
-    pub(crate) fn unguard(&mut self, slot: u32) {
-        self.params[slot as usize].set_guarded(false);
-        self.requeue(slot);
     }
 
     /// Evicts until `wanted` more params fit.
@@ -515,7 +445,7 @@ impl Store {
         Ok(())
     }
 
-    fn insert(&mut self, hash: u64, address: &str, parts: &[&[u8]; 3]) -> Result<u32, Refused> {
+    fn insert(&mut self, hash: u64, address: &[u8], parts: &[&[u8]; 3]) -> Result<u32, Refused> {
         self.make_room(1)?;
         let piece = self.put(parts)?;
         let placed = self.place(hash, address, piece);
@@ -534,7 +464,7 @@ impl Store {
     }
 
     /// A new param of `address`, which begins `piece`.
-    fn place(&mut self, hash: u64, address: &str, piece: Block) -> Option<u32> {
+    fn place(&mut self, hash: u64, address: &[u8], piece: Block) -> Option<u32> {
         let rule = self.rule_of(address);
         let param = Param::new(piece, address.len(), self.buried(hash), rule);
         let slot = self.lines.use_vacant(&mut self.params, param)?;
@@ -544,7 +474,8 @@ impl Store {
         Some(slot)
     }
 
-    fn rule_of(&self, address: &str) -> Rule {
+    fn rule_of(&self, address: &[u8]) -> Rule {
+        let address = text_of(address);
         if self.claims.policy_of(address).is_some() {
             return Rule::Arbitrated;
         }
@@ -554,7 +485,7 @@ impl Store {
 
     /// What every accepted write changes, however its value got there.
     #[inline]
-    fn written(&mut self, by: Stamp, slot: u32, set: &Set<'_>, is_new: bool) {
+    fn written(&mut self, by: Stamp, slot: u32, set: &RawSet<'_>, is_new: bool) {
         let param = &mut self.params[slot as usize];
         let revision = param.revision() + 1;
         param.set_revision(revision);
@@ -565,13 +496,14 @@ impl Store {
     }
 
     /// Obeys what a write says beside a value that does not count.
-    pub(crate) fn declare_alone(&mut self, by: Stamp, slot: u32, set: &Set<'_>) {
+    pub(crate) fn declare_alone(&mut self, by: Stamp, slot: u32, set: &RawSet<'_>) {
         self.declare(by, slot, set, false);
     }
 
     /// What a write says beside its value: how long the param lives, and who alone may write it.
     #[inline(always)]
-    fn declare(&mut self, by: Stamp, slot: u32, set: &Set<'_>, is_new: bool) {
+    fn declare(&mut self, by: Stamp, slot: u32, set: &RawSet<'_>, is_new: bool) {
+        self.changes += 1;
         let param = &self.params[slot as usize];
         let first_writer_locks = param.rule() == Rule::Lock && param.revision() == 1;
         let wants_lock = set.lock || (first_writer_locks && !set.unlock);
@@ -631,6 +563,7 @@ impl Store {
         self.index.remove(hash, slot);
         self.arena.free(param.piece());
         self.live -= 1;
+        self.changes += 1;
         self.removed += 1;
         let grave = (hash % self.tombstones.len() as u64) as usize;
         self.tombstones[grave] = (hash, param.revision());

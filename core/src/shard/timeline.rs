@@ -95,7 +95,7 @@ impl Timelines {
         writer: SessionId,
     ) -> Result<(), Refused> {
         let plan = check(timeline)?;
-        self.stop(hash, address);
+        self.stop(hash, address.as_bytes());
         if plan.keyframes == 0 {
             return Ok(());
         }
@@ -145,10 +145,10 @@ impl Timelines {
     }
 
     /// Ends what plays on `address`: somebody else wrote it.
-    pub(crate) fn stop(&mut self, hash: u64, address: &str) {
-        let found = self.index.find(hash, |slot| {
-            self.bytes.get(self.slots[slot as usize].address) == address.as_bytes()
-        });
+    pub(crate) fn stop(&mut self, hash: u64, address: &[u8]) {
+        let found = self
+            .index
+            .find(hash, |slot| self.bytes.get(self.slots[slot as usize].address) == address);
         if let Some(slot) = found {
             self.give_back(slot);
         }

@@ -9,12 +9,12 @@ mod encode;
 
 pub use super::TooLong;
 pub use build::{ResultBuilder, SnapshotBuilder};
-pub use decode::{Write, decode, decode_write};
+pub use decode::decode;
+pub(crate) use decode::{OpenBundle, raw_publish, raw_set};
 pub(super) use decode::{decode_nested, legacy_publish};
 pub(super) use encode::ttl_word;
-pub use encode::{
-    append_payload, default_qos, encode, encode_publish, encode_set, is_frame_of, qos_of_publish,
-};
+pub use encode::{append_payload, default_qos, encode, encode_publish, encode_set, qos_of_publish};
+pub(crate) use encode::{is_frame_of, is_payload_of};
 
 use crate::error::Malformed;
 use crate::limits::{BUNDLE_MESSAGES_MAX, NESTING_MAX};

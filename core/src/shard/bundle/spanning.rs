@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 
 use super::ABORT;
-use super::{BEGIN, COORDINATOR, NO_HOME, Prepared, Running, Waiting};
-use super::{address_of, is_marker, message_at, messages_of};
+use super::{COORDINATOR, NO_HOME, Prepared, Progress, Running, Waiting};
+use super::{address_of, is_marker, messages_of};
 use crate::ShardId;
 use crate::arena::Block;
 use crate::limits::FRAME_BYTES_MAX;
@@ -118,6 +118,9 @@ impl Shard {
     /// Takes part, or writes why not to `error`; either way it stands still until it hears the
     /// decision.
     fn vote_on(&mut self, origin: &Origin, payload: &[u8], error: &mut Vec<u8>) {
+        self.plan_bundle(payload);
+        // Until the decision other writes come in between, which what is staged does not mind.
+        self.bundles.plan.in_place = false;
         let part = match self.stage_bundle(origin, payload) {
             Ok(()) => self.bundles.bytes.put(&[payload]).ok_or_else(|| {
                 self.abandon_staged();
@@ -130,14 +133,7 @@ impl Shard {
             Block::EMPTY
         });
         let origin = *origin;
-        self.bundles.prepared = Some(Prepared { origin, payload, progress: BEGIN });
-    }
-
-    fn abandon_staged(&mut self) {
-        for staged in self.bundles.staged.drain(..) {
-            self.store.unstage(staged);
-        }
-        self.unguard();
+        self.bundles.prepared = Some(Prepared { origin, payload, progress: Progress::default() });
     }
 
     /// Tells the home of the next run of messages to apply it.
@@ -168,7 +164,7 @@ impl Shard {
         bytes.extend_from_slice(self.bundles.bytes.get(prepared.payload));
         let revision =
             self.commit(&prepared.origin, &bytes, &mut prepared.progress, until, fx).unwrap_or(0);
-        let finished = !self.has_part_after(&bytes, prepared.progress.offset);
+        let finished = !self.has_part_after(&prepared.progress);
         self.give_back(bytes);
         if finished {
             self.counts.bundles += 1;
@@ -182,17 +178,6 @@ impl Shard {
         } else {
             self.hand(COORDINATOR, Record::Done { revision }, fx);
         }
-    }
-
-    fn has_part_after(&self, payload: &[u8], mut offset: usize) -> bool {
-        while offset < payload.len() {
-            let (message, next) = message_at(payload, offset);
-            if !is_marker(&message) && self.home_of(address_of(&message)) == self.settings.id {
-                return true;
-            }
-            offset = next;
-        }
-        false
     }
 
     /// This home's part is over, either way: what waited goes on.

@@ -1,8 +1,8 @@
 //! What a session says: whether it may, and in which order it goes on to the homes.
 
-use crate::address;
-use crate::error::code;
-use crate::message::{Announce, Bundle, Message, Publish, Set, Subscribe, Sync};
+use crate::address::{self, text_of};
+use crate::error::{Malformed, code};
+use crate::message::{Announce, Message, Publish, RawPublish, RawSet, Subscribe, Sync};
 use crate::pattern;
 use crate::shard::bundle::{gesture_in, messages_of};
 use crate::shard::contend::asked_about;
@@ -41,9 +41,9 @@ fn target_of(address: &str) -> Option<&str> {
     address.strip_prefix(P2P_SIGNAL).filter(|target| !target.contains('/'))
 }
 
-/// Whether `message` goes to one session, and not to those who subscribed.
-pub(in crate::shard) fn is_for_session(message: &Message<'_>) -> bool {
-    matches!(message, Message::Publish(publish) if target_of(publish.address).is_some())
+/// Whether a PUBLISH to `address` goes to one session, and not to those who subscribed.
+pub(in crate::shard) fn is_for_session(address: &str) -> bool {
+    target_of(address).is_some()
 }
 
 impl Shard {
@@ -54,18 +54,21 @@ impl Shard {
         frame: &Frame<'_>,
         message: &Message<'_>,
         fx: &mut impl Effects,
-    ) -> Outcome {
+    ) -> Result<Outcome, Malformed> {
+        let qos = frame.header.qos;
         match message {
-            Message::Set(set) => self.hear_set(link, frame.header.qos, set, fx),
-            Message::Publish(publish) => self.hear_publish(link, &canonical(publish), None, fx),
-            Message::Bundle(bundle) => self.hear_bundle(link, frame.header.qos, bundle, fx),
+            Message::Set(set) => self.hear_set(link, qos, &set.raw(), fx),
+            Message::Publish(publish) => {
+                self.hear_publish(link, &canonical(publish).raw(), None, fx)
+            }
+            Message::Bundle(bundle) => self.hear_legacy_bundle(link, qos, bundle, fx),
             // What it asks after a bundle across homes is answered as of after it.
-            _ if self.sessions[link.0 as usize].order.waiting => Outcome::Held,
+            _ if self.sessions[link.0 as usize].order.waiting => Ok(Outcome::Held),
             _ => {
                 if self.within_rate(link, 1, fx) {
                     self.hear_other(link, frame, message, fx);
                 }
-                Outcome::Taken
+                Ok(Outcome::Taken)
             }
         }
     }
@@ -121,31 +124,34 @@ impl Shard {
         &mut self,
         link: LinkId,
         qos: Qos,
-        set: &Set<'_>,
+        set: &RawSet<'_>,
         fx: &mut impl Effects,
-    ) -> Outcome {
+    ) -> Result<Outcome, Malformed> {
         let place = self.place_of(link, set.address);
+        if place.is_none() {
+            set.text()?;
+        }
         let home = self.home_at(place, set.address);
         if !self.in_order(link, home, fx) {
-            return Outcome::Held;
+            return Ok(Outcome::Held);
         }
         if !self.within_rate(link, 1, fx) {
-            return Outcome::Taken;
+            return Ok(Outcome::Taken);
         }
         let mut origin = self.origin(link);
         origin.confirm = qos > Qos::Fire;
         if let Err(refused) = self.may_set(link, set.address, place) {
-            self.refuse(&origin, refused, Some(set.address), fx);
-            return Outcome::Taken;
+            self.refuse(&origin, refused, Some(text_of(set.address)), fx);
+            return Ok(Outcome::Taken);
         }
         let place = place.or_else(|| self.note(link, set.address, home));
         self.introduce(link, fx);
         if home == self.settings.id {
             self.settle(&origin, set, place, fx);
         } else {
-            self.forward(&origin, home, &Message::Set(*set), fx);
+            self.forward(&origin, home, &Message::Set(set.text()?), fx);
         }
-        Outcome::Taken
+        Ok(Outcome::Taken)
     }
 
     /// `publish` is in canonical form. `exact`: the frame that it came in, if that can go on as it
@@ -154,57 +160,63 @@ impl Shard {
     pub(super) fn hear_publish(
         &mut self,
         link: LinkId,
-        publish: &Publish<'_>,
+        publish: &RawPublish<'_>,
         exact: Option<&[u8]>,
         fx: &mut impl Effects,
-    ) -> Outcome {
+    ) -> Result<Outcome, Malformed> {
         let address = publish.address;
-        let target = target_of(address);
         let place = self.place_of(link, address);
+        // What lies below `/clasp/` never has a place: peer-to-peer signals, and markers.
+        let text = if place.is_none() { publish.text()?.address } else { "" };
+        let target = target_of(text);
         let to = match target {
             Some(target) => self.shard_of(target).unwrap_or(self.settings.id),
             None => self.home_at(place, address),
         };
         if !self.in_order(link, to, fx) {
-            return Outcome::Held;
+            return Ok(Outcome::Held);
         }
         if !self.within_rate(link, 1, fx) {
-            return Outcome::Taken;
+            return Ok(Outcome::Taken);
         }
         let origin = self.origin(link);
         if let Err(refused) = self.may_publish(link, publish, place) {
-            self.refuse(&origin, refused, Some(address), fx);
-            return Outcome::Taken;
+            self.refuse(&origin, refused, Some(text_of(address)), fx);
+            return Ok(Outcome::Taken);
         }
-        // What lies below `/clasp/` never has a place.
-        if place.is_none()
-            && let Some(marker) = Marker::of_publish(publish)
+        if text == marker::SOURCE
+            && let Some(marker) = Marker::of_publish(&publish.text()?)
         {
             match marker {
                 Ok(marker) => self.obey_sign(&origin, &marker, fx),
-                Err(refused) => self.refuse(&origin, refused, Some(address), fx),
+                Err(refused) => self.refuse(&origin, refused, Some(text), fx),
             }
-            return Outcome::Taken;
+            return Ok(Outcome::Taken);
         }
         if let Some(target) = target {
-            self.signal_peer(&origin, target, &Message::Publish(*publish), fx);
-            return Outcome::Taken;
+            self.signal_peer(&origin, target, &Message::Publish(publish.text()?), fx);
+            return Ok(Outcome::Taken);
         }
         let place = place.or_else(|| self.note(link, address, to));
         if publish.signal == Some(Signal::Gesture) {
-            self.admit_gesture(&origin, publish, to, fx);
+            self.admit_gesture(&origin, &publish.text()?, to, fx);
         } else if to == self.settings.id {
             self.publish(&origin, publish, place, exact, fx);
         } else {
-            self.forward(&origin, to, &Message::Publish(*publish), fx);
+            self.forward(&origin, to, &Message::Publish(publish.text()?), fx);
         }
-        Outcome::Taken
+        Ok(Outcome::Taken)
     }
 
     /// Makes a checked address known, where it was not.
-    fn note(&mut self, link: LinkId, address: &str, home: ShardId) -> Option<Place> {
+    pub(in crate::shard) fn note(
+        &mut self,
+        link: LinkId,
+        address: &[u8],
+        home: ShardId,
+    ) -> Option<Place> {
         let hash = self.store.hash(address);
-        let place = self.known.note(address.as_bytes(), hash)?;
+        let place = self.known.note(address, hash)?;
         self.known.set_home(place, home);
         self.sessions[link.0 as usize].last = place;
         Some(place)
@@ -212,13 +224,13 @@ impl Shard {
 
     /// Where an address is known that came lately, which was checked then.
     #[inline]
-    fn place_of(&mut self, link: LinkId, address: &str) -> Option<Place> {
+    fn place_of(&mut self, link: LinkId, address: &[u8]) -> Option<Place> {
         let last = &mut self.sessions[link.0 as usize].last;
-        self.known.follow(last, address.as_bytes())
+        self.known.follow(last, address)
     }
 
     #[inline]
-    fn home_at(&mut self, place: Option<Place>, address: &str) -> ShardId {
+    pub(in crate::shard) fn home_at(&mut self, place: Option<Place>, address: &[u8]) -> ShardId {
         if let Some(home) = place.and_then(|place| self.known.home(place)) {
             return home;
         }
@@ -233,29 +245,17 @@ impl Shard {
         SessionId::parse(target)?.shard(self.settings.seed, self.settings.shards)
     }
 
-    /// Whether the session may send this write at all: address, scope, and whose name it uses.
-    pub(in crate::shard) fn may_send(
-        &self,
-        link: LinkId,
-        message: &Message<'_>,
-        place: Option<Place>,
-    ) -> Result<(), Refused> {
-        match message {
-            Message::Set(set) => self.may_set(link, set.address, place),
-            Message::Publish(publish) => self.may_publish(link, publish, place),
-            _ => Ok(()),
-        }
-    }
-
+    /// Whether the session may send this at all: address, scope, and whose name it uses.
     #[inline]
-    fn may_publish(
+    pub(in crate::shard) fn may_publish(
         &self,
         link: LinkId,
-        publish: &Publish<'_>,
+        publish: &RawPublish<'_>,
         place: Option<Place>,
     ) -> Result<(), Refused> {
         self.may_write(link, publish.address, place)?;
-        if publish.address.starts_with(P2P_SIGNAL)
+        if place.is_none()
+            && publish.address.starts_with(P2P_SIGNAL.as_bytes())
             && let Some(from) = publish.value.and_then(|v| v.get("from")).and_then(|v| v.as_str())
             && SessionId::parse(from) != Some(self.sessions[link.0 as usize].id)
         {
@@ -266,7 +266,12 @@ impl Shard {
 
     /// The same of a SET. What is reserved never has a `place`.
     #[inline]
-    fn may_set(&self, link: LinkId, address: &str, place: Option<Place>) -> Result<(), Refused> {
+    pub(in crate::shard) fn may_set(
+        &self,
+        link: LinkId,
+        address: &[u8],
+        place: Option<Place>,
+    ) -> Result<(), Refused> {
         self.may_write(link, address, place)?;
         if place.is_none() && marker::is_reserved(address) {
             return Err(Refused::Reserved);
@@ -276,12 +281,13 @@ impl Shard {
 
     /// An address that has a `place` was checked.
     #[inline]
-    fn may_write(&self, link: LinkId, address: &str, place: Option<Place>) -> Result<(), Refused> {
+    fn may_write(&self, link: LinkId, address: &[u8], place: Option<Place>) -> Result<(), Refused> {
         if place.is_none() {
-            address::check(address).map_err(Refused::Address)?;
+            address::check_bytes(address).map_err(Refused::Address)?;
         }
         let session = &self.sessions[link.0 as usize];
-        if !self.scopes(session.grant).is_none_or(|scopes| scope::may_write(scopes, address)) {
+        let scopes = self.scopes(session.grant);
+        if !scopes.is_none_or(|scopes| scope::may_write(scopes, text_of(address))) {
             return Err(Refused::Forbidden);
         }
         Ok(())
@@ -417,8 +423,10 @@ impl Shard {
     ) {
         if home == self.settings.id {
             return match message {
-                Message::Set(set) => self.settle(origin, set, None, fx),
-                Message::Publish(publish) => self.publish(origin, publish, None, None, fx),
+                Message::Set(set) => self.settle(origin, &set.raw(), None, fx),
+                Message::Publish(publish) => {
+                    self.publish(origin, &publish.raw(), None, None, fx);
+                }
                 Message::Announce(announce) => self.announce(origin, announce, fx),
                 _ => unreachable!("only writes are forwarded"),
             };
@@ -445,7 +453,12 @@ impl Shard {
     }
 
     /// Does at once what the markers of an admitted bundle ask for.
-    fn obey_signs(&mut self, origin: &Origin, payload: &[u8], fx: &mut impl Effects) {
+    pub(in crate::shard) fn obey_signs(
+        &mut self,
+        origin: &Origin,
+        payload: &[u8],
+        fx: &mut impl Effects,
+    ) {
         for message in messages_of(payload).iter() {
             if let Some(Ok(marker)) = Marker::of(&message) {
                 self.obey_sign(origin, &marker, fx);
@@ -453,58 +466,9 @@ impl Shard {
         }
     }
 
-    fn hear_bundle(
-        &mut self,
-        link: LinkId,
-        qos: Qos,
-        bundle: &Bundle<'_>,
-        fx: &mut impl Effects,
-    ) -> Outcome {
-        let mut origin = self.origin(link);
-        let mut payload = self.lend();
-        let drafted = self.draft_bundle(link, bundle, &mut payload);
-        let ahead_us = bundle.timestamp_us.map_or(0, |at_us| at_us.saturating_sub(self.unix_us()));
-        let outcome = match drafted {
-            Ok(drafted) if ahead_us == 0 && !self.bundle_in_order(link, drafted.homes, fx) => {
-                Outcome::Held
-            }
-            Ok(drafted) => {
-                let spans = drafted.homes.count_ones() > 1;
-                if !self.within_rate(link, drafted.messages.max(1) as u32, fx) {
-                    if spans && ahead_us == 0 {
-                        self.sessions[link.0 as usize].order.waiting = false;
-                    }
-                } else if ahead_us > 0 {
-                    match self.schedule_bundle(&origin, &payload, ahead_us) {
-                        Ok(()) => {
-                            origin.confirm = qos > Qos::Fire;
-                            self.acknowledge(&origin, None, None, fx);
-                        }
-                        Err(refused) => self.refuse_bundle(&origin, refused, None, fx),
-                    }
-                } else {
-                    origin.confirm = qos > Qos::Fire;
-                    origin.awaited = spans;
-                    if drafted.has_gestures {
-                        self.note_gestures(link, &payload);
-                    }
-                    if drafted.has_signs {
-                        self.obey_signs(&origin, &payload, fx);
-                    }
-                    self.introduce(link, fx);
-                    self.run_bundle(&origin, &payload, drafted.homes, fx);
-                }
-                Outcome::Taken
-            }
-            Err((refused, address)) => {
-                if self.within_rate(link, 1, fx) {
-                    self.refuse_bundle(&origin, refused, address, fx);
-                }
-                Outcome::Taken
-            }
-        };
-        self.give_back(payload);
-        outcome
+    /// The session's next message need not wait for the bundle across homes that it sent.
+    pub(in crate::shard) fn end_waiting(&mut self, link: LinkId) {
+        self.sessions[link.0 as usize].order.waiting = false;
     }
 
     /// Whether a message for `home` may go on now; if not, it is held until [`Shard::fenced`].
@@ -529,7 +493,12 @@ impl Shard {
 
     /// The same for a bundle. One that spans homes is a fence of its own: what follows waits for
     /// it.
-    fn bundle_in_order(&mut self, link: LinkId, homes: u64, fx: &mut impl Effects) -> bool {
+    pub(in crate::shard) fn bundle_in_order(
+        &mut self,
+        link: LinkId,
+        homes: u64,
+        fx: &mut impl Effects,
+    ) -> bool {
         match homes.count_ones() {
             0 => !self.sessions[link.0 as usize].order.waiting,
             1 => self.in_order(link, ShardId(homes.trailing_zeros() as u16), fx),

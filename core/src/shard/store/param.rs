@@ -147,6 +147,11 @@ impl Param {
         self.flags & LOCKED != 0
     }
 
+    /// Whether neither a rule nor a lock keeps any write out.
+    pub(super) fn takes_all(&self) -> bool {
+        self.flags & (RULE | LOCKED) == 0
+    }
+
     pub(super) fn set_locked(&mut self, locked: bool) {
         self.set_flag(LOCKED, locked);
     }

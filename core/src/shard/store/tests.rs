@@ -2,6 +2,7 @@
 
 use super::merge::push_entry;
 use super::*;
+use crate::message::Set;
 
 const A: SessionId = SessionId([1; 16]);
 const B: SessionId = SessionId([2; 16]);
@@ -27,6 +28,7 @@ fn write(store: &mut Store, at_s: u64, set: &Set<'_>, writer: SessionId) -> Resu
     let hash = store.hash(set.address);
     let slot = store.find(hash, set.address);
     let ahead = Ahead { locks_held: store.locks_of(writer), ..Ahead::default() };
+    let set = &set.raw();
     store.check(slot, set, writer, ahead)?;
     store.takes(slot, set.value)?;
     let now = Time(at_s * 1_000_000_000);
@@ -210,11 +212,11 @@ fn a_staged_merge_builds_on_the_one_before_it() {
         let slot = s.find(hash, "/merge/a");
         let mut staged: Vec<Staged> = Vec::new();
         for data in &maps {
-            let next = s.stage(slot, &of(data), staged.last().copied()).unwrap();
+            let next = s.stage(slot, &of(data).raw(), staged.last().copied()).unwrap();
             staged.push(next);
         }
         for (data, staged) in maps.iter().zip(staged) {
-            s.commit(by, s.find(hash, "/merge/a"), hash, &of(data), staged);
+            s.commit(by, s.find(hash, "/merge/a"), hash, &of(data).raw(), staged);
         }
         let slot = s.find(hash, "/merge/a").unwrap();
         let number = |key| s.value(slot).get(key).and_then(|v| v.as_i64());

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::error::Malformed;
 use crate::message::{
-    Ack, Announce, Bundle, ErrorReply, FederationSync, Hello, Message, Publish, Replay, Set,
-    Subscribe, SubscribeOptions, Sync, Ttl, Welcome,
+    Ack, Announce, Bundle, ErrorReply, FederationSync, Hello, Message, Publish, PublishOf,
+    RawPublish, RawSet, Replay, Set, SetOf, Subscribe, SubscribeOptions, Sync, Ttl, Welcome,
 };
 use crate::signal::{Phase, Signal, SignalMask};
 use crate::value::Value;
@@ -28,21 +28,68 @@ pub fn decode(payload: &[u8]) -> Result<Message<'_>, Malformed> {
     }
 }
 
-/// What a session says most.
-#[derive(Clone, Copy, Debug)]
-pub enum Write<'a> {
-    Set(Set<'a>),
-    Publish(Publish<'a>),
+/// The SET that `body` is, behind its code, and how many bytes are left behind it. Whether its
+/// address is text is not looked at; all else is.
+#[inline]
+pub(crate) fn raw_set(body: &[u8]) -> Result<(RawSet<'_>, usize), Malformed> {
+    let mut reader = Reader::new(body);
+    let raw = set_with(&mut reader, Reader::bytes);
+    // Of two faults the first is told, whatever is known of the address.
+    let raw = raw.or_else(|_| set(&mut Reader::new(body)).map(|set| set.raw()))?;
+    Ok((raw, reader.rest().len()))
 }
 
-/// As [`decode`], for a payload that begins as a SET or PUBLISH; `None` for all others.
+/// The same of a PUBLISH.
 #[inline]
-pub fn decode_write(payload: &[u8]) -> Result<Option<Write<'_>>, Malformed> {
-    Ok(match payload.split_first() {
-        Some((&code::SET, body)) => Some(Write::Set(set(&mut Reader::new(body))?)),
-        Some((&code::PUBLISH, body)) => Some(Write::Publish(publish(&mut Reader::new(body))?)),
-        _ => None,
-    })
+pub(crate) fn raw_publish(body: &[u8]) -> Result<RawPublish<'_>, Malformed> {
+    publish_with(&mut Reader::new(body), Reader::bytes)
+        .or_else(|_| publish(&mut Reader::new(body)).map(|publish| publish.raw()))
+}
+
+/// A BUNDLE whose messages are taken one by one, and checked when they are.
+pub(crate) struct OpenBundle<'a> {
+    /// As [`Bundle::timestamp_us`].
+    pub timestamp_us: Option<u64>,
+    /// Its flags are those that are written for what it is.
+    pub is_plain: bool,
+    left: u16,
+    payload: &'a [u8],
+    reader: Reader<'a>,
+    nesting: Nesting,
+}
+
+impl<'a> OpenBundle<'a> {
+    /// Of a payload that begins with the code of a BUNDLE.
+    pub(crate) fn new(payload: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(payload);
+        reader.u8()?;
+        let flags = reader.u8()?;
+        let left = reader.u16()?;
+        let timestamp_us = reader.optional(flags & bundle_flag::TIMESTAMP != 0, Reader::u64)?;
+        let mut nesting = Nesting::default();
+        nesting.enter()?;
+        Ok(Self { timestamp_us, is_plain: flags == 0, left, payload, reader, nesting })
+    }
+
+    /// The payload of the next message.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
+        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+        self.left = left;
+        self.nesting.count_message()?;
+        self.reader.bytes().map(Some)
+    }
+
+    /// Where the message behind the last one lies, or the end.
+    #[inline]
+    pub(crate) fn offset(&self) -> usize {
+        self.payload.len() - self.reader.rest().len()
+    }
+
+    /// The message of a payload that [`Self::next`] gave, whatever it is.
+    pub(crate) fn message(&mut self, payload: &'a [u8]) -> Result<Message<'a>, Malformed> {
+        decode_nested(payload, Dialect::Wire, &mut self.nesting)
+    }
 }
 
 pub(in crate::wire) fn decode_nested<'a>(
@@ -144,8 +191,16 @@ fn subscribe<'a>(reader: &mut Reader<'a>) -> Result<Subscribe<'a>, Malformed> {
 
 #[inline(always)]
 fn publish<'a>(reader: &mut Reader<'a>) -> Result<Publish<'a>, Malformed> {
+    publish_with(reader, Reader::str)
+}
+
+#[inline(always)]
+fn publish_with<'a, A>(
+    reader: &mut Reader<'a>,
+    address: impl FnOnce(&mut Reader<'a>) -> Result<A, Malformed>,
+) -> Result<PublishOf<'a, A>, Malformed> {
     let flags = reader.u8()?;
-    let address = reader.str()?;
+    let address = address(reader)?;
     let carries = reader.u8()?;
     let value = reader.optional(carries == indicator::VALUE, Value::read_tagged)?;
     let samples = reader.optional(carries == indicator::SAMPLES, Samples::read)?;
@@ -153,7 +208,7 @@ fn publish<'a>(reader: &mut Reader<'a>) -> Result<Publish<'a>, Malformed> {
     let id = reader.optional(flags & publish_flag::ID != 0, Reader::u32)?;
     // The rate has no flag: four bytes more are a rate, whatever they are.
     let rate = reader.u32().ok();
-    Ok(Publish {
+    Ok(PublishOf {
         address,
         signal: Some(Signal::from_code(flags >> publish_flag::SIGNAL_SHIFT)),
         value,
@@ -169,9 +224,17 @@ fn publish<'a>(reader: &mut Reader<'a>) -> Result<Publish<'a>, Malformed> {
 
 #[inline(always)]
 fn set<'a>(reader: &mut Reader<'a>) -> Result<Set<'a>, Malformed> {
+    set_with(reader, Reader::str)
+}
+
+#[inline(always)]
+fn set_with<'a, A>(
+    reader: &mut Reader<'a>,
+    address: impl FnOnce(&mut Reader<'a>) -> Result<A, Malformed>,
+) -> Result<SetOf<'a, A>, Malformed> {
     let flags = reader.u8()?;
-    Ok(Set {
-        address: reader.str()?,
+    Ok(SetOf {
+        address: address(reader)?,
         value: Value::read(flags & set_flag::VALUE_CODE, reader)?,
         revision: reader.optional(flags & set_flag::REVISION != 0, Reader::u64)?,
         lock: flags & set_flag::LOCK != 0,

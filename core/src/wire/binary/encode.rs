@@ -8,8 +8,8 @@ use super::{
 };
 use crate::limits::PAYLOAD_BYTES_MAX;
 use crate::message::{
-    Ack, Announce, Bundle, ErrorReply, FederationSync, Hello, Message, Publish, Replay, Set,
-    Subscribe, Sync, Ttl, Welcome,
+    Ack, Announce, Bundle, ErrorReply, FederationSync, Hello, Message, Publish, PublishOf,
+    RawPublish, Replay, Set, SetOf, Subscribe, Sync, Ttl, Welcome,
 };
 use crate::signal::{Phase, Qos, Signal};
 use crate::wire::header::{self, FRAME_HEADER_LEN};
@@ -28,23 +28,31 @@ pub fn encode(message: &Message<'_>, qos: Qos, out: &mut Vec<u8>) -> Result<(), 
 
 /// As [`encode`], a SET.
 #[inline]
-pub fn encode_set(set: &Set<'_>, qos: Qos, out: &mut Vec<u8>) -> Result<(), TooLong> {
+pub fn encode_set<A: AsRef<[u8]>>(
+    set: &SetOf<'_, A>,
+    qos: Qos,
+    out: &mut Vec<u8>,
+) -> Result<(), TooLong> {
     out.clear();
     let head = [code::SET, set_flags(set)];
     let body_len = set.value.data().len()
         + if set.revision.is_some() { 8 } else { 0 }
         + if set.ttl.is_some() { 4 } else { 0 };
-    put_start(qos, head, set.address, body_len, out)?;
+    put_start(qos, head, set.address.as_ref(), body_len, out)?;
     put_set_body(set, out);
     Ok(())
 }
 
 /// As [`encode`], a PUBLISH.
 #[inline]
-pub fn encode_publish(publish: &Publish<'_>, qos: Qos, out: &mut Vec<u8>) -> Result<(), TooLong> {
+pub fn encode_publish<A: AsRef<[u8]>>(
+    publish: &PublishOf<'_, A>,
+    qos: Qos,
+    out: &mut Vec<u8>,
+) -> Result<(), TooLong> {
     out.clear();
     let head = [code::PUBLISH, publish_flags(publish)];
-    put_start(qos, head, publish.address, publish_body_len(publish), out)?;
+    put_start(qos, head, publish.address.as_ref(), publish_body_len(publish), out)?;
     put_publish_body(publish, out);
     Ok(())
 }
@@ -54,14 +62,20 @@ pub fn encode_publish(publish: &Publish<'_>, qos: Qos, out: &mut Vec<u8>) -> Res
 /// Then it can go on as it is. Each field lies in it as it would be written, in the same order; so
 /// it can only differ in the bytes looked at here, or in length.
 #[inline]
-pub fn is_frame_of(frame: &[u8], publish: &Publish<'_>, qos: Qos) -> bool {
+pub(crate) fn is_frame_of(frame: &[u8], publish: &RawPublish<'_>, qos: Qos) -> bool {
+    let Some((found, payload)) = frame.split_first_chunk::<FRAME_HEADER_LEN>() else {
+        return false;
+    };
+    header::encode(qos, payload.len()) == Ok(*found) && is_payload_of(payload, publish)
+}
+
+/// The same of a payload.
+#[inline]
+pub(crate) fn is_payload_of(payload: &[u8], publish: &RawPublish<'_>) -> bool {
     let address_len = publish.address.len();
-    let payload_len = START_LEN + address_len + publish_body_len(publish);
-    let Ok(header) = header::encode(qos, payload_len) else { return false };
-    frame.len() == FRAME_HEADER_LEN + payload_len
-        && frame[..FRAME_HEADER_LEN] == header
-        && frame[FRAME_HEADER_LEN..][..2] == [code::PUBLISH, publish_flags(publish)]
-        && frame[FRAME_HEADER_LEN + START_LEN + address_len] == carried(publish)
+    payload.len() == START_LEN + address_len + publish_body_len(publish)
+        && payload[..2] == [code::PUBLISH, publish_flags(publish)]
+        && payload[START_LEN + address_len] == carried(publish)
 }
 
 /// Code, flags and the length of the address, with which SET and PUBLISH begin.
@@ -72,7 +86,7 @@ const START_LEN: usize = 4;
 fn put_start(
     qos: Qos,
     [code, flags]: [u8; 2],
-    address: &str,
+    address: &[u8],
     body_len: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), TooLong> {
@@ -83,7 +97,7 @@ fn put_start(
     out.reserve(FRAME_HEADER_LEN + payload_len);
     let start = [magic, header_flags, high, low, code, flags, address_high, address_low];
     out.extend_from_slice(&start);
-    out.extend_from_slice(address.as_bytes());
+    out.extend_from_slice(address);
     Ok(())
 }
 
@@ -269,7 +283,7 @@ fn put_publish(publish: &Publish<'_>, out: &mut Vec<u8>) -> Result<(), TooLong> 
 
 /// The wire has no way to leave out signal and phase.
 #[inline]
-fn publish_flags(publish: &Publish<'_>) -> u8 {
+fn publish_flags<A>(publish: &PublishOf<'_, A>) -> u8 {
     let signal = publish.signal.unwrap_or(Signal::Event);
     let phase = publish.phase.unwrap_or(Phase::Start);
     signal.code() << publish_flag::SIGNAL_SHIFT
@@ -280,7 +294,7 @@ fn publish_flags(publish: &Publish<'_>) -> u8 {
 
 /// The wire has room for one of value, payload and samples, in this order; for no timeline.
 #[inline]
-fn carried(publish: &Publish<'_>) -> u8 {
+fn carried<A>(publish: &PublishOf<'_, A>) -> u8 {
     if publish.value.is_some() || publish.payload.is_some() {
         indicator::VALUE
     } else if publish.samples.is_some() {
@@ -292,7 +306,7 @@ fn carried(publish: &Publish<'_>) -> u8 {
 
 /// What follows the address.
 #[inline]
-fn publish_body_len(publish: &Publish<'_>) -> usize {
+fn publish_body_len<A>(publish: &PublishOf<'_, A>) -> usize {
     let carried = match (publish.value.or(publish.payload), publish.samples) {
         (Some(value), _) => value.encoded_len(),
         (None, Some(samples)) => 2 + samples.as_bytes().len(),
@@ -305,7 +319,7 @@ fn publish_body_len(publish: &Publish<'_>) -> usize {
 }
 
 #[inline]
-fn put_publish_body(publish: &Publish<'_>, out: &mut Vec<u8>) {
+fn put_publish_body<A>(publish: &PublishOf<'_, A>, out: &mut Vec<u8>) {
     let carried = carried(publish);
     if let Some(value) = publish.value.or(publish.payload) {
         out.extend_from_slice(&[carried, value.code()]);
@@ -335,7 +349,7 @@ fn put_set(set: &Set<'_>, out: &mut Vec<u8>) -> Result<(), TooLong> {
 }
 
 #[inline]
-fn set_flags(set: &Set<'_>) -> u8 {
+fn set_flags<A>(set: &SetOf<'_, A>) -> u8 {
     flag(set.revision.is_some(), set_flag::REVISION)
         | flag(set.lock, set_flag::LOCK)
         | flag(set.unlock, set_flag::UNLOCK)
@@ -344,7 +358,7 @@ fn set_flags(set: &Set<'_>) -> u8 {
 }
 
 #[inline]
-fn put_set_body(set: &Set<'_>, out: &mut Vec<u8>) {
+fn put_set_body<A>(set: &SetOf<'_, A>, out: &mut Vec<u8>) {
     out.extend_from_slice(set.value.data());
     if let Some(revision) = set.revision {
         put_u64(out, revision);
