@@ -3,6 +3,11 @@
 use clasp_rt_core::address;
 use serde_json::{Map, Value as Json, json};
 
+/// Names of events that mean something to the libraries themselves. A published client or server
+/// that gets one closes the connection.
+const RESERVED: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+
 /// The addresses of one Socket.IO namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
@@ -23,6 +28,9 @@ impl Names {
 
     /// Event `e` is address `/socketio/e`. The error says what is wrong with the name.
     pub fn address_of(&self, event: &str) -> Result<String, String> {
+        if RESERVED.contains(&event) {
+            return Err(format!("`{event}` is no event: its name means something else"));
+        }
         let address = format!("{}/{event}", self.prefix);
         match address::check(&address) {
             Ok(()) if !event.is_empty() => Ok(address),
@@ -31,9 +39,10 @@ impl Names {
         }
     }
 
-    /// What an address is called here.
+    /// What an address is called here; `None` also where it has a name that cannot be said.
     pub fn event_of<'a>(&self, address: &'a str) -> Option<&'a str> {
-        address.strip_prefix(&self.prefix)?.strip_prefix('/').filter(|event| !event.is_empty())
+        let event = address.strip_prefix(&self.prefix)?.strip_prefix('/')?;
+        (!event.is_empty() && !RESERVED.contains(&event)).then_some(event)
     }
 
     /// The keys that say an event with these arguments: one is the value, of several all are.
@@ -69,6 +78,11 @@ mod tests {
         }
         for wrong in ["", "*", "a//b", "/a"] {
             assert!(main.address_of(wrong).is_err(), "{wrong}");
+        }
+        for reserved in RESERVED {
+            assert!(main.address_of(reserved).is_err(), "{reserved}");
+            assert_eq!(main.event_of(&format!("/socketio/{reserved}")), None);
+            assert!(main.address_of(&format!("{reserved}/x")).is_ok(), "below it all is well");
         }
         assert_eq!(main.event_of("/socketiox/go"), None);
         assert_eq!(control.event_of("/socketio/go"), None);
