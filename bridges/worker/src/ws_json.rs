@@ -181,7 +181,10 @@ async fn serve(
     context: Context,
 ) -> io::Result<()> {
     let (most, stop) = (options.connections_max, context.stop.clone());
-    let talk = |stream| async move { drive::accept(stream, &options, &context).await };
+    let talk = |stream, place| async move {
+        drive::accept(stream, &options, &context).await;
+        drop(place);
+    };
     let mut connections = entrance.each(most, &stop, talk).await?;
     // Each says good-bye to its client; what is not said by the host's patience is not said.
     while connections.join_next().await.is_some() {}

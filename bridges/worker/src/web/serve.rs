@@ -5,7 +5,9 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -14,6 +16,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -49,6 +52,56 @@ pub struct Entrance {
 /// A connection, with TLS or without, whoever began it.
 pub type Stream = Either<TcpStream, TlsStream<TcpStream>>;
 
+/// The place of a connection among those that there may be.
+pub type Place = OwnedSemaphorePermit;
+
+/// A stream that keeps its place for as long as it lasts: also when it has become a WebSocket, and
+/// HTTP is done with it.
+struct Placed {
+    stream: Stream,
+    _place: Place,
+}
+
+impl AsyncRead for Placed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, bytes)
+    }
+}
+
+impl AsyncWrite for Placed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
 impl Entrance {
     /// Reads the certificates, and touches no port.
     pub fn new(bind: SocketAddr, tls: Option<&TlsFiles>) -> Result<Self, ConfigError> {
@@ -76,7 +129,7 @@ impl Entrance {
     }
 
     /// Has `talk` with whoever comes until `stop` resolves, and gives the talks that go on then.
-    /// Beyond `connections_max` the next wait until one ends.
+    /// Beyond `connections_max` the next wait until a place is dropped.
     pub async fn each<T, F>(
         self,
         connections_max: usize,
@@ -85,7 +138,7 @@ impl Entrance {
     ) -> io::Result<JoinSet<()>>
     where
         T: Future<Output = ()> + Send,
-        F: FnOnce(Stream) -> T + Clone + Send + 'static,
+        F: FnOnce(Stream, Place) -> T + Clone + Send + 'static,
     {
         let listener = self.listener.ok_or_else(|| io::Error::other("it does not listen"))?;
         let places = Arc::new(Semaphore::new(connections_max));
@@ -108,19 +161,15 @@ impl Entrance {
             let (talk, tls) = (talk.clone(), self.tls.clone());
             talks.spawn(async move {
                 match shake(stream, tls).await {
-                    Ok(stream) => talk(stream).await,
+                    Ok(stream) => talk(stream, place).await,
                     Err(why) => debug!("tls: {why}"),
                 }
-                drop(place);
             });
         }
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, Place)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     Ok((stream, place))
@@ -134,7 +183,7 @@ async fn shake(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<Stream
 }
 
 /// Serves HTTP until `stop` resolves; then every connection is closed. Beyond `connections_max`
-/// the next wait until one ends.
+/// the next wait until one ends, those included that have become WebSockets.
 pub async fn serve<S>(
     entrance: Entrance,
     service: S,
@@ -146,7 +195,8 @@ where
     S: Clone + Send + 'static,
     S::Future: Send,
 {
-    let talk = |stream| async move {
+    let talk = |stream, place| async move {
+        let stream = Placed { stream, _place: place };
         let mut http = hyper::server::conn::http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(PATIENCE)
