@@ -1,5 +1,6 @@
-// The published server of Socket.IO: `PORT [TRANSPORTS]`; port 0 is any. It acknowledges what asks
-// for it with {"took": the first argument}. `/ctl` lets in only {"token": "right"}.
+// The published server of Socket.IO: `PORT [TRANSPORTS [FOLDER]]`; port 0 is any, FOLDER has the
+// certificate of HTTPS. It acknowledges what asks for it with {"took": the first argument}, except
+// events that begin with `hold`. `/ctl` lets in only {"token": "right"}.
 // A line of its input is `{"emit": "event", "with": [..], "ack": true, "to": "/"}`, or
 // `{"close": true}`: every client is sent away. What it gets it prints.
 // Buffers are {"$bytes": "00ff"} on both sides.
@@ -48,7 +49,7 @@ function serve(socket) {
   socket.onAny((event, ...rest) => {
     const ack = typeof rest.at(-1) === "function" ? rest.pop() : undefined;
     print({ event, with: out(rest), asks: ack !== undefined });
-    ack?.({ took: rest[0] });
+    if (!event.startsWith("hold")) ack?.({ took: rest[0] });
   });
   socket.on("disconnect", (reason) => print({ left: reason }));
 }

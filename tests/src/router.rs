@@ -39,12 +39,18 @@ impl Router {
     }
 
     /// Kills it without warning and starts another in its place, which knows nothing.
-    pub fn restart(mut self) -> Self {
+    pub fn restart(self) -> Self {
+        self.restart_after(|| {})
+    }
+
+    /// The same, with something done while there is none.
+    pub fn restart_after(mut self, meanwhile: impl FnOnce()) -> Self {
         self.assert_alive();
         self.program.kill();
         self.expected = false;
         // The kernel takes a killed program's rings apart some 100 ms after it is gone.
         eventually("its port is free again", || TcpListener::bind(self.address).ok());
+        meanwhile();
         let (arguments, config) = (std::mem::take(&mut self.arguments), self.config.take());
         Self::launch(arguments, self.address.port(), config)
     }

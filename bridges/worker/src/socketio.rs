@@ -14,15 +14,28 @@
 //! where none is waited for, an error is the event `error`. The token is `auth: {token}`, or
 //! `token` in the query; whoever the router refuses gets `connect_error`. Each client has a session
 //! of its own.
+//!
+//! With `url` it is the other way round: the bridge is a client of a server elsewhere ([`link`]),
+//! and events mean the same. Its packets are our own ([`engine`], [`packet`]): in November 2026
+//! `rust_socketio` 0.6 needs `native-tls`, and so OpenSSL, whatever its features (its issues 366
+//! and 504), and a WebSocket library of its own; `socketio-next` 0.2 is days old.
 
-mod names;
-mod payload;
+mod carrier;
+pub mod engine;
+mod join;
+mod link;
+pub mod names;
+pub mod packet;
+pub mod payload;
+pub mod speech;
 mod talk;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Router as Routes;
 use clasp_rt_bridges::ConfigError;
@@ -30,14 +43,16 @@ use clasp_rt_core::address;
 use clasp_rt_core::error::code;
 use http::header::ORIGIN;
 use serde::Deserialize;
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 use socketioxide::SocketIo;
 use socketioxide::extract::{SocketRef, State, TryData};
 use socketioxide::handler::ConnectHandler;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::join::{Plan, Transport};
+use self::link::Links;
 use self::names::Names;
-use self::talk::{Inbox, Talk};
+use self::talk::{Inbox, Rooms, Talk};
 use crate::tls::TlsFiles;
 use crate::web::cors::cors;
 use crate::web::seats::FEATURES;
@@ -52,9 +67,28 @@ pub struct SocketIoOptions {
     pub bind: SocketAddr,
     /// PEM files `{ cert, key, client_ca }`: then the port speaks TLS (`https://`). Default none.
     pub tls: Option<TlsFiles>,
+    /// A server to join instead of listening: `http://HOST:PORT`, or `https://`; `?a=b` behind it
+    /// is said with every request.
+    pub url: Option<String>,
+    /// What a server that was joined is asked with: any keys, often `token`. Default: nothing.
+    pub auth: Map<String, Json>,
+    /// How a server is joined: `polling`, `websocket`, or both, the default: the first, and then
+    /// the second where the server has it.
+    pub transports: Vec<Transport>,
+    /// Patterns of what a server that was joined is told as `value` and `event`, besides the events
+    /// of its namespace. Default: nothing.
+    pub subscribe: Vec<String>,
+    /// Whether a server that was joined acknowledges what it is told: then events that it has not
+    /// acknowledged when the connection breaks are told again, and 32 at most are on their way.
+    /// Default false, as few servers do.
+    pub acks: bool,
+    /// PEM file of the authorities to believe of an `https://` server. Default: those of the
+    /// system.
+    pub ca: Option<PathBuf>,
     /// Where Socket.IO is on that port. Default `/socket.io`, as every client expects.
     pub path: String,
-    /// Namespaces that clients may join. Default `/` alone.
+    /// Namespaces that clients may join; of a server that is joined, those that are joined, 64 at
+    /// most. Default `/` alone.
     pub namespaces: Vec<String>,
     /// Segments put before the name of an event. Default `/socketio`.
     pub namespace: String,
@@ -87,6 +121,12 @@ impl Default for SocketIoOptions {
         Self {
             bind: SocketAddr::from(([0, 0, 0, 0], 3000)),
             tls: None,
+            url: None,
+            auth: Map::new(),
+            transports: vec![Transport::Polling, Transport::Websocket],
+            subscribe: Vec::new(),
+            acks: false,
+            ca: None,
             path: "/socket.io".to_owned(),
             namespaces: vec!["/".to_owned()],
             namespace: "/socketio".to_owned(),
@@ -109,6 +149,9 @@ const NAME: &str = "socketio";
 
 /// Packets that wait for one client at once; the rest waits at the router.
 const QUEUE_MAX: usize = 128;
+
+/// Whoever connects and joins no namespace by then is sent away, and gives a place to others.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens the service, without its port.
 pub fn open(options: SocketIoOptions) -> Result<Box<dyn Service>, ConfigError> {
@@ -139,6 +182,18 @@ pub fn open(options: SocketIoOptions) -> Result<Box<dyn Service>, ConfigError> {
         }
     }
     drop(cors(&options.origins)?);
+    if let Some(url) = &options.url {
+        return Ok(Box::new(Links(Arc::new(Plan::new(&options, url)?))));
+    }
+    let needless = [
+        ("subscribe", options.subscribe.is_empty()),
+        ("auth", options.auth.is_empty()),
+        ("acks", !options.acks),
+        ("ca", options.ca.is_none()),
+    ];
+    if let Some((key, _)) = needless.iter().find(|(_, is_empty)| !is_empty) {
+        return wrong(key, "needs `url`: it is for a server that is joined".to_owned());
+    }
     let entrance = Entrance::new(options.bind, options.tls.as_ref())?;
     Ok(Box::new(Server { options, entrance }))
 }
@@ -173,6 +228,7 @@ impl Service for Server {
                 .ws_max_message_size(most)
                 .ws_max_frame_size(most)
                 .max_buffer_size(QUEUE_MAX)
+                .connect_timeout(JOIN_TIMEOUT)
                 .with_state(state.clone())
                 .build_layer();
             for namespace in &state.options.namespaces {
@@ -259,7 +315,8 @@ async fn converse(socket: SocketRef, State(shared): State<Shared>) {
     socket.on_fallback(sender);
     socket.on_disconnect(async move || tell.notify_one());
     let context = shared.context;
-    let talk = Talk { socket, speaker, hearer, names, op, inbox, context };
+    let rooms = Rooms::default();
+    let talk = Talk { socket, speaker, hearer, names, op, inbox, context, rooms };
     tokio::select! {
         () = talk.run() => {}
         () = gone.notified() => {}
@@ -286,6 +343,11 @@ mod tests {
             (serde_json::json!({ "origins": ["x"] }), "origins"),
             (serde_json::json!({ "message_bytes_max": 0 }), "message_bytes_max"),
             (serde_json::json!({ "sessions_max": 4097 }), "sessions_max"),
+            (serde_json::json!({ "subscribe": ["/a"] }), "subscribe"),
+            (serde_json::json!({ "auth": { "token": "t" } }), "auth"),
+            (serde_json::json!({ "acks": true }), "acks"),
+            (serde_json::json!({ "ca": "/x" }), "ca"),
+            (serde_json::json!({ "url": "ws://h" }), "url"),
         ] {
             let error = of(table.clone()).expect_err("cannot work");
             assert!(error.starts_with(key), "{table}: {error}");

@@ -3,8 +3,6 @@
 //! Source: Socket.IO protocol 5, "Binary": in the text stands `{"_placeholder": true, "num": 0}`
 //! where the first piece belongs.
 
-use std::collections::VecDeque;
-
 use serde::ser::{Error as _, SerializeMap, SerializeSeq, SerializeTuple};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json};
@@ -19,33 +17,63 @@ const BYTES_KEY: &str = "$bytes";
 pub fn read(value: &Value) -> Result<(String, Vec<Json>), String> {
     let Value::Str(text, pieces) = value else { return Err("no event".to_owned()) };
     let json = serde_json::from_str(text.as_str()).map_err(|why| format!("no JSON: {why}"))?;
-    let Json::Array(mut arguments) = json else { return Err("an event is a list".to_owned()) };
+    match pieces {
+        Some(pieces) => event_of(json, &mut Pieces::new(pieces.iter().map(|piece| &piece[..]))),
+        None => event_of(json, &mut Pieces::default()),
+    }
+}
+
+/// The name and the arguments of an event. The error says what is wrong.
+pub fn event_of(list: Json, pieces: &mut Pieces) -> Result<(String, Vec<Json>), String> {
+    let mut arguments = arguments_of(list, pieces)?;
     if arguments.is_empty() {
         return Err("an event has a name".to_owned());
     }
-    let Json::String(name) = arguments.remove(0) else {
-        return Err("the name of an event is text".to_owned());
-    };
-    if let Some(pieces) = pieces {
-        let pieces: VecDeque<_> = pieces.iter().map(|piece| value::of_bytes(piece)).collect();
-        arguments.iter_mut().try_for_each(|argument| fill_in(argument, &pieces))?;
+    match arguments.remove(0) {
+        Json::String(name) => Ok((name, arguments)),
+        _ => Err("the name of an event is text".to_owned()),
     }
-    Ok((name, arguments))
 }
 
-/// Puts the pieces where their places are held.
-fn fill_in(json: &mut Json, pieces: &VecDeque<Json>) -> Result<(), String> {
-    match json {
-        Json::Array(items) => items.iter_mut().try_for_each(|item| fill_in(item, pieces)),
-        Json::Object(map) if map.get("_placeholder") == Some(&Json::Bool(true)) => {
-            let number = map.get("num").and_then(Json::as_u64);
-            let piece = number.and_then(|number| pieces.get(usize::try_from(number).ok()?));
-            *json = piece.ok_or("a piece of bytes is missing")?.clone();
-            Ok(())
-        }
-        Json::Object(map) => map.values_mut().try_for_each(|item| fill_in(item, pieces)),
-        _ => Ok(()),
+/// What is in a list, with its bytes in place.
+pub fn arguments_of(list: Json, pieces: &mut Pieces) -> Result<Vec<Json>, String> {
+    let Json::Array(mut arguments) = list else { return Err("an event is a list".to_owned()) };
+    if !pieces.0.is_empty() {
+        arguments.iter_mut().try_for_each(|argument| pieces.fill_in(argument))?;
     }
+    Ok(arguments)
+}
+
+/// The pieces of bytes that belong to a text.
+#[derive(Debug, Default)]
+pub struct Pieces(Vec<Option<Json>>);
+
+impl Pieces {
+    pub fn new<'p>(pieces: impl Iterator<Item = &'p [u8]>) -> Self {
+        Self(pieces.map(|piece| Some(value::of_bytes(piece))).collect())
+    }
+
+    /// Puts the pieces where their places are held: each once, so that a short text cannot ask for
+    /// a thousand copies of a long piece.
+    fn fill_in(&mut self, json: &mut Json) -> Result<(), String> {
+        match json {
+            Json::Array(items) => items.iter_mut().try_for_each(|item| self.fill_in(item)),
+            Json::Object(map) if is_placeholder(map) => {
+                let number = map.get("num").and_then(Json::as_u64);
+                let place = number.and_then(|number| self.0.get_mut(usize::try_from(number).ok()?));
+                let piece = place.and_then(Option::take);
+                *json = piece.ok_or("a piece of bytes is missing, or wanted twice")?;
+                Ok(())
+            }
+            Json::Object(map) => map.values_mut().try_for_each(|item| self.fill_in(item)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether an object holds the place of bytes.
+pub fn is_placeholder(map: &Map<String, Json>) -> bool {
+    map.get("_placeholder") == Some(&Json::Bool(true))
 }
 
 /// One argument of an event; `$bytes` leaves as bytes.
@@ -88,7 +116,7 @@ impl Serialize for Arguments<'_> {
 }
 
 /// The bytes that an object stands for, if it does; `Some(None)` where they are no digits.
-fn bytes_in(map: &Map<String, Json>) -> Option<Option<Vec<u8>>> {
+pub fn bytes_in(map: &Map<String, Json>) -> Option<Option<Vec<u8>>> {
     let digits = map.get(BYTES_KEY).filter(|_| map.len() == 1)?.as_str()?;
     let (pairs, odd) = digits.as_bytes().as_chunks::<2>();
     if !odd.is_empty() {
@@ -125,6 +153,14 @@ mod tests {
             assert!(read(&text(wrong, None)).is_err(), "{wrong}");
         }
         assert!(read(&text(held, Some(vec![&[1]]))).is_err(), "a piece is missing");
+    }
+
+    #[test]
+    fn a_piece_of_bytes_stands_in_one_place_so_that_a_short_text_cannot_multiply_it() {
+        let places = r#"["b",{"_placeholder":true,"num":0},{"_placeholder":true,"num":0}]"#;
+        assert!(read(&text(places, Some(vec![&[1, 2]]))).is_err());
+        // Without bytes beside it, it is an object as any other.
+        assert_eq!(read(&text(places, None)).map(|(_, arguments)| arguments.len()), Ok(2));
     }
 
     #[test]

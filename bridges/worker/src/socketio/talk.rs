@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clasp_rt_core::error::code;
-use clasp_rt_core::pattern;
 use serde_json::{Map, Value as Json, json};
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::{AckSender, SocketRef};
@@ -16,7 +15,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::names::Names;
 use super::payload::{self, Argument, Arguments};
-use crate::web::client::{Client, OPS, Out, error_text};
+use super::speech::{asked, told};
+use crate::web::client::{Client, Out, error_text};
 use crate::web::seats::ANSWER_TIMEOUT;
 use crate::web::talk::Refused;
 use crate::{Context, Hearer, Speaker};
@@ -87,6 +87,39 @@ fn tell_error(socket: &Socket<LocalAdapter>, ack: Option<AckSender>, refused: &R
     };
 }
 
+/// The patterns that a client subscribed to: no more than the router lets it have.
+#[derive(Debug, Default)]
+pub(super) struct Rooms {
+    patterns: Vec<String>,
+    /// One that is new, until the router has answered.
+    asked: Option<String>,
+}
+
+impl Rooms {
+    /// The client asks for `op` of `pattern`; what it is told while it waits counts already.
+    fn asked(&mut self, op: &str, pattern: &str) {
+        let is_known = self.patterns.iter().any(|known| known == pattern);
+        match op {
+            "subscribe" if !is_known => {
+                self.patterns.push(pattern.to_owned());
+                self.asked = Some(pattern.to_owned());
+            }
+            "unsubscribe" => self.patterns.retain(|known| known != pattern),
+            _ => {}
+        }
+    }
+
+    fn answered(&mut self, is_refused: bool) {
+        if let Some(pattern) = self.asked.take().filter(|_| is_refused) {
+            self.patterns.retain(|known| *known != pattern);
+        }
+    }
+}
+
+fn is_error(told: &Json) -> bool {
+    told.get("type").and_then(Json::as_str) == Some("error")
+}
+
 fn parsed(text: &str) -> Json {
     serde_json::from_str(text).unwrap_or_default()
 }
@@ -101,6 +134,7 @@ pub(super) struct Talk {
     pub op: &'static str,
     pub inbox: Receiver<Said>,
     pub context: Context,
+    pub rooms: Rooms,
 }
 
 impl Talk {
@@ -108,7 +142,7 @@ impl Talk {
     pub(super) async fn run(mut self) {
         let mut client = Client::default();
         let mut outs = Vec::new();
-        let (mut ack, mut patterns) = (None, Vec::<String>::new());
+        let mut ack = None;
         let mut answer_due = Instant::now() + ANSWER_TIMEOUT;
         let mut slow_until = Instant::now();
         let all = Map::from_iter([("pattern".to_owned(), json!(self.names.pattern()))]);
@@ -125,11 +159,13 @@ impl Talk {
                     }
                     Out::Answer { .. } if is_own => true,
                     Out::Answer { text, .. } => {
-                        answer(&self.socket, ack.take(), &text);
+                        let told = parsed(&text);
+                        self.rooms.answered(is_error(&told));
+                        answer(&self.socket, ack.take(), &told);
                         true
                     }
                     Out::News { kind, address, text } => {
-                        self.tell(kind, address.as_deref(), &text, &patterns).await
+                        self.tell(kind, address.as_deref(), &text).await
                     }
                 };
                 if !is_carried {
@@ -160,10 +196,10 @@ impl Talk {
                 },
                 said = self.inbox.recv(), if listens => {
                     // The client is gone: its handlers are.
-                    let Some(said) = said else { return };
+                    let Some(mut said) = said else { return };
                     answer_due = Instant::now() + ANSWER_TIMEOUT;
-                    ack = said.ack;
-                    self.say(&mut client, &said.event, said.arguments, &mut patterns, &mut outs);
+                    ack = said.ack.take();
+                    self.say(&mut client, said, &mut outs);
                 }
                 () = sleep_until(due), if is_waiting || !listens => {}
                 () = self.context.stop.wait() => {
@@ -177,78 +213,26 @@ impl Talk {
         }
     }
 
-    fn say(
-        &self,
-        client: &mut Client,
-        event: &str,
-        mut arguments: Vec<Json>,
-        patterns: &mut Vec<String>,
-        outs: &mut Vec<Out>,
-    ) {
-        let is_one = arguments.len() == 1;
-        match arguments.pop() {
-            Some(Json::Object(mut map)) if is_one && OPS.contains(&event) => {
+    fn say(&mut self, client: &mut Client, said: Said, outs: &mut Vec<Out>) {
+        let Said { event, arguments, .. } = said;
+        match asked(&self.names, self.op, &event, arguments) {
+            Ok((op, map)) => {
                 if let Some(pattern) = map.get("pattern").and_then(Json::as_str) {
-                    match event {
-                        "subscribe" if !patterns.iter().any(|known| known == pattern) => {
-                            patterns.push(pattern.to_owned());
-                        }
-                        "unsubscribe" => patterns.retain(|known| known != pattern),
-                        _ => {}
-                    }
+                    self.rooms.asked(op, pattern);
                 }
-                // So that every answer is given; the acknowledgement has its own number.
-                map.entry("id").or_insert_with(|| json!(0));
-                client.said(event, map, outs);
+                client.said(op, map, outs);
             }
-            last => {
-                arguments.extend(last);
-                match self.names.keys_of(event, arguments) {
-                    Ok(mut map) => {
-                        map.insert("id".to_owned(), json!(0));
-                        client.said(self.op, map, outs);
-                    }
-                    Err(why) => client.refuse(&why, outs),
-                }
-            }
+            Err(why) => client.refuse(&why, outs),
         }
     }
 
     /// Tells what was subscribed to: by its own name, and as what it is to who asked for that.
     /// `false`: the client takes nothing.
-    async fn tell(
-        &self,
-        kind: &'static str,
-        address: Option<&str>,
-        text: &str,
-        patterns: &[String],
-    ) -> bool {
-        let told = parsed(text);
-        if let Some(params) = told.get("params").and_then(Json::as_array) {
-            for param in params {
-                let address = param.get("address").and_then(Json::as_str).unwrap_or_default();
-                if !self.tell_one("value", address, param, patterns).await {
-                    return false;
-                }
-            }
-            return true;
-        }
-        match address {
-            Some(address) => self.tell_one(kind, address, &told, patterns).await,
-            None => self.emit(kind, &[told]).await,
-        }
-    }
-
-    async fn tell_one(&self, kind: &str, address: &str, told: &Json, patterns: &[String]) -> bool {
-        if let Some(event) = self.names.event_of(address) {
-            let mut about = told.clone();
-            let value = about.as_object_mut().and_then(|about| about.remove("value"));
-            if !self.emit(event, &[value.unwrap_or_default(), about]).await {
+    async fn tell(&self, kind: &'static str, address: Option<&str>, text: &str) -> bool {
+        for told in told(&self.names, &self.rooms.patterns, kind, address, text) {
+            if !self.emit(&told.event, &told.arguments).await {
                 return false;
             }
-        }
-        if patterns.iter().any(|wanted| pattern::matches(wanted, address)) {
-            return self.emit(kind, std::slice::from_ref(told)).await;
         }
         true
     }
@@ -278,13 +262,35 @@ impl Talk {
 }
 
 /// Acknowledges; an error for which nobody waits is an event.
-fn answer(socket: &SocketRef, ack: Option<AckSender>, text: &str) {
-    let told = parsed(text);
-    let is_error = told.get("type").and_then(Json::as_str) == Some("error");
+fn answer(socket: &SocketRef, ack: Option<AckSender>, told: &Json) {
     // A client that is gone, or takes nothing, is not told.
     let _ = match ack {
-        Some(ack) => ack.send(&Argument(&told)),
-        None if is_error => socket.emit("error", &told),
+        Some(ack) => ack.send(&Argument(told)),
+        None if is_error(told) => socket.emit("error", told),
         None => Ok(()),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_that_the_router_refuses_is_none_and_those_there_were_stay() {
+        let mut rooms = Rooms::default();
+        rooms.asked("subscribe", "/a/**");
+        assert_eq!(rooms.patterns, ["/a/**"], "its snapshot comes before the answer");
+        rooms.answered(false);
+        for number in 0..1000 {
+            rooms.asked("subscribe", &format!("/b/{number}"));
+            rooms.answered(true);
+        }
+        rooms.asked("subscribe", "/a/**");
+        rooms.answered(true);
+        assert_eq!(rooms.patterns, ["/a/**"], "asked for twice, and refused once");
+        rooms.asked("get", "/a/**");
+        rooms.answered(true);
+        rooms.asked("unsubscribe", "/a/**");
+        assert!(rooms.patterns.is_empty());
+    }
 }
