@@ -7,8 +7,8 @@
 #              nats-server, valgrind with libc6-dbg,
 #              ola (olad and its commands, which are not started), qlcplus and tshark
 #   tests/peers/venv           the published Python client, Art-Net and sACN senders and receivers
-#   tests/peers/node_modules   the published JavaScript client, an Art-Net node, an sACN source and
-#                              an MQTT client
+#   tests/peers/node_modules   the published JavaScript client, an Art-Net node, an sACN source, an
+#                              MQTT client, and server and client of Socket.IO
 #   tests/published            a program around the published Rust client, built
 #
 # Versions are fixed in tests/peers/{requirements.txt,package-lock.json} and
