@@ -181,6 +181,9 @@ pub trait Out {
 
     /// Ends a stream once what was said has left, or after a while. Nothing more is heard of it.
     fn end_stream(&mut self, _stream: StreamId) {}
+
+    /// Says what the person who runs the show should know, in a sentence. Seldom: it is logged.
+    fn warn(&mut self, _what: &str) {}
 }
 
 /// What happened on a bridge, as plain numbers that only rise.
@@ -201,11 +204,13 @@ pub struct Counters {
     pub dropped: u64,
     /// Not kept because a table of the bridge was full.
     pub overflowed: u64,
+    /// Rings through devices that were stopped.
+    pub loops: u64,
 }
 
 impl Counters {
     /// Every counter with the name under which it is exported.
-    pub fn rows(&self) -> [(&'static str, u64); 8] {
+    pub fn rows(&self) -> [(&'static str, u64); 9] {
         [
             ("packets_in", self.packets_in),
             ("packets_out", self.packets_out),
@@ -215,6 +220,7 @@ impl Counters {
             ("refused", self.refused),
             ("dropped", self.dropped),
             ("overflowed", self.overflowed),
+            ("loops", self.loops),
         ]
     }
 }

@@ -13,17 +13,31 @@
 //!
 //! A route hears everybody but the routes: what a route writes triggers no other route and never
 //! itself. So no loop can be built out of routes, and what must happen in two steps is one route
-//! with two transforms. Where the router arbitrates, what is written is claimed in the name of who
+//! with two transforms. Through devices and programs outside it can, and such a ring is stopped and
+//! told as the event `/clasp/loop`: [`loops`] has how.
+//!
+//! | `/clasp/loop` has | |
+//! |---|---|
+//! | `address`, `from` | where the ring was cut, and where the value came from |
+//! | `routes` | those it goes through, as `from -> to` |
+//! | `returns`, `period_us` | how often it came round while it was asked, and how long it takes |
+//! | `values` | the last that came round, the newest last |
+//!
+//! Where the router arbitrates, what is written is claimed in the name of who
 //! wrote what was taken, or with the `priority` of the route. When the router is joined, the values
 //! that it holds are routed once; where it arbitrates, not again by routes that change meanwhile.
 
 mod bids;
+mod loops;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::ops::Range;
 
 use clasp_rt_core::signal::Signal;
-use clasp_rt_core::time::Time;
+use clasp_rt_core::time::{Span, Time};
+use clasp_rt_core::value::{ArrayWriter, MapWriter, Value, push_i64, push_str, push_value};
+use clasp_rt_core::wire::TooLong;
 use serde::Deserialize;
 
 use crate::aggregate::{Aggregate, Fold};
@@ -32,6 +46,7 @@ use crate::map::{Pattern, Template};
 use crate::transform::{Chain, Memory, Transform};
 use crate::uplink::{Bid, Kind, Source, Update, Uplink};
 use crate::{Bridge, ConfigError, Counters, Input, Out, same_kind};
+use loops::{Claim, Fate, Held, Loops, Passing, Ring};
 
 /// All routes of a router.
 #[derive(Clone, Debug, Deserialize)]
@@ -90,6 +105,14 @@ pub struct Route {
     /// what was taken; of an aggregate, that of the routes.
     #[serde(default)]
     pub priority: Option<u8>,
+    /// Milliseconds that a value may take through devices and back to where the route took it, for
+    /// the ring to be recognised and stopped, 0-1000. 0: what comes back is meant. Default 250.
+    #[serde(default = "loop_window_ms")]
+    pub loop_window_ms: u16,
+}
+
+const fn loop_window_ms() -> u16 {
+    250
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -97,6 +120,12 @@ pub struct Route {
 pub enum From {
     One(String),
     Many(Vec<String>),
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}", self.from.patterns().join(" "), self.to)
+    }
 }
 
 impl From {
@@ -110,6 +139,12 @@ impl From {
 
 /// As sACN has it; the same for sources of any protocol.
 const PRIORITY_MAX: u8 = 200;
+
+/// What turns more slowly does not storm.
+const LOOP_WINDOW_MS_MAX: u16 = 1_000;
+
+/// Where rings are told.
+const LOOP: &str = "/clasp/loop";
 
 /// What a routed value is written as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -150,8 +185,10 @@ struct Routes {
     changed: bool,
     routes: Vec<Ready>,
     counters: Counters,
+    loops: Loops,
     captures: Vec<Range<usize>>,
     to: String,
+    value: Vec<u8>,
 }
 
 /// A route, checked, with what it remembers.
@@ -164,6 +201,8 @@ struct Ready {
     write: Write,
     /// Says whose what it writes is.
     passes_on: bool,
+    /// Longest way of a value back to it; zero: rings are meant.
+    window: Span,
     addresses_max: usize,
     sources: BTreeMap<String, Memory>,
     targets: BTreeMap<String, Target>,
@@ -194,8 +233,10 @@ impl Routes {
             changed: false,
             routes: config.route.iter().enumerate().map(ready).collect::<Result<_, _>>()?,
             counters: Counters::default(),
+            loops: Loops::default(),
             captures: Vec::new(),
             to: String::new(),
+            value: Vec::new(),
         })
     }
 
@@ -205,8 +246,11 @@ impl Routes {
     }
 
     fn frame(&mut self, now: Time, frame: &[u8], out: &mut dyn Out) {
-        let Self { uplink, own, changed, routes, captures, to, counters } = self;
+        self.elapse(now, out);
+        let Self { uplink, own, changed, routes, loops, captures, to, value: bytes, counters } =
+            self;
         uplink.hear(frame, counters, out, &mut |uplink, update, counters, out| {
+            let is_held = matches!(update.kind, Kind::Held { .. });
             if let Kind::Held { writer } = update.kind
                 && uplink.is_ours(writer)
             {
@@ -215,10 +259,9 @@ impl Routes {
             if let Some(bid) = Bid::of(&update) {
                 return bids::pass_bids(uplink, routes, &bid, (captures, to), counters, out);
             }
-            let again = *changed && matches!(update.kind, Kind::Held { .. });
-            for route in routes.iter_mut() {
+            for (number, route) in routes.iter_mut().enumerate() {
                 // A snapshot does not say whose a value is: told again, it would be claimed anew.
-                if again && route.passes_on {
+                if *changed && is_held && route.passes_on {
                     continue;
                 }
                 let mut ways = route.ways.iter();
@@ -229,20 +272,98 @@ impl Routes {
                     continue;
                 }
                 let signal = route.write.signal(update.kind);
-                let source = route.source(update.source, own);
-                match route.pass(now, &update, to) {
-                    Ok(value) => {
-                        // Params alone are claimed.
-                        if let Some(source) = source.filter(|_| signal.is_none()) {
-                            uplink.mark(&source);
-                        }
-                        write(uplink, to, signal, &value, counters, out);
+                // Params alone are claimed.
+                let source = route.source(update.source, own).filter(|_| signal.is_none());
+                let (from, window) = (update.address, route.window);
+                if update.kind == Kind::Written && loops.is_echo(now, from, to, &update.value) {
+                    counters.dropped += 1;
+                    continue;
+                }
+                let Ok(value) = route.pass(now, &update, to) else {
+                    counters.overflowed += 1;
+                    continue;
+                };
+                bytes.clear();
+                if value.append(bytes).is_err() {
+                    counters.refused += 1;
+                    continue;
+                }
+                let print = loops::print(&value, bytes);
+                let (is_param, value_len) = (signal.is_none(), bytes.len());
+                let passing = Passing { to, from, route: number, window, is_param, value_len };
+                let fate = if is_held { Fate::Write } else { loops.admit(now, &passing) };
+                while let Some(held) = loops.ready() {
+                    write_held(uplink, &held, counters, out);
+                }
+                let held = || Held {
+                    to: to.clone(),
+                    from: from.to_owned(),
+                    signal,
+                    claim: source.as_ref().map(Claim::of),
+                    value: bytes.clone(),
+                    print,
+                };
+                match fate {
+                    Fate::Write => {
+                        loops.wrote(now, to, from, print);
+                        write(uplink, to, signal, source, bytes, counters, out);
                     }
-                    Err(Overflow) => counters.overflowed += 1,
+                    Fate::Keep(place) => loops.keep(place, held()),
+                    Fate::SetAside(place) => {
+                        counters.dropped += 1;
+                        loops.set_aside(place, held());
+                    }
                 }
             }
         });
+        self.tell(out);
     }
+
+    /// Writes what has waited long enough.
+    fn elapse(&mut self, now: Time, out: &mut dyn Out) {
+        self.loops.elapse(now);
+        self.tell(out);
+    }
+
+    /// Writes what need not wait any longer, and tells of rings.
+    fn tell(&mut self, out: &mut dyn Out) {
+        let Self { uplink, routes, loops, counters, .. } = self;
+        while let Some(held) = loops.ready() {
+            write_held(uplink, &held, counters, out);
+        }
+        while let Some(ring) = loops.found() {
+            counters.loops += 1;
+            let names = ring.routes.iter().filter_map(|number| routes.get(*number));
+            let names: Vec<_> = names.map(|route| route.written.to_string()).collect();
+            let period_ms = ring.period.as_micros() as f64 / 1e3;
+            out.warn(&format!(
+                "a ring through devices was stopped at {}: it came round every {period_ms} ms, \
+                 by {}",
+                ring.to,
+                names.join(" and ")
+            ));
+            uplink.publish(LOOP, Signal::Event, |out| push_ring(out, &ring, &names), counters, out);
+            uplink.send(None, counters, out);
+        }
+    }
+}
+
+/// The value of [`LOOP`].
+fn push_ring(out: &mut Vec<u8>, ring: &Ring, names: &[String]) -> Result<(), TooLong> {
+    let mut map = MapWriter::start(out);
+    push_str(map.entry("address")?, &ring.to)?;
+    push_str(map.entry("from")?, &ring.from)?;
+    let mut list = ArrayWriter::start(map.entry("routes")?);
+    for name in names {
+        push_str(list.item()?, name)?;
+    }
+    push_i64(map.entry("returns")?, ring.returns.into());
+    push_i64(map.entry("period_us")?, ring.period.as_micros() as i64);
+    let mut list = ArrayWriter::start(map.entry("values")?);
+    for value in ring.values.iter().filter_map(|value| Value::from_encoded(value).ok()) {
+        push_value(list.item()?, value);
+    }
+    Ok(())
 }
 
 /// What the routes hear, each once.
@@ -256,15 +377,28 @@ fn write(
     uplink: &mut Uplink,
     to: &str,
     signal: Option<Signal>,
-    value: &Datum<'_>,
+    source: Option<Source<'_>>,
+    value: &[u8],
     counters: &mut Counters,
     out: &mut dyn Out,
 ) {
+    if let Some(source) = source {
+        uplink.mark(&source);
+    }
+    let push = |bytes: &mut Vec<u8>| {
+        bytes.extend_from_slice(value);
+        Ok(())
+    };
     match signal {
-        None => uplink.set(to, |bytes| value.append(bytes), counters, out),
-        Some(signal) => uplink.publish(to, signal, |bytes| value.append(bytes), counters, out),
+        None => uplink.set(to, push, counters, out),
+        Some(signal) => uplink.publish(to, signal, push, counters, out),
     }
     uplink.send(None, counters, out);
+}
+
+fn write_held(uplink: &mut Uplink, held: &Held, counters: &mut Counters, out: &mut dyn Out) {
+    let source = held.claim.as_ref().map(Claim::source);
+    write(uplink, &held.to, held.signal, source, &held.value, counters, out);
 }
 
 impl Ready {
@@ -286,6 +420,9 @@ impl Ready {
         if route.priority.is_some_and(|priority| priority > PRIORITY_MAX) {
             return Err(ConfigError::new("priority", "must be 0 to 200"));
         }
+        if route.loop_window_ms > LOOP_WINDOW_MS_MAX {
+            return Err(ConfigError::new("loop_window_ms", "must be 0 to 1000 milliseconds"));
+        }
         if let Some(aggregate) = route.aggregate {
             aggregate.check()?;
         } else if !route.then.is_empty() {
@@ -299,6 +436,7 @@ impl Ready {
             then: Chain::new(route.then.clone())?,
             write: route.write,
             passes_on,
+            window: Span::from_millis(route.loop_window_ms.into()),
             addresses_max,
             sources: BTreeMap::new(),
             targets: BTreeMap::new(),
@@ -365,18 +503,20 @@ impl Bridge for Routes {
         match input {
             Input::Joined => {
                 self.changed = false;
+                self.loops.forget();
                 self.join(out);
             }
             Input::Lost => self.uplink.lose(),
             Input::Frame(frame) => self.frame(now, frame, out),
             Input::Packet { .. } => self.counters.malformed += 1,
-            Input::Clock { .. } | Input::Deadline | Input::Stop => {}
+            Input::Deadline => self.elapse(now, out),
+            Input::Clock { .. } | Input::Stop => {}
             Input::Opened { .. } | Input::Bytes { .. } | Input::Ended { .. } => {}
         }
     }
 
     fn deadline(&self) -> Option<Time> {
-        None
+        self.loops.deadline()
     }
 
     /// A route that is written as before keeps what it remembers.
@@ -387,6 +527,9 @@ impl Bridge for Routes {
         out: &mut dyn Out,
     ) -> Result<(), Box<dyn Bridge>> {
         let next: Box<Self> = same_kind(next)?;
+        // What waits was made by routes that go.
+        self.loops.let_go();
+        self.tell(out);
         self.changed = true;
         let mut before = std::mem::replace(&mut self.routes, next.routes);
         for route in &mut self.routes {
@@ -403,7 +546,14 @@ impl Bridge for Routes {
     fn counters(&self) -> Counters {
         self.counters
     }
+
+    fn memory_bytes_max(&self) -> u64 {
+        let is_watched = self.routes.iter().any(|route| route.window > Span::ZERO);
+        if is_watched { loops::BYTES_MAX } else { 0 }
+    }
 }
 
+#[cfg(test)]
+mod rings;
 #[cfg(test)]
 mod tests;

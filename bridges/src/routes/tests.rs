@@ -11,12 +11,12 @@ use super::*;
 use crate::rig::Rig;
 use crate::uplink::tests::{frame, publish_frame, set_frame};
 
-fn routes(config: &str) -> Routes {
+pub(super) fn routes(config: &str) -> Routes {
     let config: Config = toml::from_str(config).unwrap_or_else(|why| panic!("{config}: {why}"));
     Routes::new(&config).expect("routes that work")
 }
 
-fn rig(config: &str) -> Rig<Routes> {
+pub(super) fn rig(config: &str) -> Rig<Routes> {
     Rig::joined(routes(config))
 }
 

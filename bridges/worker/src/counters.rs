@@ -49,6 +49,8 @@ impl AtomicCounters {
             refused: self.refused.get(),
             dropped: self.dropped.get(),
             overflowed: self.overflowed.get(),
+            // Services have no routes.
+            loops: 0,
         }
     }
 }

@@ -89,6 +89,10 @@ impl Out for Outlet<'_> {
     fn end_stream(&mut self, stream: StreamId) {
         self.streams.end(stream);
     }
+
+    fn warn(&mut self, what: &str) {
+        warn!("{what}");
+    }
 }
 
 /// Opens what a bridge asks for, in the bridge's own order.
