@@ -18,6 +18,7 @@ mod mutate;
 mod osc;
 mod sacn;
 pub mod seeds;
+mod socketio;
 mod targets;
 
 pub use mutate::mutated;

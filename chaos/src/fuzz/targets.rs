@@ -126,6 +126,12 @@ pub const TARGETS: &[Target] = &[
         seeds: super::mqtt::seeds,
     },
     Target {
+        name: "socketio",
+        about: "what a Socket.IO server says can be said back, and is heard as the same",
+        run: super::socketio::run,
+        seeds: super::socketio::seeds,
+    },
+    Target {
         name: "capture",
         about: "records of a capture, written again, read as the same records",
         run: capture,
