@@ -108,7 +108,11 @@ fn request(peer: &mut TcpStream) -> io::Result<String> {
     let mut bytes = Vec::new();
     let mut piece = [0; 512];
     while !bytes.windows(4).any(|end| end == b"\r\n\r\n") && bytes.len() < REQUEST_BYTES_MAX {
-        let count = peer.read(&mut piece)?;
+        let count = match peer.read(&mut piece) {
+            // A signal, such as SIGHUP, ends a wait that has a deadline.
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
         if count == 0 {
             break;
         }
