@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use clasp_rt_bridges::{Bridge, Counters, Input};
 use clasp_rt_core::time::{Span, Time};
+use clasp_rt_perf::buckets;
 use clasp_rt_perf::counters::Writer;
 use clasp_rt_ring::{Alarm, Event, Lease, Ring, Sizes, Sleeper, Socket, Wait};
 use clasp_rt_ring::{datagrams_lost, napi, thread};
@@ -68,6 +69,8 @@ pub struct BridgeSeed {
 
 pub struct Hosted {
     pub bridge: Box<dyn Bridge>,
+    /// For the intervals of its lines: [`crate::devices::intervals::of`].
+    pub pages: Vec<buckets::Writer>,
     pub to: To,
 }
 
@@ -179,7 +182,8 @@ impl Host {
                     Way::Remote { remote, dialer, socket: None }
                 }
             };
-            let guest = Guest::new(hosted.bridge, Uplink::new(way), &mut ring, &alarm)?;
+            let guest =
+                Guest::new(hosted.bridge, hosted.pages, Uplink::new(way), &mut ring, &alarm)?;
             for (packets, socket) in (0..).zip(&guest.sockets) {
                 let file = File::Packets(packets);
                 owners[socket.index()] = Some(Owner { guest: number, file });

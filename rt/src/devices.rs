@@ -3,6 +3,7 @@
 //! Each looks for its device once a second until it is there, says so once, and begins again when
 //! the device goes.
 
+pub mod intervals;
 #[cfg(feature = "midi")]
 mod midi;
 mod open_dmx;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clasp_rt_bridges::devices::{MidiPort, SerialLine, Speech};
+use clasp_rt_perf::buckets::Writer;
 use clasp_rt_ring::Alarm;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tracing::{info, warn};
@@ -48,15 +50,24 @@ pub fn midi(who: &str, _: MidiPort, _: Alarm) -> io::Result<Device> {
     Err(io::Error::new(io::ErrorKind::Unsupported, why))
 }
 
-/// Starts the thread of a serial line.
-pub fn serial(who: &str, line: SerialLine, alarm: Alarm) -> io::Result<Device> {
-    start(who, alarm, move |end| match line.speech {
-        Speech::Bytes { baud, stop_bits } => serial::run(end, &line.device, baud, stop_bits),
-        Speech::Dmx { rate_hz, break_us, mark_us } => {
-            let timing = open_dmx::Timing::new(rate_hz, break_us, mark_us);
-            open_dmx::run(end, &line.device, &timing);
+/// Starts the thread of a serial line. One that makes frames counts them in the next of `pages`.
+pub fn serial(
+    who: &str,
+    SerialLine { device, speech }: SerialLine,
+    alarm: Alarm,
+    pages: &mut impl Iterator<Item = Writer>,
+) -> io::Result<Device> {
+    match speech {
+        Speech::Bytes { baud, stop_bits } => {
+            start(who, alarm, move |end| serial::run(end, &device, baud, stop_bits))
         }
-    })
+        Speech::Dmx { rate_hz, break_us, mark_us } => {
+            // Where nobody looks it counts for itself.
+            let page = pages.next().unwrap_or_else(|| intervals::page().0);
+            let timing = open_dmx::Timing::new(rate_hz, break_us, mark_us);
+            start(who, alarm, move |end| open_dmx::run(end, &device, &timing, page))
+        }
+    }
 }
 
 fn start(who: &str, alarm: Alarm, run: impl FnOnce(End) + Send + 'static) -> io::Result<Device> {

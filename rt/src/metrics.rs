@@ -17,6 +17,7 @@ use clasp_rt_perf::log;
 use tracing::warn;
 
 use crate::clock;
+use crate::devices::intervals::Line;
 use crate::running::Running;
 use crate::stages::{self, Kind, Stage};
 
@@ -47,6 +48,7 @@ struct Told {
     pages: Vec<Page>,
     /// Empty: it is not counted.
     ways: Vec<Ways>,
+    lines: Vec<Line>,
     /// Since when, in microseconds of the Unix epoch.
     start_us: u64,
 }
@@ -56,7 +58,8 @@ struct Told {
 pub fn serve(addr: SocketAddr, running: &Running) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(addr)?;
     let bound = listener.local_addr()?;
-    let told = Told { pages: pages(running), ways: ways(running), start_us: clock::unix_us() };
+    let (pages, ways, lines) = (pages(running), ways(running), running.lines.clone());
+    let told = Told { pages, ways, lines, start_us: clock::unix_us() };
     let answer_all = move || {
         for peer in listener.incoming() {
             // A peer that leaves early, or a descriptor that is missing for a moment.
@@ -152,17 +155,29 @@ fn prometheus(told: &Told) -> String {
         let help = "Time from arrival to the return of the system call that sent the message on.";
         prometheus_histogram(&mut body, "clasp_rt_hop_histogram_seconds", help, &totals);
     }
+    if !told.lines.is_empty() {
+        let help = "Time from the beginning of a DMX frame made here to that of the next.";
+        prometheus_summary(&mut body, "clasp_rt_dmx_interval_seconds", help, &lines(told));
+    }
     body
 }
 
-/// The counters of each thread under its name, and the histograms as the list `hops`.
+/// The counters of each thread under its name, and the histograms as the lists `hops` and, of DMX
+/// lines, `lines`.
 fn json(told: &Told) -> String {
     let counters = json_counters(&labelled(&told.pages));
     let hops = json_spreads(&spreads(told, |_| true));
+    let lines = json_spreads(&lines(told));
+    let lists = format!("\"hops\":{hops},\"lines\":{lines}}}");
     match counters.strip_suffix('}') {
-        Some(open) if open.len() > 1 => format!("{open},\"hops\":{hops}}}"),
-        _ => format!("{{\"hops\":{hops}}}"),
+        Some(open) if open.len() > 1 => format!("{open},{lists}"),
+        _ => format!("{{{lists}"),
     }
+}
+
+/// The intervals of each line that has any.
+fn lines(told: &Told) -> Vec<Spread> {
+    told.lines.iter().filter_map(Line::spread).collect()
 }
 
 /// Each wanted histogram that is not empty.
@@ -197,6 +212,10 @@ fn histogram_log(told: &Told) -> io::Result<String> {
             lines.write(&log::Entry { tag: kind.tag(*shard), start, length, latency })?;
         }
     }
+    for line in &told.lines {
+        let Some(latency) = line.latency() else { continue };
+        lines.write(&log::Entry { tag: line.tag(), start, length, latency })?;
+    }
     String::from_utf8(body).map_err(io::Error::other)
 }
 
@@ -224,7 +243,8 @@ mod tests {
         page.record(event.expect("there is one"), 20_000, 1);
         let ways = histograms.then_some(Ways { shard: 0, shards: 1, counted });
         let pages = vec![Page { label: "shard", value: "0".to_owned(), counters }];
-        Told { pages, ways: ways.into_iter().collect(), start_us: 1_800_000_000_000_000 }
+        let (ways, lines) = (ways.into_iter().collect(), Vec::new());
+        Told { pages, ways, lines, start_us: 1_800_000_000_000_000 }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::bridge_thread::{self, BridgeSeed, Hosted, To};
 use crate::clock::Clock;
+use crate::devices::intervals::{self, Line};
 use crate::edge::{Guests, Parts, Seats};
 use crate::gate::{self, Guest};
 use crate::peers;
@@ -60,6 +61,8 @@ pub struct Running {
     /// In the order of their ids.
     pub shards: Vec<Worker>,
     pub bridges: Vec<Worker>,
+    /// The DMX lines whose frames are made here.
+    pub lines: Vec<Line>,
     /// In the order of `bridges`.
     successors: Vec<Successors>,
     pub services: Vec<Worker>,
@@ -110,10 +113,16 @@ pub fn start(threads: Threads) -> Result<Running, Fault> {
         recording.open().map_err(fault(format!("recording to {folder}")))
     });
     let bridges = threads.bridges.into_iter().chain(recording.transpose()?);
+    let mut lines = Vec::new();
     let bridges = bridges
         .map(|plan| {
-            let (seed, successors) =
+            let (mut seed, successors) =
                 bridge_seed(plan, &sleepers, &mut ports, threads.exchange_bytes, clock)?;
+            for hosted in &mut seed.hosted {
+                let (pages, counted) = intervals::of(&*hosted.bridge);
+                hosted.pages = pages;
+                lines.extend(counted);
+            }
             Ok((BridgeSeed { busy_poll: hygiene.busy_poll, ..seed }, successors))
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -121,6 +130,7 @@ pub fn start(threads: Threads) -> Result<Running, Fault> {
         listening,
         shards: Vec::new(),
         bridges: Vec::new(),
+        lines,
         successors: Vec::new(),
         services: Vec::new(),
         served: Vec::new(),
@@ -408,7 +418,7 @@ fn bridge_seed(
                 To::Port(near_end)
             }
         };
-        hosted.push(Hosted { bridge, to });
+        hosted.push(Hosted { bridge, pages: Vec::new(), to });
     }
     let stop = Arc::new(AtomicBool::new(false));
     let (tell, successors) = RingBuffer::new(SUCCESSORS_MAX);

@@ -22,7 +22,8 @@ use clasp_rt_ring::exchange::{NO_NOTE, Note};
 use crate::clock::Clock;
 
 /// What a log of these histograms says about itself.
-pub const LOG_COMMENT: &str = "clasp-rt: nanoseconds; tags are shard, class, path and stage";
+pub const LOG_COMMENT: &str =
+    "clasp-rt: nanoseconds; tags are shard, class, path and stage, or a DMX line";
 
 /// Messages that one sampled message stands for, at most.
 const GROUP_MAX: u32 = 256;

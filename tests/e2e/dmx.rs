@@ -5,17 +5,18 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use clasp_rt_tests::cable::Cable;
-use clasp_rt_tests::program::{Program, clasp_rt, installed};
+use clasp_rt_tests::metrics;
+use clasp_rt_tests::program::{Program, clasp_rt, installed, run};
 use clasp_rt_tests::raw::Raw;
 use clasp_rt_tests::router::{Router, TempFile};
 use clasp_rt_tests::{PATIENCE, eventually};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 /// A router whose bridge drives these devices, each a table of `[[bridge.device]]`.
 fn router(devices: &[String], options: &str) -> Router {
     let tables = devices.iter().map(|device| format!("[[bridge.device]]\n{device}\n"));
     let config = format!("[[bridge]]\ntype = \"dmx\"\n{options}\n{}", tables.collect::<String>());
-    Router::with_config(&config, &["--shards", "1"])
+    Router::with_config(&config, &["--shards", "1", "--metrics", "127.0.0.1:0"])
 }
 
 fn widget(cable: &Cable, arguments: &[&str]) -> Program {
@@ -124,12 +125,16 @@ fn a_bridge_of_its_own_drives_an_interface() {
     lamps.line_where(|line| line == "dmx 24 000080000000000000000000");
 }
 
+/// Somebody takes the bytes, as a line would.
+fn taken(cable: &Cable) -> Program {
+    let mut line = Command::new("sh");
+    Program::start(line.args(["-c", "exec cat \"$0\" > /dev/null", cable.device()]))
+}
+
 #[test]
 fn a_bare_adapter_gets_a_break_before_each_frame_and_frames_without_end() {
     let cable = Cable::new();
-    // Somebody takes the bytes, as a line would.
-    let mut line = Command::new("sh");
-    let _line = Program::start(line.args(["-c", "exec cat \"$0\" > /dev/null", cable.device()]));
+    let _line = taken(&cable);
     let router = Router::start(&["--shards", "1"]);
     let trace = TempFile::new("strace", "");
     let mut command = Command::new("strace");
@@ -155,4 +160,35 @@ fn a_bare_adapter_gets_a_break_before_each_frame_and_frames_without_end() {
         assert!(frame[1].contains("TIOCCBRK"), "{frame:?}");
         assert!(frame[2].contains("write(") && frame[2].contains("= 513"), "{frame:?}");
     }
+}
+
+#[test]
+fn how_far_apart_the_frames_of_a_bare_adapter_are_is_told_to_those_who_watch() {
+    let cable = Cable::new();
+    let _line = taken(&cable);
+    let router = router(&[format!("port = {:?}\nkind = \"open\"\nrate_hz = 44", cable.host())], "");
+    let mut page = page(&router);
+    set(&mut page, "/dmx/0/1", json!(171));
+    let at = router.metrics_address();
+    let line = eventually("forty frames", || {
+        let told: Json = serde_json::from_str(&metrics::get(at, "/metrics.json")).expect("JSON");
+        let line = told["lines"].get(0)?.clone();
+        line["count"].as_u64().is_some_and(|count| count >= 40).then_some(line)
+    });
+    assert_eq!((&line["bridge"], &line["device"]), (&json!("dmx"), &json!("0")));
+    // A line that was held up goes on after half an interval at the earliest.
+    let ns = |key: &str| line[key].as_u64().expect("nanoseconds");
+    assert!(ns("min_ns") > 11_300_000 && ns("p50_ns") <= ns("max_ns"), "{line}");
+    let text = metrics::get(at, "/metrics");
+    let metric = "clasp_rt_dmx_interval_seconds{bridge=\"dmx\",device=\"0\",quantile=\"0.99\"} 0.";
+    assert!(text.contains(metric), "{text}");
+    assert!(metrics::get(at, "/hist").contains("\nTag=line-dmx-0,"));
+    let top = run(Command::new(clasp_rt())
+        .args(["top", "--once", "--router-metrics"])
+        .arg(at.to_string()));
+    let top = String::from_utf8_lossy(&top.stdout).into_owned();
+    let mut rows = top.lines().skip_while(|line| !line.contains("one DMX frame to the next"));
+    let row = rows.nth(1).unwrap_or_else(|| panic!("no line in {top}"));
+    let words: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!((&words[..2], words.len()), (&["dmx", "0"][..], 7), "{top}");
 }

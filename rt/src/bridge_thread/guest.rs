@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use clasp_rt_bridges::{Bridge, Input, Out, Peer, SocketPlan, StreamId};
 use clasp_rt_core::time::Time;
+use clasp_rt_perf::buckets::Writer;
 use clasp_rt_ring::groups::Groups;
 use clasp_rt_ring::socket::{self, Datagrams};
 use clasp_rt_ring::{Alarm, Ring, Socket};
@@ -128,15 +129,16 @@ fn open_socket(
 }
 
 impl Guest {
-    /// Opens what `bridge` asks for; connections are made by and by.
+    /// Opens what `bridge` asks for; connections are made by and by. `pages` are for its lines.
     pub(super) fn new(
         bridge: Box<dyn Bridge>,
+        pages: Vec<Writer>,
         uplink: Uplink,
         ring: &mut Ring,
         alarm: &Alarm,
     ) -> io::Result<Self> {
         let (sockets, files, memberships) = open_sockets(&*bridge, ring)?;
-        let streams = Streams::open(&*bridge, ring, alarm)?;
+        let streams = Streams::open(&*bridge, pages, ring, alarm)?;
         Ok(Self { bridge, sockets, files, memberships, streams, uplink, scratch: Vec::new() })
     }
 

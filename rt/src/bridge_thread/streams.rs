@@ -5,11 +5,12 @@ use std::net::{SocketAddr, TcpStream};
 
 use clasp_rt_bridges::{Bridge, StreamId, StreamPlan};
 use clasp_rt_core::time::{Span, Time};
+use clasp_rt_perf::buckets::Writer;
 use clasp_rt_ring::{Alarm, Ring, Socket, socket};
 use tracing::info;
 
 use super::device::{Device, Heard, Wanted};
-use crate::devices;
+use crate::devices::{self, intervals};
 use crate::dialer::{Dialer, Goal, Wanted as Dial};
 
 /// What may wait for a peer that does not read.
@@ -138,13 +139,21 @@ pub fn memory_bytes_max(plans: &[StreamPlan]) -> u64 {
     let is_device =
         |plan: &&StreamPlan| matches!(plan, StreamPlan::Midi(_) | StreamPlan::Serial(_));
     let devices = plans.iter().filter(is_device).count() as u64;
+    let counted = plans.iter().filter(|plan| intervals::is_counted(plan)).count() as u64;
     // What waits, and what is on its way.
-    streams * 2 * PENDING_BYTES_MAX as u64 + devices * devices::BYTES_MAX
+    let waits = streams * 2 * PENDING_BYTES_MAX as u64;
+    waits + devices * devices::BYTES_MAX + counted * intervals::BYTES
 }
 
 impl Streams {
-    /// Opens what `bridge` asks for.
-    pub(super) fn open(bridge: &dyn Bridge, ring: &mut Ring, alarm: &Alarm) -> io::Result<Self> {
+    /// Opens what `bridge` asks for. Lines that make frames count them in `pages`.
+    pub(super) fn open(
+        bridge: &dyn Bridge,
+        pages: Vec<Writer>,
+        ring: &mut Ring,
+        alarm: &Alarm,
+    ) -> io::Result<Self> {
+        let mut pages = pages.into_iter();
         let sources = bridge.streams().into_iter().map(|plan| match plan {
             StreamPlan::Listen { bind, connections_max } => {
                 let failed = |why: io::Error| {
@@ -181,7 +190,7 @@ impl Streams {
                 Ok(Source::Device { device, open: None })
             }
             StreamPlan::Serial(line) => {
-                let device = devices::serial(bridge.name(), line, alarm.clone())?;
+                let device = devices::serial(bridge.name(), line, alarm.clone(), &mut pages)?;
                 Ok(Source::Device { device, open: None })
             }
         });

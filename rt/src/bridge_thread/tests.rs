@@ -109,7 +109,7 @@ impl Rig {
             let seed = BridgeSeed {
                 core: None,
                 busy_poll: None,
-                hosted: vec![Hosted { bridge, to: To::Port(port) }],
+                hosted: vec![Hosted { bridge, pages: Vec::new(), to: To::Port(port) }],
                 successors: rtrb::RingBuffer::new(1).1,
                 sleeper,
                 clock: Clock::start(),

@@ -1,4 +1,5 @@
-//! `clasp-rt hist`: how long messages take in a running router, as files for HdrHistogram's tools.
+//! `clasp-rt hist`: how long messages take in a running router, and how far apart its DMX frames
+//! are, as files for HdrHistogram's tools.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -50,7 +51,7 @@ pub fn run(args: &HistArgs) -> Result<(), Failure> {
     let totals = all.iter().filter(|(place, _)| is_total(place));
     let messages: u64 = totals.map(|(_, latency)| latency.count()).sum();
     let out = args.out.display();
-    if messages == 0 {
+    if all.is_empty() {
         let passed = format!("no message passed; {out}/{LOG_NAME} says so");
         return Err(Failure::Nothing(passed));
     }

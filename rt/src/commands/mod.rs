@@ -92,7 +92,8 @@ enum Command {
     /// Write how long messages take in a running router, for HdrHistogram's tools
     ///
     /// DIR/clasp-rt.hlog has a line for each interval and histogram, written as it goes; at the end
-    /// DIR/SHARD-CLASS-PATH-STAGE.hgrm has the percentiles of all of it, in microseconds.
+    /// DIR/SHARD-CLASS-PATH-STAGE.hgrm has the percentiles of all of it, in microseconds, and
+    /// DIR/line-BRIDGE-DEVICE.hgrm those between the frames of a DMX line that are made here.
     Hist(hist::HistArgs),
     /// Print a script that lets a shell complete these commands
     ///

@@ -200,6 +200,15 @@ fn write_ways(text: &mut String, last: &Look, now: &Look) {
             write_row(text, stage.name(), path.name(), some);
         }
     }
+    let lines = between.iter().filter_map(|(place, latency)| Some((place.line()?, latency)));
+    for (number, ((bridge, device), latency)) in lines.enumerate() {
+        if number == 0 {
+            let (first, second) = ("BRIDGE", "DEVICE");
+            let heading = heading.replace("MESSAGES", "  FRAMES");
+            let _ = writeln!(text, "\n{first:<10}{second:<8}{heading}  one DMX frame to the next");
+        }
+        write_row(text, bridge, &device.to_string(), Some(latency.clone()));
+    }
 }
 
 fn write_row(text: &mut String, first: &str, second: &str, latency: Option<Latency>) {
@@ -251,7 +260,7 @@ mod tests {
         let latencies = ways.iter().map(|(tag, count)| {
             let mut latency = Latency::new();
             latency.record_many(20_000, *count);
-            (Place { tag: (*tag).to_owned(), shard: 0 }, latency)
+            (Place { tag: (*tag).to_owned() }, latency)
         });
         let ways = Ways { at: UNIX_EPOCH, latencies: latencies.collect::<BTreeMap<_, _>>() };
         Look { counters: counters.collect(), ways: Some(ways) }
@@ -272,7 +281,7 @@ mod tests {
                 &[("uptime_ns", SECOND), ("frames_in", 100), ("busy_ns", 0)],
                 &[("uptime_ns", SECOND), ("frames_in", 7)],
             ],
-            &[("shard0-param-same-total", 5)],
+            &[("shard0-param-same-total", 5), ("line-dmx-1", 40)],
         );
         let now = look(
             &[
@@ -284,7 +293,7 @@ mod tests {
                 ],
                 &[("uptime_ns", SECOND), ("frames_in", 7), ("links_now", 4)],
             ],
-            &[("shard0-param-same-total", 9), ("shard1-event-across-total", 1)],
+            &[("shard0-param-same-total", 9), ("shard1-event-across-total", 1), ("line-dmx-1", 80)],
         );
         let text = table("here", &last, &now);
         assert_eq!(row(&text, "messages"), ["messages", "200", "in/s", "0", "out/s"]);
@@ -293,6 +302,8 @@ mod tests {
         assert_eq!(row(&text, "1 "), ["1", "0.0", "%", "0", "0", "4"]);
         assert_eq!(row(&text, "param"), ["param", "same", "4", "20.0", "20.0", "20.0", "20.0"]);
         assert_eq!(row(&text, "event")[..3], ["event", "across", "1"]);
+        assert_eq!(row(&text, "BRIDGE")[..4], ["BRIDGE", "DEVICE", "FRAMES", "P50"]);
+        assert_eq!(row(&text, "dmx"), ["dmx", "1", "40", "20.0", "20.0", "20.0", "20.0"]);
         assert!(!text.contains("gesture"), "{text}");
     }
 

@@ -11,6 +11,7 @@ use clasp_rt_perf::log;
 use serde_json::Value;
 
 use super::Failure;
+use crate::devices::intervals;
 use crate::stages::Kind;
 
 /// A router that takes longer to answer is not there, or another program.
@@ -30,7 +31,8 @@ pub struct WatchedArgs {
 /// The counters of each thread, by its name and theirs.
 pub type Counters = BTreeMap<String, BTreeMap<String, u64>>;
 
-/// What a router's messages took since its start, at one instant.
+/// What a router's messages took since its start, and how far apart its DMX frames were, at one
+/// instant.
 #[derive(Clone, Debug)]
 pub struct Ways {
     pub at: SystemTime,
@@ -41,12 +43,16 @@ pub struct Ways {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     pub tag: String,
-    pub shard: usize,
 }
 
 impl Place {
     pub fn kind(&self) -> Option<Kind> {
         Kind::of_tag(&self.tag).map(|(_, kind)| kind)
+    }
+
+    /// The bridge of a DMX line, and the line's place there.
+    pub fn line(&self) -> Option<(&str, usize)> {
+        intervals::of_tag(&self.tag)
     }
 }
 
@@ -68,8 +74,8 @@ impl WatchedArgs {
         let body = self.ask("/hist")?;
         let entries = log::read(body.as_bytes()).map_err(|why| self.odd(&why))?;
         let latencies = entries.into_iter().filter_map(|entry| {
-            let (shard, _) = Kind::of_tag(&entry.tag)?;
-            Some((Place { tag: entry.tag, shard }, entry.latency))
+            let place = Place { tag: entry.tag };
+            (place.kind().is_some() || place.line().is_some()).then_some((place, entry.latency))
         });
         Ok(Ways { at: SystemTime::now(), latencies: latencies.collect() })
     }
@@ -141,7 +147,7 @@ mod tests {
         let latencies = counts.iter().map(|(tag, count)| {
             let mut latency = Latency::new();
             (0..*count).for_each(|_| latency.record(1_000));
-            (Place { tag: (*tag).to_owned(), shard: 0 }, latency)
+            (Place { tag: (*tag).to_owned() }, latency)
         });
         Ways { at: UNIX_EPOCH, latencies: latencies.collect() }
     }

@@ -3,13 +3,14 @@
 //! Each begins with a break and a mark, then come the start code and the slots at 250,000 baud; the
 //! newest frame is repeated at the configured rate whether or not it changes, because fixtures
 //! count a silent line as lost. How even the rate is depends on this machine: it is measured,
-//! logged, and told to the bridge.
+//! logged, told to the bridge, and counted for those who watch the router.
 
 use std::io::Write;
 use std::time::Duration;
 
 use clasp_rt_bridges::devices::{SerialDevice, StopBits};
 use clasp_rt_bridges::dmx::message::{Decoder, Found, Message, label};
+use clasp_rt_perf::buckets::Writer;
 use clasp_rt_perf::histogram::Latency;
 use serialport::SerialPort;
 use tracing::info;
@@ -42,17 +43,17 @@ impl Timing {
     }
 }
 
-pub(super) fn run(mut end: End, device: &SerialDevice, timing: &Timing) {
+pub(super) fn run(mut end: End, device: &SerialDevice, timing: &Timing, mut page: Writer) {
     let open = || open(device, BAUD, StopBits::Two);
     end.keep(&text(device), open, |end, name, line| {
-        let mut intervals = Intervals::new(name);
+        let mut intervals = Intervals::new(name, &mut page);
         let over = play(end, line, timing, &mut intervals);
         intervals.log(&end.who);
         over
     });
 }
 
-fn play(end: &mut End, mut line: Line, timing: &Timing, intervals: &mut Intervals) -> Over {
+fn play(end: &mut End, mut line: Line, timing: &Timing, intervals: &mut Intervals<'_>) -> Over {
     let mut decoder = Decoder::default();
     let mut frame = Vec::new();
     let mut next = monotonic_ns();
@@ -107,8 +108,11 @@ fn send(line: &mut Line, timing: &Timing, frame: &[u8]) -> std::io::Result<()> {
 }
 
 /// From the beginning of one frame to the beginning of the next.
-struct Intervals {
+struct Intervals<'p> {
     name: String,
+    /// Since the router began.
+    page: &'p mut Writer,
+    /// Since the device is there.
     all: Latency,
     before: Option<u64>,
     /// Of the last while.
@@ -117,11 +121,12 @@ struct Intervals {
     log_at: u64,
 }
 
-impl Intervals {
-    fn new(name: &str) -> Self {
+impl<'p> Intervals<'p> {
+    fn new(name: &str, page: &'p mut Writer) -> Self {
         let now = monotonic_ns();
         Self {
             name: name.to_owned(),
+            page,
             all: Latency::new(),
             before: None,
             lately: Latency::new(),
@@ -132,7 +137,9 @@ impl Intervals {
 
     fn note(&mut self, begun: u64, end: &mut End) {
         if let Some(before) = self.before.replace(begun) {
-            self.lately.record(begun.saturating_sub(before));
+            let interval = begun.saturating_sub(before);
+            self.lately.record(interval);
+            self.page.record(0, interval, 1);
         }
         if begun < self.tell_at {
             return;
