@@ -1,11 +1,14 @@
 //! DMX interfaces on serial lines: a device side of an ENTTEC DMX USB Pro that other programs take
-//! for a real one (`tests/peers/enttec_widget.py`), and a bare adapter seen by strace.
+//! for a real one (`tests/peers/enttec_widget.py`), OLA at the other end of a DMX cable between two
+//! of them, and a bare adapter seen by strace.
 
 use std::collections::BTreeMap;
 use std::process::Command;
 
 use clasp_rt_tests::cable::Cable;
 use clasp_rt_tests::metrics;
+use clasp_rt_tests::net::of_its_own;
+use clasp_rt_tests::ola::Ola;
 use clasp_rt_tests::program::{Program, clasp_rt, installed, run};
 use clasp_rt_tests::raw::Raw;
 use clasp_rt_tests::router::{Router, TempFile};
@@ -191,4 +194,48 @@ fn how_far_apart_the_frames_of_a_bare_adapter_are_is_told_to_those_who_watch() {
     let row = rows.nth(1).unwrap_or_else(|| panic!("no line in {top}"));
     let words: Vec<&str> = row.split_whitespace().collect();
     assert_eq!((&words[..2], words.len()), (&["dmx", "0"][..], 7), "{top}");
+}
+
+/// `olad` and the router are hosts of two interfaces with a DMX cable between them.
+#[test]
+fn ola_and_the_router_hear_each_other_over_a_dmx_cable() {
+    of_its_own("ola_and_the_router_hear_each_other_over_a_dmx_cable", |desks| {
+        let (theirs, ours) = (Cable::new(), Cable::new());
+        let widgets = widget(&theirs, &["joined", ours.device()]);
+        widgets.line_where(|line| line == "open");
+        // A name that nobody else has: OLA marks what it holds in a folder of the whole machine.
+        let folder = std::env::temp_dir();
+        let unique = folder.file_name().and_then(|name| name.to_str()).expect("a folder of ours");
+        let link = format!("tty-{unique}");
+        std::os::unix::fs::symlink(theirs.host(), folder.join(&link)).expect("a link");
+        let options = format!("device_dir = {}\ndevice_prefix = {link}\n", folder.display());
+        let ola = Ola::start(desks, "usbserial", &options, "Enttec Usb Pro Device");
+        for (direction, universe) in [("--output", "31"), ("--input", "32")] {
+            let port = match direction {
+                "--output" => ["-p", "0"].as_slice(),
+                _ => ["-p", "0", "-i"].as_slice(),
+            };
+            let patch = ["-d", &ola.device, "-u", universe];
+            ola.command("ola_patch", &[&patch, port].concat());
+        }
+        let port = ours.host();
+        let input = format!("port = {port:?}\ndirection = \"in\"");
+        let listening = router(&[input], "");
+        let mut page = page(&listening);
+        eventually("olad sends to its interface", || {
+            ola.command("ola_set_dmx", &["-u", "31", "-d", "5,6,9"]);
+            widgets.try_line().filter(|line| line.starts_with("dmx ") && line.contains("00050609"))
+        });
+        hears(&mut page, &[("/dmx/0/1", json!(5)), ("/dmx/0/2", json!(6)), ("/dmx/0/3", json!(9))]);
+        listening.terminate();
+        let sending = router(&[format!("port = {port:?}")], "");
+        let mut page = self::page(&sending);
+        hears(&mut page, &[("/dmx/0/widget/online", json!(true))]);
+        set(&mut page, "/dmx/0", json!([7, 0, 200]));
+        eventually("olad receives from its interface", || {
+            let levels = ola.levels(32);
+            levels.starts_with(&[json!(7), json!(0), json!(200)]).then_some(())
+        });
+        ola.terminate();
+    });
 }

@@ -51,6 +51,11 @@ impl<'d> Ola<'d> {
         ola
     }
 
+    /// Ends it as a service manager does, so that it gives back the devices that it holds.
+    pub fn terminate(mut self) {
+        self.daemon.terminate();
+    }
+
     /// Runs one of its commands, and gives what it prints.
     pub fn command(&self, name: &str, arguments: &[&str]) -> String {
         let output = run(self.desks.command(name).args(arguments));
