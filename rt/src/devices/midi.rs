@@ -68,10 +68,7 @@ impl Finder {
 
     fn list(&self) -> Vec<Listed> {
         let mut list: Vec<Listed> = Vec::new();
-        let is_ours = |name: &str| {
-            let rest = name.strip_prefix(self.client.as_str());
-            rest.is_some_and(|rest| rest.starts_with(':'))
-        };
+        let is_ours = |name: &str| is_of(&self.client, name);
         for port in self.inputs.ports() {
             // One that goes while it is asked has no name.
             let Ok(name) = self.inputs.port_name(&port) else { continue };
@@ -129,6 +126,14 @@ impl Finder {
         }
         Ok((heard, told))
     }
+}
+
+/// Whether a port is one of `client`'s. JACK numbers clients of one name, of which we have two for
+/// each device: `clasp-rt-midi-01:stage`.
+fn is_of(client: &str, port: &str) -> bool {
+    let rest = port.strip_prefix(client).unwrap_or_default();
+    let rest = rest.strip_prefix('-').unwrap_or(rest);
+    rest.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with(':')
 }
 
 /// A port that is open, in one direction or both.
@@ -289,4 +294,24 @@ fn finds_more(finder: &Finder, port: &MidiPort, open: &Open) -> bool {
     finder.find(port).is_ok_and(|(from, to)| {
         from.is_some() && open.input.is_none() || to.is_some() && open.output.is_none()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_of;
+
+    #[test]
+    fn ports_of_our_own_are_known_by_their_client_whatever_number_it_has() {
+        let cases = [
+            ("clasp-rt-midi:stage 128:0", true),
+            ("clasp-rt-midi:out", true),
+            ("clasp-rt-midi-01:in", true),
+            ("clasp-rt-midi-other:in", false),
+            ("clasp-rt-mid:in", false),
+            ("Launchpad:Launchpad MIDI 1 20:0", false),
+        ];
+        for (port, ours) in cases {
+            assert_eq!(is_of("clasp-rt-midi", port), ours, "{port}");
+        }
+    }
 }
