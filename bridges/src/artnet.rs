@@ -29,7 +29,8 @@
 //! lost after 10 s. After an ArtSync its sender's frames wait for the next one, until none came for
 //! 4 s; while two senders merge, nothing waits. A router that takes less than the network brings is
 //! told the newest look of each universe, when it takes more again: looks in between are left out,
-//! the last one never. With [`Mode::Universe`] a universe is told as one param of bytes.
+//! the last one never. With [`Mode::Universe`] a universe is told as one param of bytes. Where the
+//! router arbitrates, it is told which sender has each slot, and what the other one says of it.
 //!
 //! # To the network
 //!
@@ -91,6 +92,8 @@ use station::{Station, Trouble};
 use telling::Telling;
 use timecode::Timecodes;
 
+use crate::universes::contest::Ear;
+
 pub use crate::universes::Mode;
 pub use crate::universes::outgoing::{GATHER, REPEAT};
 pub use config::{Config, OnStop, Universes};
@@ -110,6 +113,9 @@ const PATIENCE: Span = Span::from_millis(1);
 
 /// How often senders, nodes and syncs are looked at for silence.
 const TICK: Span = Span::from_millis(500);
+
+/// How often the router hears that senders are there which change nothing.
+const ALIVE: Span = Span::from_secs(1);
 
 /// Opens the bridge that `config` describes. Host names and interfaces are looked up here, once.
 pub fn open(config: Config) -> Result<Box<dyn Bridge>, ConfigError> {
@@ -131,6 +137,7 @@ struct Artnet {
     poll_at: Option<Time>,
     /// When what the router had no room for is told again.
     tell_at: Option<Time>,
+    alive_at: Time,
     telling: Telling,
     /// The last words are being said: nothing else is due any more.
     stops: bool,
@@ -147,8 +154,9 @@ impl Artnet {
         let universes_max = usize::from(config.universes_max);
         let interval = Span::from_micros(1_000_000 / u64::from(config.rate_hz_max));
         Ok(Self {
-            uplink: Uplink::new(&config.name, config.token.clone()),
-            inputs: Inputs::new(config.merge, universes_max),
+            uplink: Uplink::new(&config.name, config.token.clone())
+                .arbitrated(config.arbitrated.as_deref().unwrap_or_default()),
+            inputs: Inputs::new(config.merge, config.tells_claims(), universes_max),
             outputs: Outputs::new(interval, universes_max, config.sync, config.broadcast_levels),
             nodes: Nodes::new(&config, targets),
             station: Station::new(&config, Here::new(&config, interfaces)),
@@ -158,7 +166,8 @@ impl Artnet {
             tick_at: None,
             poll_at: None,
             tell_at: None,
-            telling: Telling::new(&config.namespace, config.mode, config.normalize),
+            alive_at: Time(0),
+            telling: Telling::new(&config),
             stops: false,
             config,
         })
@@ -314,7 +323,10 @@ impl Artnet {
             }
             let Some(universe) = inputs.next_ready() else { return };
             let resend = config.resend_received.then_some(&mut *outputs);
-            telling.tell(now, universe, uplink, resend, counters, out);
+            let port_address = universe.port_address;
+            if telling.tell(now, universe, resend, &mut Ear { uplink, counters, out }) {
+                inputs.tell_again(port_address);
+            }
         }
         while timecodes.any_news() || nodes.any_news() {
             if out.room() < FRAME_BYTES_MAX {
@@ -384,6 +396,11 @@ impl Artnet {
             }
             self.station.tell_changes(now, &self.inputs, &self.outputs);
             self.tell_at = Some(now);
+            if self.config.tells_claims() && self.alive_at <= now {
+                self.alive_at = now + ALIVE;
+                let Self { uplink, inputs, counters, telling, .. } = self;
+                telling.tell_alive(inputs, &mut Ear { uplink, counters, out });
+            }
         }
         if self.tell_at.is_some_and(|tell| tell <= now) {
             self.tell(now, out);
@@ -534,7 +551,8 @@ impl Bridge for Artnet {
         let Config { inputs, outputs, universes_max, broadcast_levels, .. } = &self.config;
         let inputs = inputs.count().min((*universes_max).into());
         let outputs = outputs.count().min((*universes_max).into());
-        Inputs::memory_bytes_for(inputs) + Outputs::memory_bytes_for(outputs, *broadcast_levels)
+        Inputs::memory_bytes_for(inputs, self.config.tells_claims())
+            + Outputs::memory_bytes_for(outputs, *broadcast_levels)
     }
 
     fn counters(&self) -> Counters {

@@ -41,6 +41,8 @@ struct Sender<S> {
     id: S,
     heard: Time,
     levels: Levels,
+    /// Slots that it changed after all others, a bit each; for LTP.
+    latest: [u64; SLOTS / 64],
 }
 
 /// The first `len` slots of a universe; those after them are 0 and were never sent.
@@ -167,7 +169,8 @@ impl<S: Copy + PartialEq> Merge<S> {
             Some(index) => index,
             None if self.senders.len() == self.senders_max => return Err(TooManySenders),
             None => {
-                self.senders.push(Sender { id, heard: now, levels: Levels::default() });
+                let (levels, latest) = (Levels::default(), [0; SLOTS / 64]);
+                self.senders.push(Sender { id, heard: now, levels, latest });
                 self.senders.len() - 1
             }
         };
@@ -183,11 +186,45 @@ impl<S: Copy + PartialEq> Merge<S> {
                 self.look_at_all();
             }
             // A new sender's levels are all new.
-            Rule::Ltp => sender.levels.advance(levels, |slot, level| {
-                look.set(slot, level);
-            }),
+            Rule::Ltp => {
+                let mut taken = [0; SLOTS / 64];
+                sender.levels.advance(levels, |slot, level| {
+                    look.set(slot, level);
+                    taken[slot / 64] |= 1 << (slot % 64);
+                });
+                for (at, sender) in senders.iter_mut().enumerate() {
+                    for (latest, taken) in sender.latest.iter_mut().zip(taken) {
+                        *latest = if at == index { *latest | taken } else { *latest & !taken };
+                    }
+                }
+            }
         }
         Ok(true)
+    }
+
+    /// The senders, in the order in which they were first heard.
+    pub fn senders(&self) -> impl Iterator<Item = S> {
+        self.senders.iter().map(|sender| sender.id)
+    }
+
+    /// What a sender sends.
+    pub fn levels_of(&self, id: S) -> Option<&Levels> {
+        let sender = self.senders.iter().find(|sender| sender.id == id);
+        sender.map(|sender| &sender.levels)
+    }
+
+    /// Whose level `slot` has, of those who send it.
+    pub fn holder(&self, slot: usize) -> Option<S> {
+        let level = |sender: &Sender<S>| sender.levels.as_slice().get(slot).copied();
+        let is_latest = |sender: &&Sender<S>| {
+            let bits = sender.latest.get(slot / 64).copied().unwrap_or_default();
+            self.rule == Rule::Ltp && bits >> (slot % 64) & 1 == 1
+        };
+        let latest = self.senders.iter().find(is_latest);
+        let sending = self.senders.iter().filter(|sender| level(sender).is_some());
+        // Of equal ones the first.
+        let highest = sending.rev().max_by_key(|sender| level(sender));
+        latest.or(highest).map(|sender| sender.id)
     }
 
     /// Forgets senders that were silent for the time-out. Whether one was forgotten.
@@ -312,6 +349,24 @@ mod tests {
         assert!(!merge.is_heard());
         assert_eq!(merge.deadline(), None);
         assert_eq!(merge.look().as_slice(), [1, 2]);
+    }
+
+    #[test]
+    fn each_slot_has_its_level_from_one_sender() {
+        let holders = |merge: &Merge<char>| (0..4).filter_map(|slot| merge.holder(slot)).collect();
+        let mut merge = Merge::new(Rule::Htp, 2, TIMEOUT);
+        merge.receive(at(0), 'a', &[9, 5, 5]).expect("room");
+        merge.receive(at(0), 'b', &[1, 5, 6, 0]).expect("room");
+        let held: String = holders(&merge);
+        assert_eq!(held, "aabb");
+        merge.set_rule(Rule::Ltp);
+        assert_eq!(holders(&merge), held, "until somebody changes a slot");
+        merge.receive(at(1), 'b', &[1, 4, 6, 0]).expect("room");
+        assert_eq!(holders(&merge), "abbb");
+        merge.receive(at(2), 'a', &[9, 3, 5]).expect("room");
+        assert_eq!(holders(&merge), "aabb");
+        merge.keep_only('b');
+        assert_eq!((holders(&merge), merge.senders().count()), ("bbbb".to_owned(), 1));
     }
 
     #[test]

@@ -56,6 +56,7 @@ use crate::datum::Datum;
 use crate::level::{Floats, to_level};
 use crate::merge::{Rule, SLOTS};
 use crate::target::resolve;
+use crate::universes::contest::Ear;
 use crate::universes::{Chosen, Mode, Number};
 use crate::uplink::{Kind, Update, Uplink};
 use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, namespace};
@@ -64,7 +65,7 @@ use groups::Groups;
 use input::{Inputs, Received};
 use output::{Outputs, Source, To};
 use packet::{DISCOVERY_UNIVERSE, PORT, PRIORITY_DEFAULT, PRIORITY_MAX, Packet, Universe};
-use telling::{Ear, Telling};
+use telling::Telling;
 use universe::Rules;
 
 /// Every number of a universe, and 0.
@@ -111,6 +112,10 @@ pub struct Config {
     /// Tell the router whose each slot is, so that it can decide between protocols. Not with
     /// `mode = "universe"`, where a param may be of several. Default true.
     pub sources: bool,
+    /// CLASP patterns of what the router arbitrates: then it is told what losers say, too, so that
+    /// `why` shows each with its own level and priority. Where this is not known, a loser is told
+    /// with priority 0. Default: not known; of a bridge that the router hosts: what it arbitrates.
+    pub arbitrated: Option<Vec<String>>,
     /// Take packets that are meant for visualisers, too. Default false.
     pub preview: bool,
     /// Milliseconds, 0-10000, for which levels of a lower priority wait at start and after all
@@ -157,6 +162,7 @@ impl Default for Config {
             merge: Rule::Htp,
             sources_max: 4,
             sources: true,
+            arbitrated: None,
             preview: false,
             settle_ms: 1_500,
             on_sync_lost: OnSyncLost::Go,
@@ -277,13 +283,14 @@ impl Sacn {
         let interval = Span::from_micros(1_000_000 / u64::from(config.rate_hz_max));
         let universes_max = usize::from(config.universes_max);
         Ok(Self {
-            uplink: Uplink::new(&config.name, config.token.clone()),
+            uplink: Uplink::new(&config.name, config.token.clone())
+                .arbitrated(config.arbitrated.as_deref().unwrap_or_default()),
             inputs: Inputs::new(rules(&config), config.on_sync_lost, universes_max),
             outputs: Outputs::new(interval, universes_max, source, to),
             discovered: Discovered::default(),
             groups,
             joined: BTreeSet::new(),
-            telling: Telling::new(&config.namespace, config.mode, config.normalize),
+            telling: Telling::new(&config),
             counters: Counters::default(),
             tick_at: None,
             tell_at: None,
@@ -391,7 +398,10 @@ impl Sacn {
                 return;
             }
             if let Some((universe, senders)) = inputs.next_ready(now) {
-                telling.tell(universe, senders, &mut ear);
+                let number = universe.number;
+                if telling.tell(universe, senders, &mut ear) {
+                    inputs.tell_again(number);
+                }
             } else if let Some(source) = discovered.next_untold() {
                 source.is_told = true;
                 telling.tell_discovered(&source.cid, Some(source), &mut ear);
@@ -445,7 +455,7 @@ impl Sacn {
         discovered.expire(now, |source| telling.tell_discovered(&source.cid, None, &mut ear));
         if self.is_joined && self.alive_at <= now {
             self.alive_at = now + ALIVE;
-            telling.tell_alive(inputs.iter(), &mut ear);
+            telling.tell_alive(inputs, &mut ear);
         }
         self.tell_at = Some(now);
     }

@@ -1,5 +1,6 @@
 //! What Art-Net and sACN have in common: universes by number, told, paced and chosen alike.
 
+pub(crate) mod contest;
 pub(crate) mod outgoing;
 pub(crate) mod table;
 pub(crate) mod telling;

@@ -37,6 +37,14 @@ pub struct Config {
     pub mode: Mode,
     /// `htp` or `ltp`. Default `htp`.
     pub merge: Rule,
+    /// Tell the router whose each slot is, so that it can decide between protocols. Not with
+    /// `mode = "universe"`, where a param may be of several. Default true; false where the router
+    /// that hosts it arbitrates nothing.
+    pub sources: bool,
+    /// CLASP patterns of what the router arbitrates: then it is told what the loser of a merge says,
+    /// too. Where this is not known, a loser is told with priority 0. Default: not known; of a
+    /// bridge that the router hosts: what it arbitrates.
+    pub arbitrated: Option<Vec<String>>,
     /// Nodes that get every universe without being asked: `host` or `host:port`. Default none.
     pub targets: Vec<String>,
     /// Where polls go that look for nodes, such as `10.255.255.255`. Default none: only `targets`
@@ -92,6 +100,8 @@ impl Default for Config {
             mode: Mode::Channel,
             floats: Floats::Auto,
             merge: Rule::Htp,
+            sources: true,
+            arbitrated: None,
             targets: Vec::new(),
             broadcast: None,
             broadcast_levels: false,
@@ -138,6 +148,10 @@ impl Number for PortAddress {
 }
 
 impl Config {
+    pub(super) fn tells_claims(&self) -> bool {
+        self.sources && self.mode == Mode::Channel
+    }
+
     /// What no type can say: the first key that cannot work, and why.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         namespace::check(&self.namespace)?;

@@ -10,7 +10,9 @@ use super::NUMBERS;
 use super::packet::{Dmx, PortAddress, is_stale};
 use super::station::LISTED_MAX;
 use crate::merge::{Levels, Merge, Rule};
+use crate::universes::contest::{Change, Claims, NOBODY, UNDECLARED, Voice, claim};
 use crate::universes::table::Table;
+use crate::uplink::source_id;
 
 /// Senders merged into one universe; Art-Net allows two.
 const SENDERS_MAX: usize = 2;
@@ -24,6 +26,9 @@ const SYNC_TIMEOUT: Span = Span::from_secs(4);
 /// A sender that was silent for this long may go on with any sequence number.
 const SEQUENCE_GAP: Span = Span::from_secs(1);
 
+/// Serial numbers of senders fit into three octets.
+const SERIAL_MAX: u32 = 0x00FF_FFFF;
+
 /// Universes whose rule a controller may choose: as many as our replies can list.
 const RULES_MAX: usize = LISTED_MAX;
 
@@ -32,6 +37,8 @@ const SYNCS_MAX: usize = 32;
 
 pub(super) struct Inputs {
     rule: Rule,
+    /// The router is told whose each slot is.
+    claims: bool,
     universes: Table<Universe>,
     /// Places of the universes whose look the router is to be told, the longest first.
     ready: VecDeque<u16>,
@@ -52,6 +59,12 @@ pub(super) struct Universe {
     told: Levels,
     state: State,
     sole: Sole,
+    /// Who has each slot, and what the router knows of each sender; where that is told.
+    claims: Option<Box<Claims>>,
+    voices: Vec<(IpAddr, u32, Voice)>,
+    /// Senders that were ever told apart.
+    serial: u32,
+    gone: Vec<String>,
 }
 
 /// Whether a controller has ended the merge.
@@ -84,9 +97,10 @@ pub(super) enum Ignored {
 }
 
 impl Inputs {
-    pub(super) fn new(rule: Rule, universes_max: usize) -> Self {
+    pub(super) fn new(rule: Rule, claims: bool, universes_max: usize) -> Self {
         Self {
             rule,
+            claims,
             universes: Table::new(NUMBERS, universes_max),
             ready: VecDeque::new(),
             waiting: Vec::new(),
@@ -103,9 +117,9 @@ impl Inputs {
         dmx: &Dmx<'_>,
     ) -> Result<(), Ignored> {
         let port_address = dmx.port_address;
-        let rule = self.rule_of(port_address);
-        let place =
-            self.universes.enter(port_address.number(), || Universe::new(port_address, rule));
+        let (rule, claims) = (self.rule_of(port_address), self.claims);
+        let new = || Universe::new(port_address, rule, claims);
+        let place = self.universes.enter(port_address.number(), new);
         let found = place.and_then(|place| self.universes.get_mut(place).zip(Some(place as u16)));
         let (universe, place) = found.ok_or(Ignored::TooManyUniverses)?;
         let has_changed = universe.receive(now, from, dmx)?;
@@ -187,6 +201,15 @@ impl Inputs {
         Some(universe)
     }
 
+    /// The router was told a part of this universe only.
+    pub(super) fn tell_again(&mut self, port_address: PortAddress) {
+        self.alter(port_address, |_| true);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Universe> {
+        self.universes.iter()
+    }
+
     pub(super) fn any_ready(&self) -> bool {
         !self.ready.is_empty()
     }
@@ -194,7 +217,7 @@ impl Inputs {
     /// The router has forgotten everything: the next telling tells all slots.
     pub(super) fn forget_told(&mut self) {
         for (place, universe) in (0..).zip(self.universes.iter_mut()) {
-            universe.told = Levels::default();
+            universe.forget_told();
             if universe.state == State::Told {
                 universe.state = State::Ready;
                 self.ready.push_back(place);
@@ -255,16 +278,17 @@ impl Inputs {
     }
 
     /// Bytes when all of `universes` are in use, each with as many senders as are merged.
-    pub(super) const fn memory_bytes_for(universes: usize) -> u64 {
-        let senders =
-            SENDERS_MAX * (Merge::<IpAddr>::SENDER_BYTES + size_of::<(IpAddr, u8, Time)>());
+    pub(super) const fn memory_bytes_for(universes: usize, claims: bool) -> u64 {
+        let voice = if claims { Voice::BYTES_MAX } else { 0 };
+        let sender = Merge::<IpAddr>::SENDER_BYTES + size_of::<(IpAddr, u8, Time)>() + voice;
+        let senders = SENDERS_MAX * sender + if claims { size_of::<Claims>() } else { 0 };
         Table::<Universe>::memory_bytes_for(NUMBERS, universes)
             + (universes * (senders + 2 * size_of::<u16>())) as u64
     }
 }
 
 impl Universe {
-    fn new(port_address: PortAddress, rule: Rule) -> Self {
+    fn new(port_address: PortAddress, rule: Rule, claims: bool) -> Self {
         Self {
             port_address,
             merge: Merge::new(rule, SENDERS_MAX, SENDER_TIMEOUT),
@@ -272,7 +296,76 @@ impl Universe {
             told: Levels::default(),
             state: State::Told,
             sole: Sole::No,
+            claims: claims.then(|| Box::new(Claims::EMPTY)),
+            voices: Vec::new(),
+            serial: 0,
+            gone: Vec::new(),
         }
+    }
+
+    fn forget_told(&mut self) {
+        self.told = Levels::default();
+        self.gone.clear();
+        self.voices.iter_mut().for_each(|(.., voice)| voice.forget_told());
+        if let Some(claims) = &mut self.claims {
+            claims.forget_told();
+        }
+    }
+
+    /// Looks who sends now, and who has each slot.
+    pub(super) fn contest(&mut self) {
+        let Self { merge, claims, voices, serial, gone, port_address, .. } = self;
+        let Some(claims) = claims else { return };
+        let has_left = |(sender, ..): &mut (IpAddr, u32, Voice)| !merge.has_sender(*sender);
+        let left = voices.extract_if(.., has_left).map(|(.., voice)| voice);
+        gone.extend(left.filter(|voice| voice.is_told).map(|voice| voice.id));
+        for sender in merge.senders() {
+            if voices.iter().all(|(known, ..)| *known != sender) {
+                *serial = *serial % SERIAL_MAX + 1;
+                voices.push((sender, *serial, Voice::new(id(sender, *port_address))));
+            }
+        }
+        let look = merge.look().as_slice().len();
+        match &voices[..] {
+            [] => claims.give(0, NOBODY),
+            [(sender, serial, _)] => {
+                let sent = merge.levels_of(*sender).map_or(0, |levels| levels.as_slice().len());
+                claims.give(sent, claim(*serial, UNDECLARED));
+            }
+            voices => (0..look).for_each(|slot| {
+                let holder = merge.holder(slot);
+                let voice = voices.iter().find(|(sender, ..)| Some(*sender) == holder);
+                let has = voice.map(|(_, serial, _)| claim(*serial, UNDECLARED));
+                claims.set(slot, has.unwrap_or(NOBODY));
+            }),
+        }
+    }
+
+    pub(super) fn claims(&self) -> Option<&Claims> {
+        self.claims.as_deref()
+    }
+
+    pub(super) fn voices(&self) -> &[(IpAddr, u32, Voice)] {
+        &self.voices
+    }
+
+    pub(super) fn voice(&mut self, serial: u32) -> Option<&mut Voice> {
+        let mut voices = self.voices.iter_mut();
+        voices.find(|(_, known, _)| *known == serial).map(|(.., voice)| voice)
+    }
+
+    /// The level that a sender sends.
+    pub(super) fn level_of(&self, serial: u32, slot: usize) -> Option<u8> {
+        let (sender, ..) = self.voices.iter().find(|(_, known, _)| *known == serial)?;
+        self.merge.levels_of(*sender)?.as_slice().get(slot).copied()
+    }
+
+    pub(super) fn told(&self) -> &[u8] {
+        self.told.as_slice()
+    }
+
+    pub(super) fn take_gone(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.gone)
     }
 
     /// Whether the look may have changed.
@@ -318,6 +411,13 @@ impl Universe {
         self.told.advance(self.merge.look().as_slice(), changed);
     }
 
+    /// The same with whose each slot is.
+    pub(super) fn advance_claims(&mut self, changed: &mut dyn FnMut(Change)) {
+        if let Some(claims) = &mut self.claims {
+            claims.advance(&mut self.told, self.merge.look().as_slice(), changed);
+        }
+    }
+
     /// All slots that were ever sent, from the first on.
     pub(super) fn look(&self) -> &[u8] {
         self.merge.look().as_slice()
@@ -330,4 +430,9 @@ impl Universe {
     pub(super) fn is_merging(&self) -> bool {
         self.merge.is_merging()
     }
+}
+
+/// What the router calls a sender in one universe: so it can leave this one and stay in another.
+pub(super) fn id(sender: IpAddr, port_address: PortAddress) -> String {
+    source_id("artnet", &format!("{sender}.{}", port_address.number()))
 }

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 mod events;
 mod manage;
 mod many;
+mod sources;
 mod timecode;
 
 use super::*;
@@ -23,7 +24,12 @@ struct Rig {
     said: Said,
 }
 
+/// One that tells nothing but levels.
 fn rig(config: &str) -> Rig {
+    with_sources(&format!("sources = false\n{config}"))
+}
+
+fn with_sources(config: &str) -> Rig {
     let config = toml::from_str(config).unwrap_or_else(|error| panic!("{config}: {error}"));
     let mut rig = Rig {
         bridge: Artnet::new(config, Vec::new()).expect("a configuration that works"),

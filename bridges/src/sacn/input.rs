@@ -190,6 +190,13 @@ impl Inputs {
         None
     }
 
+    /// The router was told a part of this universe only.
+    pub(super) fn tell_again(&mut self, number: u16) {
+        if let Some(place) = self.universes.place(number) {
+            self.changed(place as u16);
+        }
+    }
+
     pub(super) fn any_ready(&self) -> bool {
         !self.ready.is_empty()
     }

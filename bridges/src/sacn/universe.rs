@@ -14,16 +14,19 @@
 //! - After such an outage, and when the bridge starts, levels of a lower priority than was seen
 //!   before (at start: than 200) wait for the settling time, in which every source is heard again.
 
+use std::fmt::Write;
+
 use clasp_rt_core::time::{Span, Time};
 
 use super::packet::{Cid, Data, PRIORITY_MAX, START_LEVELS, START_PRIORITIES, is_stale};
 use crate::merge::{Levels, Rule, SLOTS};
+use crate::universes::contest::{Change, Claims, NOBODY, Voice, claim};
+
+/// Octets of a CID that an id has.
+const ID_OCTETS: usize = 8;
 
 /// A silent source is lost after this, a silent synchronisation, too.
 pub const LOSS: Span = Span::from_millis(2_500);
-
-/// The claim of a slot that no source controls.
-pub(super) const NOBODY: u32 = 0;
 
 pub(super) struct Universe {
     pub(super) number: u16,
@@ -50,20 +53,9 @@ pub(super) struct Universe {
     /// Who is heard, and with which priority, changed since it was told.
     pub(super) sources_changed: bool,
     /// Who has gone since that was told; where it is told whose a slot is.
-    gone: Vec<Cid>,
+    gone: Vec<String>,
     /// The alarm about too many sources was raised, and nobody has left since.
     pub(super) alarmed: bool,
-}
-
-/// For each slot the source that won it, as its serial number, and its priority: see [`claim`].
-struct Claims {
-    now: [u32; SLOTS],
-    told: [u32; SLOTS],
-}
-
-/// A source's serial number and priority in one number. Serials begin with 1.
-pub(super) fn claim(serial: u32, priority: u8) -> u32 {
-    serial << 8 | u32::from(priority)
 }
 
 pub(super) struct Source {
@@ -83,25 +75,13 @@ pub(super) struct Source {
     slot_priorities: Option<Box<SlotPriorities>>,
     /// When each slot last changed, counted in [`Universe::changes`]; for LTP.
     changed: Option<Box<[u32; SLOTS]>>,
-    /// The router knows its details.
-    pub(super) is_told: bool,
+    /// What the router knows of it.
+    pub(super) voice: Voice,
 }
 
 struct SlotPriorities {
     levels: Levels,
     heard: Time,
-}
-
-/// A slot of which the router does not know the level, or whose it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Change {
-    /// Counted from 0.
-    pub(super) slot: u16,
-    pub(super) level: u8,
-    /// Whose it is: see [`claim`].
-    pub(super) claim: u32,
-    /// Whose it was when it was last told.
-    pub(super) before: u32,
 }
 
 /// What a bridge asks of all its universes.
@@ -141,14 +121,13 @@ pub(super) trait Synced {
 impl Universe {
     /// `settles_until`: when the bridge has listened for the settling time.
     pub(super) fn new(number: u16, rules: &Rules, settles_until: Option<Time>) -> Self {
-        let claims = Claims { now: [NOBODY; SLOTS], told: [NOBODY; SLOTS] };
         Self {
             number,
             sources: Vec::new(),
             look: Levels::default(),
             top: 0,
             told: Levels::default(),
-            claims: rules.claims.then(|| Box::new(claims)),
+            claims: rules.claims.then(|| Box::new(Claims::EMPTY)),
             changes: 0,
             settles_until,
             floor: PRIORITY_MAX,
@@ -255,7 +234,7 @@ impl Universe {
             held: None,
             slot_priorities: None,
             changed: (rules.merge == Rule::Ltp).then(|| Box::new([0; SLOTS])),
-            is_told: false,
+            voice: Voice::new(id(&data.cid, self.number)),
         });
         self.sources_changed = true;
         Ok((self.sources.len() - 1, left))
@@ -362,8 +341,8 @@ impl Universe {
         let source = self.sources.remove(place);
         self.sources_changed = true;
         // Whoever came and went before anybody was told is not worth a word.
-        if self.claims.is_some() && source.is_told {
-            self.gone.push(source.cid);
+        if self.claims.is_some() && source.voice.is_told {
+            self.gone.push(source.voice.id);
         }
         source.serial
     }
@@ -378,9 +357,7 @@ impl Universe {
                 self.look.write(levels);
                 top = (!levels.is_empty()).then_some(source.priority);
                 if let Some(claims) = &mut self.claims {
-                    let (had, rest) = claims.now.split_at_mut(levels.len());
-                    had.fill(claim(source.serial, source.priority));
-                    rest.fill(NOBODY);
+                    claims.give(levels.len(), claim(source.serial, source.priority));
                 }
             }
             sources => {
@@ -390,8 +367,9 @@ impl Universe {
                         self.look.set(slot, level);
                         top = top.max(Some(priority));
                     }
-                    if let Some(now) = self.claims.as_mut().and_then(|all| all.now.get_mut(slot)) {
-                        *now = won.map_or(NOBODY, |(priority, _, serial)| claim(serial, priority));
+                    if let Some(claims) = &mut self.claims {
+                        let has = won.map(|(priority, _, serial)| claim(serial, priority));
+                        claims.set(slot, has.unwrap_or(NOBODY));
                     }
                 }
             }
@@ -407,24 +385,14 @@ impl Universe {
     }
 
     /// Calls `changed` with what the router does not know yet, slot by slot.
-    pub(super) fn advance(&mut self, mut changed: impl FnMut(Change)) {
-        let Some(claims) = &mut self.claims else {
-            let none = NOBODY;
-            return self.told.advance(self.look.as_slice(), |slot, level| {
-                changed(Change { slot: slot as u16, level, claim: none, before: none });
-            });
-        };
-        let known = self.told.as_slice().len();
-        for (slot, level) in self.look.as_slice().iter().copied().enumerate() {
-            let (now, told) = (claims.now[slot], claims.told[slot]);
-            // What nobody has any more keeps its level, and whose that was.
-            let is_lost = now == NOBODY && slot < known;
-            if slot >= known || self.told.as_slice()[slot] != level || (now != told && !is_lost) {
-                changed(Change { slot: slot as u16, level, claim: now, before: told });
-                claims.told[slot] = now;
-            }
+    pub(super) fn advance(&mut self, changed: &mut dyn FnMut(Change)) {
+        let look = self.look.as_slice();
+        match &mut self.claims {
+            Some(claims) => claims.advance(&mut self.told, look, changed),
+            None => self.told.advance(look, |slot, level| {
+                changed(Change { slot: slot as u16, level, claim: NOBODY, before: NOBODY });
+            }),
         }
-        self.told.write(self.look.as_slice());
     }
 
     /// The router has forgotten everything: the next telling tells all slots.
@@ -432,9 +400,9 @@ impl Universe {
         self.told = Levels::default();
         self.sources_changed = true;
         self.gone.clear();
-        self.sources.iter_mut().for_each(|source| source.is_told = false);
+        self.sources.iter_mut().for_each(|source| source.voice.forget_told());
         if let Some(claims) = &mut self.claims {
-            claims.told = [NOBODY; SLOTS];
+            claims.forget_told();
         }
     }
 
@@ -447,12 +415,26 @@ impl Universe {
         &self.sources
     }
 
+    pub(super) fn source(&self, serial: u32) -> Option<&Source> {
+        self.sources.iter().find(|source| source.serial == serial)
+    }
+
     pub(super) fn source_mut(&mut self, serial: u32) -> Option<&mut Source> {
         self.sources.iter_mut().find(|source| source.serial == serial)
     }
 
+    /// The levels that the router was told.
+    pub(super) fn told(&self) -> &[u8] {
+        self.told.as_slice()
+    }
+
+    /// Who has each slot, where that is told.
+    pub(super) fn claims(&self) -> Option<&Claims> {
+        self.claims.as_deref()
+    }
+
     /// Those of whom the router is to be told that they are gone; asked once.
-    pub(super) fn take_gone(&mut self) -> Vec<Cid> {
+    pub(super) fn take_gone(&mut self) -> Vec<String> {
         std::mem::take(&mut self.gone)
     }
 
@@ -460,6 +442,16 @@ impl Universe {
     pub(super) fn tells_claims(&self) -> bool {
         self.claims.is_some()
     }
+}
+
+/// What the router calls a source in one universe: so it can leave this one and stay in another.
+pub(super) fn id(cid: &Cid, universe: u16) -> String {
+    let mut id = String::with_capacity(2 * ID_OCTETS + 6);
+    for octet in cid.iter().take(ID_OCTETS) {
+        let _ = write!(id, "{octet:02x}");
+    }
+    let _ = write!(id, ".{universe}");
+    id
 }
 
 /// Priority, level and serial of the source that has `slot`.
@@ -480,7 +472,7 @@ fn winner(sources: &[Source], slot: usize, rule: Rule) -> Option<(u8, u8, u32)> 
 
 impl Source {
     /// Priority and level that it has for a slot, if it controls it.
-    fn bid(&self, slot: usize) -> Option<(u8, u8)> {
+    pub(super) fn bid(&self, slot: usize) -> Option<(u8, u8)> {
         let level = self.levels.as_slice().get(slot).copied()?;
         let priority = match &self.slot_priorities {
             None => self.priority,
@@ -536,7 +528,8 @@ impl Source {
     pub(super) const BYTES_MAX: usize = size_of::<Self>()
         + size_of::<Levels>()
         + size_of::<SlotPriorities>()
-        + size_of::<[u32; SLOTS]>();
+        + size_of::<[u32; SLOTS]>()
+        + Voice::BYTES_MAX;
 }
 
 /// Makes `levels` these and no more.

@@ -211,3 +211,48 @@ fn a_held_look_gives_way_at_the_router_to_whoever_comes() {
     let told = marked(&mut rig);
     assert_eq!(told[3..], ["{id: \"0000000000000000.1\", priority: 0}", "1/1 10"], "{told:?}");
 }
+
+#[test]
+fn losers_are_told_with_their_own_priority_and_level() {
+    let mut rig = unsettled("settle_ms = 0\narbitrated = [\"/rig/**\"]");
+    let bid = |letter: u8, priority: u8, slot: u16, level: u8| {
+        let id = format!("{letter:02x}").repeat(8);
+        let source = format!("id: \"{id}.1\", priority: {priority}");
+        format!("PUBLISH event /clasp/source/bids/sacn/1/{slot} {{{source}, value: {level}}}")
+    };
+    rig.levels(A, &[10, 20]);
+    marked(&mut rig);
+    rig.levels(HIGH, &[5]);
+    let high = "{id: \"6868686868686868.1\", priority: 150}";
+    let told = marked(&mut rig);
+    assert_eq!(told[told.len() - 2..], [high, "1/1 5"], "what A says is known");
+    rig.levels(A, &[12, 20]);
+    assert_eq!(marked(&mut rig), [bid(b'a', 100, 1, 12)]);
+    // Each slot by its own priority; one that it lets go of is told with 0.
+    rig.levels(HIGH, &[5, 6]);
+    marked(&mut rig);
+    rig.priorities(HIGH, &[0, 90]);
+    let told = marked(&mut rig);
+    let bids = [bid(b'h', 0, 1, 5), bid(b'h', 90, 2, 6)];
+    assert_eq!(told[1..3], bids, "{told:?}");
+    let low = "{id: \"6161616161616161.1\", priority: 100}";
+    assert_eq!(told[told.len() - 3..], [low, "1/1 12", "1/2 20"]);
+    // A farewell, and once more for what a route has on its way.
+    rig.end(HIGH);
+    let gone = "{id: \"6868686868686868.1\", release: true}";
+    assert_eq!(marked(&mut rig)[1..], [gone]);
+    rig.wait(Span::from_secs(2));
+    assert_eq!(marked(&mut rig).iter().filter(|line| line.contains(gone)).count(), 1);
+}
+
+#[test]
+fn a_slot_that_nobody_controls_keeps_whose_it_was() {
+    let mut rig = unsettled("settle_ms = 0\narbitrated = []");
+    rig.levels(A, &[10]);
+    rig.levels(B, &[20]);
+    marked(&mut rig);
+    rig.priorities(A, &[0]);
+    marked(&mut rig);
+    rig.priorities(B, &[0]);
+    assert_eq!(marked(&mut rig), [""; 0]);
+}
