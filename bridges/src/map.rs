@@ -107,6 +107,11 @@ impl Pattern {
         &self.subscription
     }
 
+    /// Which capture is called `name`, by its number from 1 or by its name.
+    pub fn capture(&self, name: &str) -> Option<usize> {
+        capture_index(checked_name(name).ok()?, self).ok()
+    }
+
     /// Whether `address` is taken; then `captures` holds the range that each wildcard stands for.
     pub fn captures(&self, address: &str, captures: &mut Vec<Range<usize>>) -> bool {
         captures.clear();

@@ -25,19 +25,29 @@
 //!
 //! A deleted param is set to null, which every subscriber hears, and dies within a second: CLASP
 //! has no message that deletes. Here it is gone at once.
+//!
+//! The other way round, a bridge asks servers elsewhere again and again ([`PollOptions`]), and
+//! tells them what changes ([`WebhookOptions`]); with one of both and without `bind` it serves
+//! nobody. What a poll sets is not told to a webhook of the same bridge.
 
 mod address;
 mod body;
 mod channel;
+mod client;
 mod condition;
 mod deleted;
+mod outward;
+mod poll;
 mod problem;
 mod ring;
 mod state;
 mod stream;
+mod template;
+mod webhook;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router as Routes;
@@ -52,7 +62,10 @@ use tower_http::cors::CorsLayer;
 use self::address::Namespace;
 use self::channel::Channels;
 use self::deleted::Deleted;
+use self::outward::Outward;
+pub use self::poll::PollOptions;
 use self::problem::Problem;
+pub use self::webhook::WebhookOptions;
 use crate::tls::TlsFiles;
 use crate::web::cors::cors;
 use crate::web::seats::Seats;
@@ -63,8 +76,9 @@ use crate::{Context, Running, Service};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpOptions {
-    /// Where to listen. Default `0.0.0.0:8080`, as the reference documents it.
-    pub bind: SocketAddr,
+    /// Where to listen. Default `0.0.0.0:8080`, as the reference documents it; nowhere where there
+    /// is a `poll` or a `webhook`.
+    pub bind: Option<SocketAddr>,
     /// PEM files `{ cert, key, client_ca }`: then the port speaks TLS (`https://`). Default none.
     pub tls: Option<TlsFiles>,
     /// Segments put before every address: with `/web`, `/v1/state/a` is the param `/web/a`, and
@@ -90,12 +104,21 @@ pub struct HttpOptions {
     /// Params in one answer, 1 to 1000000. Beyond that, 413 asks for a narrower pattern. Default
     /// 100000.
     pub params_max: usize,
+    /// Pages elsewhere that are asked again and again, 256 at most.
+    pub poll: Vec<PollOptions>,
+    /// Servers elsewhere that are told what changes, 256 at most.
+    pub webhook: Vec<WebhookOptions>,
+    /// Seconds after which a server elsewhere must have answered, 0.1 to 300. Default 10. Its
+    /// answer may have `body_bytes_max` bytes, and five redirects come before it.
+    pub timeout_s: f64,
+    /// PEM file of the authorities to believe of servers elsewhere. Default: those of the system.
+    pub ca: Option<PathBuf>,
 }
 
 impl Default for HttpOptions {
     fn default() -> Self {
         Self {
-            bind: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            bind: None,
             tls: None,
             namespace: String::new(),
             base: "/api".to_owned(),
@@ -106,6 +129,10 @@ impl Default for HttpOptions {
             sessions_max: 96,
             streams_max: 64,
             params_max: 100_000,
+            poll: Vec::new(),
+            webhook: Vec::new(),
+            timeout_s: 10.0,
+            ca: None,
         }
     }
 }
@@ -114,7 +141,9 @@ struct Http {
     options: HttpOptions,
     namespace: Namespace,
     cors: CorsLayer,
-    entrance: Entrance,
+    /// Where it listens, if it does.
+    entrance: Option<Entrance>,
+    outward: Option<Outward>,
 }
 
 /// What every request can reach.
@@ -156,8 +185,16 @@ pub fn open(options: HttpOptions) -> Result<Box<dyn Service>, ConfigError> {
         }
     }
     let cors = cors(&options.origins)?;
-    let entrance = Entrance::new(options.bind, options.tls.as_ref())?;
-    Ok(Box::new(Http { options, namespace, cors, entrance }))
+    let outward = Outward::open(&options)?;
+    let bind = match (options.bind, &outward) {
+        (None, Some(_)) => None,
+        (bind, _) => Some(bind.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8080)))),
+    };
+    let entrance = bind.map(|bind| Entrance::new(bind, options.tls.as_ref())).transpose()?;
+    if entrance.is_none() && options.tls.is_some() {
+        return Err(wrong("tls", "is for a port: write `bind`, too".to_owned()));
+    }
+    Ok(Box::new(Http { options, namespace, cors, entrance, outward }))
 }
 
 impl Service for Http {
@@ -166,33 +203,59 @@ impl Service for Http {
     }
 
     fn sessions_max(&self) -> u32 {
-        self.options.sessions_max as u32
+        let served = if self.entrance.is_some() { self.options.sessions_max as u32 } else { 0 };
+        served + u32::from(self.outward.is_some())
     }
 
     fn bind(&mut self) -> io::Result<Vec<String>> {
-        self.entrance.open(["http", "https"])
+        match &mut self.entrance {
+            Some(entrance) => entrance.open(["http", "https"]),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn run(self: Box<Self>, context: Context) -> Running {
         Box::pin(async move {
-            let Self { options, namespace, cors, entrance } = *self;
-            let connections_max = options.connections_max;
-            let deleted = Arc::new(Deleted::default());
-            let channels =
-                Channels::new(namespace.clone(), Arc::clone(&deleted), options.streams_max);
-            let app = Arc::new(App {
-                seats: Seats::new(context.router.clone(), NAME, options.sessions_max),
-                channels: Arc::new(channels),
-                options,
-                namespace,
-                deleted,
-            });
-            let routes = routes(Arc::clone(&app)).layer(cors);
-            tokio::select! {
-                served = serve(entrance, routes, connections_max, &context.stop) => served,
-                () = app.seats.sweep_for_ever() => Ok(()),
-            }
+            let Self { options, namespace, cors, entrance, outward } = *self;
+            let going = context.clone();
+            let going_out = async {
+                match outward {
+                    Some(outward) => outward.run(going).await,
+                    None => Ok(()),
+                }
+            };
+            let serving = async {
+                match entrance {
+                    Some(entrance) => entertain(entrance, options, namespace, cors, context).await,
+                    None => Ok(()),
+                }
+            };
+            tokio::try_join!(going_out, serving).map(drop)
         })
+    }
+}
+
+async fn entertain(
+    entrance: Entrance,
+    options: HttpOptions,
+    namespace: Namespace,
+    cors: CorsLayer,
+    context: Context,
+) -> io::Result<()> {
+    let connections_max = options.connections_max;
+    let deleted = Arc::new(Deleted::default());
+    let channels = Channels::new(namespace.clone(), Arc::clone(&deleted), options.streams_max);
+    let app = Arc::new(App {
+        seats: Seats::new(context.router.clone(), NAME, options.sessions_max),
+        channels: Arc::new(channels),
+        options,
+        namespace,
+        deleted,
+    });
+    let routes = routes(Arc::clone(&app)).layer(cors);
+    tokio::select! {
+        served = serve(entrance, routes, connections_max, &context.stop) => served,
+        () = app.seats.sweep_for_ever() => Ok(()),
     }
 }
 

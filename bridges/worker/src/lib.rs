@@ -89,7 +89,7 @@ pub struct Entry {
 pub const SERVICES: &[Entry] = &[
     Entry {
         name: "http",
-        help: "HTTP: params, events and subscriptions for web programs, with OpenAPI",
+        help: "HTTP: for web programs, with OpenAPI; and as a client, by polls and webhooks",
         open: |table| http::open(read(table)?),
     },
     Entry {

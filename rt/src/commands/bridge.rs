@@ -118,6 +118,9 @@ fn joined(kind: &str, errors: &[PlanError]) -> String {
             key if key.starts_with("device[") => format!("{key}: {why}"),
             "origins" => format!("--cors: {why}"),
             "url" if kind == "mqtt" => format!("--broker: {why}"),
+            key if key.ends_with(".every_s") => format!("--every: {why}"),
+            key if key.starts_with("poll[") => format!("--poll: {why}"),
+            key if key.starts_with("webhook[") => format!("--webhook: {why}"),
             key if key.starts_with("tls.") => {
                 format!("--{}: {why}", key.trim_start_matches("tls.").replace('_', "-"))
             }

@@ -63,7 +63,7 @@ enum Command {
     Midi(midi::MidiArgs),
     /// Translate between DMX interfaces on USB and a router, both ways
     Dmx(dmx::DmxArgs),
-    /// Let web programs read, write and watch a router over HTTP
+    /// Let web programs use a router over HTTP; poll servers, and tell them what changes
     Http(http::HttpArgs),
     /// Translate between the topics of an MQTT broker and a router, both ways
     Mqtt(mqtt::MqttArgs),
@@ -257,6 +257,9 @@ mod tests {
             ("clasp-rt http --port 8080 --cors https://show.example", true),
             ("clasp-rt http --cert c.pem --key k.pem --client-ca ca.pem", true),
             ("clasp-rt http --cert c.pem", false),
+            ("clasp-rt http --poll /t=https://h/now#/temp --every 2.5", true),
+            ("clasp-rt http --webhook /cue/*=https://h/{1} --ca ca.pem", true),
+            ("clasp-rt http --every 2.5", false),
             ("clasp-rt mqtt --broker mqtts://b --ca ca.pem --subscribe a/# --subscribe b/+", true),
             ("clasp-rt mqtt --mqtt-version 6", false),
             ("clasp-rt mqtt-listener --port 1884 --cert c.pem --key k.pem", true),
