@@ -4,7 +4,7 @@
 #
 #   packages   a C compiler, pkg-config, Python's venv, Node 18 or newer with npm, iproute2,
 #              curl, liblo-tools (oscsend, oscdump), mosquitto, mosquitto-clients and openssl,
-#              nats-server, valgrind with libc6-dbg,
+#              nats-server, valgrind with libc6-dbg, chromium,
 #              ola (olad and its commands, which are not started), qlcplus and tshark
 #   tests/peers/venv           the published Python client, Art-Net and sACN senders and receivers
 #   tests/peers/node_modules   the published JavaScript client, an Art-Net node, an sACN source, an
@@ -58,6 +58,7 @@ install_packages() {
     command -v qlcplus > /dev/null || wanted+=(qlcplus)
     command -v tshark > /dev/null || wanted+=(tshark)
     command -v openssl > /dev/null || wanted+=(openssl)
+    command -v chromium > /dev/null || wanted+=(chromium)
     wanted+=(mosquitto-clients)
     # MIDI: to build it, and ALSA's own programs. Serial lines: pairs of them, and what is done to one.
     wanted+=(libasound2-dev alsa-utils socat strace)
