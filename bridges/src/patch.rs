@@ -24,7 +24,7 @@
 //!
 //! With `direction = "in"` it is read the other way: what a desk sends into the universe (slot by
 //! slot, or whole, as bytes at the universe's address) becomes params of the fixture, floats of 0.0
-//! to 1.0 and lists of them.
+//! to 1.0 and lists of them, claimed by who wrote the slots where the router arbitrates.
 
 mod channel;
 mod fade;
@@ -39,7 +39,7 @@ use serde::Deserialize;
 use crate::datum::Datum;
 use crate::level::{Floats, to_level};
 use crate::merge::SLOTS;
-use crate::uplink::{Kind, Update, Uplink};
+use crate::uplink::{Kind, Source, Update, Uplink, Whose};
 use crate::{Bridge, ConfigError, Counters, Input, Out, same_kind};
 
 use channel::{Channel, Form};
@@ -63,11 +63,14 @@ pub struct Config {
     /// Token for HELLO, where the router asks for one. Default none.
     pub token: Option<String>,
     pub patch: Vec<Patch>,
+    /// Passes on whose each slot is: whoever wrote it last also claims the function that it tells.
+    /// For routers that arbitrate. Default false.
+    pub sources: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { name: "patch".into(), token: None, patch: Vec::new() }
+        Self { name: "patch".into(), token: None, patch: Vec::new(), sources: false }
     }
 }
 
@@ -141,6 +144,8 @@ struct Patching {
     fades: Vec<Fade>,
     /// Inward: one of its slots changed.
     is_changed: bool,
+    /// Inward: who wrote it last, where that is told.
+    whose: Option<Whose>,
 }
 
 impl Patched {
@@ -179,7 +184,8 @@ impl Patched {
         }
         patterns.extend(subscriptions(&config.patch));
         Ok(Self {
-            uplink: Uplink::new(&config.name, config.token.clone()),
+            uplink: Uplink::new(&config.name, config.token.clone())
+                .ask_sources(config.sources, &[]),
             counters: Counters::default(),
             fixtures,
             functions,
@@ -219,7 +225,7 @@ impl Patched {
             }
             let understood = desk(universes, &update, |fixture, slot, level| {
                 if let Some(fixture) = fixtures.get_mut(fixture) {
-                    fixture.hear(slot, level);
+                    fixture.hear(slot, level, update.source.as_ref());
                 }
             });
             if !understood {
@@ -283,7 +289,7 @@ impl Fixture {
             let numbers = channel.slots() / usize::from(channel.octets());
             let fades = vec![Fade::default(); numbers];
             let slots = channel.slots();
-            channels.push(Patching { channel, first, fades, is_changed: false });
+            channels.push(Patching { channel, first, fades, is_changed: false, whose: None });
             first += slots;
         }
         if channels.is_empty() {
@@ -385,10 +391,11 @@ impl Fixture {
     }
 
     /// Inward: the desk shows `level` in `slot`, from 1 within the universe.
-    fn hear(&mut self, slot: usize, level: u8) {
+    fn hear(&mut self, slot: usize, level: u8, source: Option<&Source<'_>>) {
         let Some(slot) = slot.checked_sub(self.at) else { return };
         let Some(known) = self.told.get_mut(slot) else { return };
-        if *known == Some(level) {
+        // The same level of somebody else is a claim of his.
+        if *known == Some(level) && source.is_none() {
             return;
         }
         *known = Some(level);
@@ -396,6 +403,7 @@ impl Fixture {
             let slots = patching.first..patching.first + patching.channel.slots();
             if slots.contains(&slot) && !patching.channel.name.is_empty() {
                 patching.is_changed = true;
+                patching.whose = source.map(Whose::of);
                 self.is_changed = true;
             }
         }
@@ -428,6 +436,11 @@ impl Fixture {
             }
             let (fractions, count) = patching.channel.fractions(&levels);
             let address = format!("{}/{}", self.fixture, patching.channel.name);
+            match &patching.whose {
+                Some(whose) => uplink.mark(&whose.source()),
+                // Behind somebody's it would be his.
+                None => uplink.send(None, counters, out),
+            }
             let is_colour = matches!(patching.channel.form, Form::Colour { .. });
             let push = |bytes: &mut Vec<u8>| {
                 if is_colour {

@@ -17,7 +17,7 @@ use clasp_rt_core::wire::{TooLong, binary, header};
 use crate::datum::Datum;
 use crate::{Counters, Out};
 use source::{BIDS, Marker, SOURCE};
-pub(crate) use source::{Bid, Details, Source, source_id};
+pub(crate) use source::{Bid, Details, Source, Whose, source_id};
 
 /// Sessions of earlier connections that are still known as our own writing.
 const SESSIONS_MAX: usize = 8;

@@ -5,7 +5,7 @@ use clasp_rt_core::value::{push_bytes, push_f64, push_i64, push_str};
 
 use super::*;
 use crate::rig::Rig;
-use crate::uplink::tests::publish_frame;
+use crate::uplink::tests::{bundle_frame, publish_frame, set_frame};
 
 fn rig(config: &str) -> Rig<Patched> {
     let config: Config = toml::from_str(config).unwrap_or_else(|why| panic!("{config}: {why}"));
@@ -163,4 +163,33 @@ fn what_cannot_be_patched_is_refused_with_its_place() {
         let error = open(parsed).err().expect("refused").to_string();
         assert!(error.contains(said), "{config}: {error}");
     }
+}
+
+#[test]
+fn what_a_desk_says_is_claimed_by_the_desk_where_the_router_arbitrates() {
+    let mut rig = rig(r#"
+        sources = true
+        [[patch]]
+        fixture = "/rig/spot"
+        universe = "/artnet/0"
+        at = 21
+        slots = ["dimmer", "iris"]
+        direction = "in"
+    "#);
+    let expected = ["HELLO patch 0xf1", "PUBLISH event /clasp/source {tell: true}"];
+    assert_eq!(rig.said.take_lines()[..2], expected);
+    let mut say = |id: &str, slot: u16| {
+        let mut marker = Vec::new();
+        Source { id, priority: None, by: Some("me") }.push(&mut marker).expect("short");
+        let tell = publish_frame("/clasp/source", Signal::Event, |out| out.extend(&marker));
+        let set = set_frame(&format!("/artnet/0/{slot}"), |out| push_i64(out, 255));
+        rig.step(Input::Frame(&bundle_frame(&[&tell, &set])));
+        rig.said.take_lines()
+    };
+    for id in ["a", "b"] {
+        let marker = format!("  PUBLISH event /clasp/source {{id: \"{id}\", by: \"me\"}}");
+        let set = "  SET /rig/spot/dimmer 1.0";
+        assert_eq!(say(id, 21), ["BUNDLE now", &marker, set], "the same level, said by {id}");
+    }
+    assert_eq!(rig.set("/artnet/0/22", |out| push_i64(out, 0)), ["SET /rig/spot/iris 0.0"]);
 }

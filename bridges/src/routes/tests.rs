@@ -1,15 +1,13 @@
 //! Routes from the router's side: frames in, what is written.
 
-use clasp_rt_core::message::{Bundle, Message, ParamValue};
-use clasp_rt_core::value::{Value, push_bool, push_f64, push_i64, push_str};
+use clasp_rt_core::message::ParamValue;
+use clasp_rt_core::value::{MapWriter, Value, push_bool, push_f64, push_i64, push_str};
 
 use clasp_rt_core::wire::binary::SnapshotBuilder;
-use clasp_rt_core::wire::list::Messages;
-use clasp_rt_core::wire::{binary, header};
 
 use super::*;
 use crate::rig::Rig;
-use crate::uplink::tests::{frame, publish_frame, set_frame};
+use crate::uplink::tests::{bundle_frame, publish_frame, set_frame};
 
 pub(super) fn routes(config: &str) -> Routes {
     let config: Config = toml::from_str(config).unwrap_or_else(|why| panic!("{config}: {why}"));
@@ -216,18 +214,6 @@ fn what_is_held_is_claimed_at_the_start_and_not_again_when_routes_change() {
     assert_eq!(rig.set("/in/1", |out| push_i64(out, 5)), ["SET /rig/1 5"]);
 }
 
-/// A BUNDLE of the messages of these frames.
-fn bundle_frame(frames: &[&[u8]]) -> Vec<u8> {
-    let mut payloads = Vec::new();
-    for frame in frames {
-        let payload = header::parse(frame).expect("a frame").payload;
-        let message = binary::decode(payload).expect("a message");
-        Messages::append(&mut payloads, &message).expect("short");
-    }
-    let messages = Messages::from_payloads(&payloads, frames.len()).expect("a list");
-    frame(&Message::Bundle(Bundle { timestamp_us: None, messages }))
-}
-
 #[test]
 fn full_tables_and_long_addresses_are_counted() {
     let mut rig = rig(r#"
@@ -273,4 +259,45 @@ fn mistakes_are_explained_with_the_place_of_their_route() {
     for route in ["from = \"/a\"", "from = \"/a\"\nto = \"/b\"\nscale = 2"] {
         assert!(toml::from_str::<Config>(&format!("[[route]]\n{route}")).is_err(), "{route}");
     }
+}
+
+#[test]
+fn what_losers_say_is_passed_on_where_the_target_is_arbitrated_and_else_as_what_it_is() {
+    let mut rig = rig(r#"
+        sources = true
+        arbitrated = ["/rig/**"]
+        [[route]]
+        from = "/in/*"
+        to = "/rig/{1}"
+        transform = [{ type = "scale", from_min = 0, from_max = 1, to_min = 0, to_max = 100 }]
+        [[route]]
+        from = "/in/*"
+        to = "/next/{1}"
+        [[route]]
+        from = "/in/*"
+        to = "/sum"
+        aggregate = { type = "sum" }
+        [[route]]
+        from = "/in/*"
+        to = "/go"
+        write = "event"
+    "#);
+    let lines = rig.said.take_lines();
+    assert!(lines.contains(&"SUBSCRIBE 2 /clasp/source/bids/in/*".to_owned()), "{lines:?}");
+    let bid = publish_frame("/clasp/source/bids/in/1", Signal::Event, |out| {
+        let mut map = MapWriter::start(out);
+        push_str(map.entry("id").expect("short"), "desk").expect("short");
+        push_i64(map.entry("priority").expect("short"), 90);
+        push_str(map.entry("by").expect("short"), "me").expect("short");
+        push_f64(map.entry("value").expect("short"), 0.5);
+    });
+    rig.step(Input::Frame(&bid));
+    let source = "id: \"desk\", priority: 90, by: \"me\"";
+    let expected = [
+        "BUNDLE now".to_owned(),
+        format!("  PUBLISH event /clasp/source {{{source}}}"),
+        "  SET /rig/1 50.0".to_owned(),
+        format!("PUBLISH event /clasp/source/bids/next/1 {{{source}, value: 0.5}}"),
+    ];
+    assert_eq!(rig.said.take_lines(), expected);
 }

@@ -79,6 +79,25 @@ impl<'a> Source<'a> {
     }
 }
 
+/// A [`Source`] to keep.
+#[derive(Clone, Debug)]
+pub struct Whose {
+    id: String,
+    priority: Option<u8>,
+    by: Option<String>,
+}
+
+impl Whose {
+    pub(crate) fn of(source: &Source<'_>) -> Self {
+        let Source { id, priority, by } = *source;
+        Self { id: id.to_owned(), priority, by: by.map(str::to_owned) }
+    }
+
+    pub(crate) fn source(&self) -> Source<'_> {
+        Source { id: &self.id, priority: self.priority, by: self.by.as_deref() }
+    }
+}
+
 /// What a source says of an address that another has, where a bridge has merged them: the router
 /// arbitrates targets of routes, and is to know of all who want them.
 ///

@@ -129,6 +129,18 @@ pub(crate) fn publish_frame(
     frame(&message(address, Some(signal), value, None))
 }
 
+/// A BUNDLE of the messages of these frames.
+pub(crate) fn bundle_frame(frames: &[&[u8]]) -> Vec<u8> {
+    let mut payloads = Vec::new();
+    for frame in frames {
+        let payload = header::parse(frame).expect("a frame").payload;
+        let message = binary::decode(payload).expect("a message");
+        Messages::append(&mut payloads, &message).expect("short");
+    }
+    let messages = Messages::from_payloads(&payloads, frames.len()).expect("a list");
+    frame(&Message::Bundle(Bundle { timestamp_us: None, messages }))
+}
+
 fn joined() -> (Uplink, Counters, Said) {
     let (mut uplink, mut counters, mut said) =
         (Uplink::new("test", None), Counters::default(), Said::default());
