@@ -67,6 +67,13 @@ impl Member {
     }
 }
 
+/// See [`Audiences::size`].
+pub(super) enum Size {
+    Nobody,
+    One(LinkId),
+    More,
+}
+
 /// Where the members of an audience lie.
 #[derive(Clone, Copy)]
 struct Kept {
@@ -175,6 +182,22 @@ impl Audiences {
     #[inline]
     pub(super) fn paced(&self, audience: Audience) -> &[u32] {
         self.parts(audience).1
+    }
+
+    /// How many `audience` has, as far as that matters to whether a frame is made at all.
+    #[inline(always)]
+    pub(super) fn size(&self, audience: Audience) -> Size {
+        let (shards, members, paced) = match self.at(audience) {
+            Some(kept) => (kept.shards, kept.members as usize, kept.paced as usize),
+            None => (self.loose.shards, self.loose.members.len(), self.loose.paced.len()),
+        };
+        match (members, shards == 0 && paced == 0) {
+            (0, true) => Size::Nobody,
+            (1, true) => {
+                self.members(audience).next().map_or(Size::Nobody, |only| Size::One(only.link()))
+            }
+            _ => Size::More,
+        }
     }
 
     /// Other shards that `audience` has members on.

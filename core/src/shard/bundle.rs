@@ -105,6 +105,8 @@ struct Step {
     /// Messages of the bundle before it.
     message: u16,
     kind: StepKind,
+    /// Of a SET: bytes of its address.
+    address_len: u16,
     /// Of a SET: where its param is, or [`NO_SLOT`] if there was none.
     slot: u32,
     /// Of a SET: of its address.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 pub(super) use pulls::Pulls;
 
-use super::audience::Audience;
+use super::audience::{Audience, Size};
 use super::critical::Critical;
 use super::home::{END, UNLIMITED};
 use super::input::Lane;
@@ -186,20 +186,15 @@ impl Shard {
         self.audiences.of(remembered, address, &self.subscriptions, &self.interests)
     }
 
-    /// Whether a SET reaches anybody, so that it is worth a frame.
+    /// Whether a SET reaches anybody, so that it is worth a frame. What came from a bridge does not
+    /// go back to it.
     #[inline]
     pub(super) fn is_heard(&self, origin: &Origin, audience: Audience) -> bool {
-        let mut members = self.audiences.members(audience);
-        let (first, second) = (members.next(), members.next());
-        let nobody_here = match (first, second) {
-            (None, _) => true,
-            // What came from a bridge does not go back to it.
-            (Some(only), None) => origin.quiet && self.own_link(origin) == Some(only.link()),
-            _ => false,
-        };
-        !nobody_here
-            || self.audiences.shards(audience) != 0
-            || !self.audiences.paced(audience).is_empty()
+        match self.audiences.size(audience) {
+            Size::Nobody => false,
+            Size::One(link) => !origin.quiet || self.own_link(origin) != Some(link),
+            Size::More => true,
+        }
     }
 
     /// Gives a frame that another shard published to every link of this shard that wants it.

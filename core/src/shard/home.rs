@@ -152,17 +152,16 @@ impl Shard {
         fx: &mut impl Effects,
     ) -> Result<u64, Refused> {
         let (place, hash, slot) = self.locate(place, set.address);
-        if self.arbitrates && self.store.is_arbitrated(slot, set.address) {
-            return self.contend(origin, None, set, (place, hash, slot), None, fx);
-        }
-        let locks_held = if set.lock { self.store.locks_of(origin.writer) } else { 0 };
-        let ahead = Ahead { locks_held, ..Ahead::default() };
-        self.store.check(slot, set, origin.writer, ahead)?;
-        if let Err(outruled) = self.store.takes(slot, set.value) {
-            self.counts.sets_outruled += 1;
-            return Err(outruled);
-        }
-        let slot = self.store.apply(self.stamp(origin), slot, hash, set)?;
+        let slot = match slot {
+            Some(slot) if self.store.overwrites(slot, set) => {
+                self.store.overwrite_in_place(self.stamp(origin), slot, set.value);
+                slot
+            }
+            _ if self.arbitrates && self.store.is_arbitrated(slot, set.address) => {
+                return self.contend(origin, None, set, (place, hash, slot), None, fx);
+            }
+            _ => self.weigh(origin, set, hash, slot)?,
+        };
         if let Some(place) = place {
             self.known.set_slot(place, slot, self.store.removed());
         }
@@ -171,6 +170,24 @@ impl Shard {
         }
         self.announce_change(origin, slot, hash, set, None, fx);
         Ok(self.store.revision(slot))
+    }
+
+    /// Applies a write that may be refused, or that needs memory. Returns where its param is.
+    fn weigh(
+        &mut self,
+        origin: &Origin,
+        set: &RawSet<'_>,
+        hash: u64,
+        slot: Option<u32>,
+    ) -> Result<u32, Refused> {
+        let locks_held = if set.lock { self.store.locks_of(origin.writer) } else { 0 };
+        let ahead = Ahead { locks_held, ..Ahead::default() };
+        self.store.check(slot, set, origin.writer, ahead)?;
+        if let Err(outruled) = self.store.takes(slot, set.value) {
+            self.counts.sets_outruled += 1;
+            return Err(outruled);
+        }
+        self.store.apply(self.stamp(origin), slot, hash, set)
     }
 
     /// Where a checked address is known, its hash, and where its param is, if it has one.
@@ -208,8 +225,11 @@ impl Shard {
     ) {
         self.counts.sets += 1;
         self.counts.params_evicted = self.store.evicted;
-        let audience = self.audience(self.store.audience(slot), set.address);
-        self.store.set_audience(slot, audience);
+        let remembered = self.store.audience(slot);
+        let audience = self.audience(remembered, set.address);
+        if audience != remembered {
+            self.store.set_audience(slot, audience);
+        }
         if !self.is_heard(origin, audience) {
             return;
         }

@@ -27,6 +27,11 @@ pub(super) struct Place(u32);
 impl Place {
     /// Of a link that wrote nothing yet: as good a hint as any.
     pub(super) const FIRST: Self = Self(0);
+
+    /// The other place of the same addresses.
+    fn other(self) -> Self {
+        Self(self.0 ^ 1)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -56,18 +61,20 @@ const VACANT: Entry = Entry {
     next: Place::FIRST,
 };
 
-/// Each address has one place, which it shares with those that happen to want the same; the latest
-/// has it. Who makes strangers' addresses collide slows them down to what a new address costs.
+/// Each address has two places, which it shares with those that happen to want the same; the latest
+/// have them. Who makes strangers' addresses collide slows them down to what a new address costs.
 pub(super) struct Known {
     entries: Box<[Entry]>,
     seed: u64,
+    /// Which of two taken places goes next.
+    turn: bool,
 }
 
 impl Known {
     pub(super) fn new(limits: &Limits, seed: [u64; 2]) -> Self {
         let wanted = limits.params_max.saturating_mul(PLACES_PER_PARAM);
         let places = wanted.clamp(PLACES_MIN, PLACES_MAX).next_power_of_two();
-        Self { entries: vec![VACANT; places as usize].into(), seed: seed[0] }
+        Self { entries: vec![VACANT; places as usize].into(), seed: seed[0], turn: false }
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
@@ -80,6 +87,12 @@ impl Known {
         if self.is_at(*last, address) {
             return Some(*last);
         }
+        self.follow_on(last, address)
+    }
+
+    /// The same for who seldom writes an address twice in a row.
+    #[inline]
+    pub(super) fn follow_on(&mut self, last: &mut Place, address: &[u8]) -> Option<Place> {
         let next = self.entries[last.0 as usize].next;
         if self.is_at(next, address) {
             *last = next;
@@ -95,7 +108,10 @@ impl Known {
     #[inline]
     pub(super) fn find(&self, address: &[u8]) -> Option<Place> {
         let place = self.place_of(address);
-        self.is_at(place, address).then_some(place)
+        if self.is_at(place, address) {
+            return Some(place);
+        }
+        self.is_at(place.other(), address).then_some(place.other())
     }
 
     /// Keeps a checked address that was not found; `None` if it is too long for that.
@@ -105,13 +121,22 @@ impl Known {
         if address.starts_with(b"/clasp/") {
             return None;
         }
-        let place = self.place_of(address);
+        let place = self.place_to_take(address);
         let entry = &mut self.entries[place.0 as usize];
         let text = entry.text.get_mut(..address.len()).filter(|text| !text.is_empty())?;
         text.copy_from_slice(address);
         let (len, next) = (address.len() as u8, entry.next);
         *entry = Entry { text: entry.text, len, hash, next, ..VACANT };
         Some(place)
+    }
+
+    /// Hash, home and param of the address at `place`, where all are known: as [`Self::hash`],
+    /// [`Self::home`] and [`Self::slot`].
+    #[inline(always)]
+    pub(super) fn all(&self, place: Place, removed: u64) -> Option<(u64, ShardId, u32)> {
+        let entry = &self.entries[place.0 as usize];
+        let is_whole = entry.slot != NO_SLOT && entry.removed == removed && entry.home != NO_HOME;
+        is_whole.then_some((entry.hash, ShardId(entry.home), entry.slot))
     }
 
     #[inline]
@@ -153,10 +178,23 @@ impl Known {
         self.entries[place.0 as usize].audience = audience;
     }
 
-    #[inline]
+    #[inline(always)]
     fn is_at(&self, place: Place, address: &[u8]) -> bool {
         let entry = &self.entries[place.0 as usize];
-        entry.text.get(..usize::from(entry.len)) == Some(address) && entry.len > 0
+        usize::from(entry.len) == address.len()
+            && entry.text.get(..address.len()) == Some(address)
+            && entry.len > 0
+    }
+
+    /// A place for an address that has none: a vacant one, or one whose address is forgotten.
+    fn place_to_take(&mut self, address: &[u8]) -> Place {
+        let place = self.place_of(address);
+        let is_vacant = |place: Place| self.entries[place.0 as usize].len == 0;
+        if is_vacant(place) {
+            return place;
+        }
+        self.turn = !self.turn;
+        if is_vacant(place.other()) || self.turn { place.other() } else { place }
     }
 
     /// Mixes all bytes, eight at a time: much cheaper than a hash that no stranger can foresee.
@@ -168,7 +206,12 @@ impl Known {
         for word in words {
             mixed = (mixed ^ u64::from_le_bytes(*word)).wrapping_mul(ODD).rotate_left(29);
         }
-        let left = tail.iter().fold(0, |left, &byte| left << 8 | u64::from(byte));
+        // The last eight bytes once more are quicker read than those of them that are left. What
+        // differs most, the end, goes where a product spreads it furthest.
+        let left = match address.last_chunk::<8>() {
+            Some(last) => u64::from_be_bytes(*last),
+            None => tail.iter().fold(0, |left, &byte| left << 8 | u64::from(byte)),
+        };
         mixed = (mixed ^ left).wrapping_mul(ODD);
         Place((mixed >> 32) as u32 & (self.entries.len() as u32 - 1))
     }
@@ -190,12 +233,27 @@ mod tests {
         assert_eq!((known.find(b"/a"), known.hash(place)), (Some(place), 7));
         assert_eq!(known.find(b"/b"), None);
         assert_eq!(known.find(b""), None, "a vacant entry is no empty address");
-        // Whatever wants the same place has it; what had it is unknown again.
-        let other = (0..).map(|n| format!("/{n}")).find(|a| known.place_of(a.as_bytes()) == place);
-        let other = other.unwrap();
-        assert_eq!(known.find(other.as_bytes()), None);
-        assert_eq!(known.note(other.as_bytes(), 8), Some(place));
-        assert_eq!((known.find(b"/a"), known.hash(place)), (None, 8));
+    }
+
+    #[test]
+    fn of_three_addresses_that_want_the_same_two_places_one_is_forgotten() {
+        let mut known = known();
+        let places = [known.place_of(b"/a"), known.place_of(b"/a").other()];
+        let others = (0..).map(|n| format!("/{n}"));
+        let others = others.filter(|a| places.contains(&known.place_of(a.as_bytes())));
+        let [second, third]: [String; 2] = others.take(2).collect::<Vec<_>>().try_into().unwrap();
+        let all = [b"/a", second.as_bytes(), third.as_bytes()];
+        let mut noted = vec![];
+        for (n, address) in all.iter().enumerate() {
+            assert_eq!(known.find(address), None);
+            let place = known.note(address, n as u64).unwrap();
+            assert!(places.contains(&place));
+            assert_eq!((known.find(address), known.hash(place)), (Some(place), n as u64));
+            noted.push(place);
+        }
+        assert_ne!(noted[0], noted[1], "a vacant place is taken first");
+        let left = all.iter().filter(|address| known.find(address).is_some());
+        assert_eq!(left.count(), 2);
     }
 
     #[test]
@@ -235,8 +293,12 @@ mod tests {
         known.set_slot(place, 5, 1);
         known.set_audience(place, Audience::from_bits(9));
         assert_eq!((known.slot(place, 1), known.slot(place, 2)), (Some(5), None));
-        known.note(b"/a", 7).unwrap();
+        let others = (0..).map(|n| format!("/{n}"));
+        let next =
+            others.map(|other| known.note(other.as_bytes(), 8)).find(|&at| at == Some(place));
+        assert_eq!(next, Some(Some(place)));
         assert_eq!((known.home(place), known.slot(place, 1)), (None, None));
+        assert_eq!(known.all(place, 1), None);
         assert_eq!(known.audience(place), Audience::UNKNOWN);
     }
 

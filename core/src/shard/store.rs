@@ -302,6 +302,20 @@ impl Store {
             && !set.unlock
     }
 
+    /// Applies a write of which [`Store::overwrites`] was true, and still is.
+    #[inline]
+    pub(crate) fn overwrite_in_place(&mut self, by: Stamp, slot: u32, value: Value<'_>) {
+        let param = &mut self.params[slot as usize];
+        param.stamp(by);
+        let piece = self.arena.get_mut(param.piece());
+        if let Some((code, data)) = piece[usize::from(param.address_len)..].split_first_mut() {
+            *code = value.code;
+            data.copy_from_slice(value.data);
+        }
+        self.changes += 1;
+        self.requeue(slot);
+    }
+
     /// Whether `session` ended lately.
     pub(crate) fn has_ended(&self, session: SessionId) -> bool {
         self.ended.contains(&session)
@@ -486,12 +500,7 @@ impl Store {
     /// What every accepted write changes, however its value got there.
     #[inline]
     fn written(&mut self, by: Stamp, slot: u32, set: &RawSet<'_>, is_new: bool) {
-        let param = &mut self.params[slot as usize];
-        let revision = param.revision() + 1;
-        param.set_revision(revision);
-        param.written = by.now;
-        param.written_unix_us = by.unix_us;
-        param.writer = by.writer;
+        self.params[slot as usize].stamp(by);
         self.declare(by, slot, set, is_new);
     }
 

@@ -13,8 +13,8 @@ pub use decode::decode;
 pub(crate) use decode::{OpenBundle, raw_publish, raw_set};
 pub(super) use decode::{decode_nested, legacy_publish};
 pub(super) use encode::ttl_word;
+pub(crate) use encode::{START_LEN, is_frame_of, is_payload_of};
 pub use encode::{append_payload, default_qos, encode, encode_publish, encode_set, qos_of_publish};
-pub(crate) use encode::{is_frame_of, is_payload_of};
 
 use crate::error::Malformed;
 use crate::limits::{BUNDLE_MESSAGES_MAX, NESTING_MAX};

@@ -5,6 +5,7 @@ mod bounds;
 mod bundles;
 mod lanes;
 mod net;
+mod plans;
 mod remembered;
 mod strangers;
 

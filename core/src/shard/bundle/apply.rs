@@ -12,8 +12,9 @@ use crate::shard::marker::{SOURCE, Tag};
 use crate::shard::record::Origin;
 use crate::shard::refused::Refused;
 use crate::shard::session_id::SessionId;
-use crate::shard::store::{Ahead, Staged, Stamp};
+use crate::shard::store::{Ahead, Staged};
 use crate::shard::{Effects, Shard};
+use crate::value::Value;
 use crate::wire::binary::{self, OpenBundle, code};
 
 /// `until` of a bundle with one home.
@@ -57,7 +58,8 @@ impl Shard {
                     let Ok((set, _)) = binary::raw_set(body) else { return };
                     if self.is_own(set.address) {
                         let place = self.known.find(set.address);
-                        self.plan_set(number, at, &set, place);
+                        let (hash, slot) = self.find_at(place, set.address);
+                        self.plan_set(number, at, &set, hash, slot);
                     }
                 }
                 Some((&code::PUBLISH, body)) => {
@@ -82,19 +84,20 @@ impl Shard {
     pub(super) fn plan(&mut self, number: usize, at: Range<usize>, kind: StepKind) {
         let (len, at) = (at.len() as u16, at.start as u32);
         let message = number as u16;
-        self.bundles.plan.steps.push(Step { at, len, message, kind, slot: NO_SLOT, hash: 0 });
+        let nothing = Step { at, len, message, kind, address_len: 0, slot: NO_SLOT, hash: 0 };
+        self.bundles.plan.steps.push(nothing);
     }
 
-    /// The same of a SET: finds its param, and sees what it needs.
-    #[inline]
+    /// The same of a SET whose param is in `slot`: sees what it needs.
+    #[inline(always)]
     pub(super) fn plan_set(
         &mut self,
         number: usize,
         at: Range<usize>,
         set: &RawSet<'_>,
-        place: Option<Place>,
+        hash: u64,
+        slot: Option<u32>,
     ) {
-        let (_, hash, slot) = self.locate(place, set.address);
         let Plan { steps, in_place, .. } = &mut self.bundles.plan;
         *in_place &= slot.is_some_and(|slot| self.store.overwrites(slot, set));
         steps.push(Step {
@@ -102,9 +105,25 @@ impl Shard {
             len: at.len() as u16,
             message: number as u16,
             kind: StepKind::Set,
+            address_len: set.address.len() as u16,
             slot: slot.unwrap_or(NO_SLOT),
             hash,
         });
+    }
+
+    /// The hash of an address of this home, and where its param is, if it has one.
+    pub(super) fn find_at(&mut self, place: Option<Place>, address: &[u8]) -> (u64, Option<u32>) {
+        let removed = self.store.removed();
+        let known = place.and_then(|place| self.known.slot(place, removed));
+        let hash = match place {
+            Some(place) => self.known.hash(place),
+            None => self.store.hash(address),
+        };
+        let slot = known.or_else(|| self.store.find(hash, address));
+        if let (Some(place), Some(slot)) = (place, slot) {
+            self.known.set_slot(place, slot, removed);
+        }
+        (hash, slot)
     }
 
     /// Checks this home's part of a bundle and takes the memory that it needs.
@@ -243,15 +262,16 @@ impl Shard {
                         (tag, progress.marker) = (Some(found), Some(*step));
                     }
                 }
+                StepKind::Set if in_place => {
+                    let set = step.set_in_place(payload);
+                    self.store.overwrite_in_place(by, step.slot, set.value);
+                    revision = self.tell_write(origin, tag.as_ref(), step, step.slot, &set, fx);
+                }
                 StepKind::Set => {
                     let Some(set) = step.set(payload) else { continue };
-                    let done = if in_place {
-                        self.commit_in_place(origin, by, tag, step, &set, fx)
-                    } else {
-                        let staged = self.bundles.staged[progress.staged];
-                        progress.staged += 1;
-                        self.commit_set(origin, tag, step, &set, staged, fx)
-                    };
+                    let staged = self.bundles.staged[progress.staged];
+                    progress.staged += 1;
+                    let done = self.commit_set(origin, tag.as_ref(), step, &set, staged, fx);
                     revision = done.or(revision);
                 }
                 StepKind::Publish => {
@@ -277,25 +297,11 @@ impl Shard {
         self.unguard();
     }
 
-    /// Applies a write that only changes a value where it lies.
-    fn commit_in_place(
-        &mut self,
-        origin: &Origin,
-        by: Stamp,
-        tag: Option<Tag<'_>>,
-        step: &Step,
-        set: &RawSet<'_>,
-        fx: &mut impl Effects,
-    ) -> Option<u64> {
-        let slot = self.store.apply(by, step.slot(), step.hash, set).ok()?;
-        self.tell_write(origin, tag, step.hash, slot, set, fx)
-    }
-
     /// Applies one staged write, unless the param's rule keeps what it has: that refuses no bundle.
     fn commit_set(
         &mut self,
         origin: &Origin,
-        tag: Option<Tag<'_>>,
+        tag: Option<&Tag<'_>>,
         step: &Step,
         set: &RawSet<'_>,
         staged: Staged,
@@ -305,7 +311,8 @@ impl Shard {
         // An earlier message of the bundle may have made it.
         let slot = step.slot().or_else(|| self.store.find(hash, set.address));
         if !staged.claim().is_empty() {
-            return self.contend(origin, tag, set, (None, hash, slot), Some(staged), fx).ok();
+            let located = (None, hash, slot);
+            return self.contend(origin, tag.copied(), set, located, Some(staged), fx).ok();
         }
         if self.store.takes(slot, set.value).is_err() {
             self.counts.sets_outruled += 1;
@@ -313,27 +320,40 @@ impl Shard {
             return slot.map(|slot| self.store.revision(slot));
         }
         let slot = self.store.commit(self.stamp(origin), slot, hash, set, staged);
-        self.tell_write(origin, tag, hash, slot, set, fx)
+        self.tell_write(origin, tag, step, slot, set, fx)
     }
 
+    /// Tells everyone what the param in `slot` now holds. Returns its revision.
+    #[inline]
     fn tell_write(
         &mut self,
         origin: &Origin,
-        tag: Option<Tag<'_>>,
-        hash: u64,
+        tag: Option<&Tag<'_>>,
+        step: &Step,
         slot: u32,
         set: &RawSet<'_>,
         fx: &mut impl Effects,
     ) -> Option<u64> {
+        let hash = step.hash;
         if !self.timelines.is_empty() {
             self.timelines.stop(hash, set.address);
         }
-        self.announce_change(origin, slot, hash, set, tag.as_ref(), fx);
+        self.announce_change(origin, slot, hash, set, tag, fx);
         Some(self.store.revision(slot))
     }
 }
 
 impl Step {
+    /// The SET that it is, where that says no more than an address and a value.
+    #[inline]
+    fn set_in_place<'a>(&self, bundle: &'a [u8]) -> RawSet<'a> {
+        let payload = self.payload(bundle);
+        let (start, data) = payload.split_at(binary::START_LEN + usize::from(self.address_len));
+        let value = Value { code: start[1], data };
+        let address = &start[binary::START_LEN..];
+        RawSet { address, value, revision: None, lock: false, unlock: false, ttl: None }
+    }
+
     /// The SET that it is. It was checked when it was planned.
     #[inline]
     fn set<'a>(&self, bundle: &'a [u8]) -> Option<RawSet<'a>> {

@@ -55,7 +55,7 @@ struct Canonical<'c, 'a> {
 
 impl Canonical<'_, '_> {
     /// Takes over the message at `range`, its length in front. Returns where its payload is now.
-    #[inline]
+    #[inline(always)]
     fn keep(&mut self, range: Range<usize>) -> Range<usize> {
         if self.as_it_came {
             return range.start + 2..range.end;
@@ -229,7 +229,7 @@ impl Shard {
         Ok(drafted)
     }
 
-    #[inline]
+    #[inline(always)]
     fn draft_set<'a>(
         &mut self,
         link: LinkId,
@@ -239,13 +239,17 @@ impl Shard {
         drafted: &mut Drafted,
     ) -> Result<(), Stopped<'a>> {
         let (set, left) = binary::raw_set(body)?;
-        let place = self.known.find(set.address);
+        let place = self.place_after_last(link, set.address);
         if place.is_none() {
             set.text()?;
         }
         let refused = |refused| Stopped::Refused(refused, Some(text_of(set.address)));
         self.may_set(link, set.address, place).map_err(refused)?;
-        let (place, home) = self.place_and_home(link, set.address, place);
+        let known = place.and_then(|place| self.known.all(place, self.store.removed()));
+        let (hash, home, slot) = match known {
+            Some((hash, home, slot)) => (hash, home, Some(slot)),
+            None => self.find_out(link, set.address, place),
+        };
         let at = if left == 0 {
             payload.keep(range)
         } else {
@@ -255,7 +259,7 @@ impl Shard {
         drafted.messages += 1;
         drafted.homes |= 1 << home.0;
         if home == self.settings.id {
-            self.plan_set(number, at, &set, place);
+            self.plan_set(number, at, &set, hash, slot);
         }
         Ok(())
     }
@@ -298,7 +302,10 @@ impl Shard {
             self.plan(number, at, StepKind::Marker);
             return Ok(());
         }
-        let (_, home) = self.place_and_home(link, publish.address, place);
+        let home = self.home_at(place, publish.address);
+        if place.is_none() {
+            self.note(link, publish.address, home);
+        }
         drafted.homes |= 1 << home.0;
         if home == self.settings.id {
             self.plan(number, at, StepKind::Publish);
@@ -306,16 +313,21 @@ impl Shard {
         Ok(())
     }
 
-    /// The home of an address that was admitted, and where the address is known from now on.
-    #[inline]
-    fn place_and_home(
+    /// Hash, home and param of an address that was admitted, and is known from now on; the param
+    /// only at its home.
+    fn find_out(
         &mut self,
         link: LinkId,
         address: &[u8],
         place: Option<Place>,
-    ) -> (Option<Place>, ShardId) {
+    ) -> (u64, ShardId, Option<u32>) {
         let home = self.home_at(place, address);
-        (place.or_else(|| self.note(link, address, home)), home)
+        let place = place.or_else(|| self.note(link, address, home));
+        if home != self.settings.id {
+            return (0, home, None);
+        }
+        let (hash, slot) = self.find_at(place, address);
+        (hash, home, slot)
     }
 }
 

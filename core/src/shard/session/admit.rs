@@ -229,6 +229,17 @@ impl Shard {
         self.known.follow(last, address)
     }
 
+    /// The same of an address of a bundle.
+    #[inline]
+    pub(in crate::shard) fn place_after_last(
+        &mut self,
+        link: LinkId,
+        address: &[u8],
+    ) -> Option<Place> {
+        let last = &mut self.sessions[link.0 as usize].last;
+        self.known.follow_on(last, address)
+    }
+
     #[inline]
     pub(in crate::shard) fn home_at(&mut self, place: Option<Place>, address: &[u8]) -> ShardId {
         if let Some(home) = place.and_then(|place| self.known.home(place)) {

@@ -3,6 +3,7 @@
 use super::super::audience::Audience;
 use super::super::session_id::SessionId;
 use super::super::settings::Rule;
+use super::Stamp;
 use crate::arena::Block;
 use crate::message::Ttl;
 use crate::time::Time;
@@ -97,6 +98,15 @@ impl Param {
         let revision = revision.min(REVISION_MAX);
         self.revision_low = revision as u32;
         self.revision_high = (revision >> 32) as u16;
+    }
+
+    /// It was written once more.
+    #[inline]
+    pub(super) fn stamp(&mut self, by: Stamp) {
+        self.set_revision(self.revision() + 1);
+        self.written = by.now;
+        self.written_unix_us = by.unix_us;
+        self.writer = by.writer;
     }
 
     pub(super) fn audience(&self) -> Audience {

@@ -30,13 +30,20 @@ pub fn decode(payload: &[u8]) -> Result<Message<'_>, Malformed> {
 
 /// The SET that `body` is, behind its code, and how many bytes are left behind it. Whether its
 /// address is text is not looked at; all else is.
-#[inline]
+#[inline(always)]
 pub(crate) fn raw_set(body: &[u8]) -> Result<(RawSet<'_>, usize), Malformed> {
     let mut reader = Reader::new(body);
-    let raw = set_with(&mut reader, Reader::bytes);
-    // Of two faults the first is told, whatever is known of the address.
-    let raw = raw.or_else(|_| set(&mut Reader::new(body)).map(|set| set.raw()))?;
-    Ok((raw, reader.rest().len()))
+    match set_with(&mut reader, Reader::bytes) {
+        Ok(set) => Ok((set, reader.rest().len())),
+        Err(later) => Err(first_fault(body, later)),
+    }
+}
+
+/// What is wrong with the SET in `body`, where `later` is: of two faults the first is told,
+/// whatever is known of the address.
+#[cold]
+fn first_fault(body: &[u8], later: Malformed) -> Malformed {
+    set(&mut Reader::new(body)).err().unwrap_or(later)
 }
 
 /// The same of a PUBLISH.
@@ -72,7 +79,7 @@ impl<'a> OpenBundle<'a> {
     }
 
     /// The payload of the next message.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
         let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
         self.left = left;

@@ -12,6 +12,7 @@ use crate::message::{
     RawPublish, Replay, Set, SetOf, Subscribe, Sync, Ttl, Welcome,
 };
 use crate::signal::{Phase, Qos, Signal};
+use crate::value::Value;
 use crate::wire::header::{self, FRAME_HEADER_LEN};
 use crate::wire::list::Features;
 use crate::wire::write::{flag, put_f64, put_str, put_u16, put_u32, put_u64};
@@ -79,7 +80,7 @@ pub(crate) fn is_payload_of(payload: &[u8], publish: &RawPublish<'_>) -> bool {
 }
 
 /// Code, flags and the length of the address, with which SET and PUBLISH begin.
-const START_LEN: usize = 4;
+pub(crate) const START_LEN: usize = 4;
 
 /// The header, and a payload as far as its address; makes sure of room for the body behind it.
 #[inline]
@@ -295,7 +296,7 @@ fn publish_flags<A>(publish: &PublishOf<'_, A>) -> u8 {
 /// The wire has room for one of value, payload and samples, in this order; for no timeline.
 #[inline]
 fn carried<A>(publish: &PublishOf<'_, A>) -> u8 {
-    if publish.value.is_some() || publish.payload.is_some() {
+    if value_of(publish).is_some() {
         indicator::VALUE
     } else if publish.samples.is_some() {
         indicator::SAMPLES
@@ -304,10 +305,15 @@ fn carried<A>(publish: &PublishOf<'_, A>) -> u8 {
     }
 }
 
+#[inline]
+fn value_of<'p, 'a, A>(publish: &'p PublishOf<'a, A>) -> Option<&'p Value<'a>> {
+    publish.value.as_ref().or(publish.payload.as_ref())
+}
+
 /// What follows the address.
 #[inline]
 fn publish_body_len<A>(publish: &PublishOf<'_, A>) -> usize {
-    let carried = match (publish.value.or(publish.payload), publish.samples) {
+    let carried = match (value_of(publish), publish.samples) {
         (Some(value), _) => value.encoded_len(),
         (None, Some(samples)) => 2 + samples.as_bytes().len(),
         (None, None) => 0,
@@ -320,15 +326,14 @@ fn publish_body_len<A>(publish: &PublishOf<'_, A>) -> usize {
 
 #[inline]
 fn put_publish_body<A>(publish: &PublishOf<'_, A>, out: &mut Vec<u8>) {
-    let carried = carried(publish);
-    if let Some(value) = publish.value.or(publish.payload) {
-        out.extend_from_slice(&[carried, value.code()]);
+    if let Some(value) = value_of(publish) {
+        out.extend_from_slice(&[indicator::VALUE, value.code()]);
         out.extend_from_slice(value.data());
+    } else if let Some(samples) = publish.samples {
+        out.push(indicator::SAMPLES);
+        samples.put(out);
     } else {
-        out.push(carried);
-        if let Some(samples) = publish.samples {
-            samples.put(out);
-        }
+        out.push(indicator::NOTHING);
     }
     if let Some(timestamp_us) = publish.timestamp_us {
         put_u64(out, timestamp_us);
