@@ -162,7 +162,7 @@ enum Command {
     Flame(flame::Command),
     /// What histograms cost: throughput with and without them, in turns.
     Overhead(overhead::Command),
-    /// Art-Net at 44 frames a second, from few universes to many, until something is lost.
+    /// Art-Net and sACN at 44 frames a second, from few universes to many, until something is lost.
     Universes(universes::Command),
     /// Fill a router with connections and params, and keep it so until the input ends.
     Load {

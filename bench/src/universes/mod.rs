@@ -1,12 +1,14 @@
-//! Art-Net at full rate: universes in and out of a router, raised until the first loss.
+//! Art-Net and sACN at full rate: universes in and out of a router, raised until the first loss.
 //!
 //! Each universe changes 44 times a second, evenly spread over the frame, open loop. *In*: packets
 //! for the router, whose loss is counted there and, by slot 1 of every universe, at a subscriber.
 //! *Out*: a publisher's BUNDLEs, and the packets that leave by them. The router's shard and its
-//! bridge thread share one core, the load has the other.
+//! bridge thread share one core, the load has the other. Packets go by unicast over the loopback
+//! interface, so that no card and no switch is measured.
 
 mod input;
 mod output;
+mod protocol;
 mod stage;
 
 use std::fmt;
@@ -20,12 +22,16 @@ use clasp_rt_perf::histogram::Latency;
 
 use crate::machine::{self, Machine, Places};
 use crate::report::{self, Figure, Rate, RateRound, Report, Row};
+use protocol::Protocol;
 use stage::Stage;
 
-/// What Art-Net allows a universe.
+/// What DMX512 allows a universe.
 pub const FRAMES_HZ: u64 = 44;
 
 pub const SLOTS: usize = 512;
+
+/// With fewer universes than this nothing is looked for: they are lost.
+const UNIVERSES_MIN: usize = 64;
 
 /// What changes from frame to frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,14 +49,25 @@ pub enum Direction {
     Both,
 }
 
+/// What is raised.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    protocol: Protocol,
+    direction: Direction,
+    change: Change,
+}
+
 #[derive(Args, Clone, Debug)]
 pub struct Command {
     /// The router to start, again for every number of universes.
     #[arg(long, value_name = "PROGRAM")]
     spawn: PathBuf,
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "artnet,sacn")]
+    protocol: Vec<Protocol>,
     /// Into the router, out of it, or one after the other.
     #[arg(long, value_enum, default_value = "both")]
     direction: Direction,
+    /// The first number of universes. Where it loses something, fewer are tried.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=32_768))]
     from: u16,
     #[arg(long, default_value_t = 4_096, value_parser = clap::value_parser!(u16).range(1..=32_768))]
@@ -62,7 +79,7 @@ pub struct Command {
     /// Of each run.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// How often each is measured.
+    /// How often each is measured, as long as nothing is lost.
     #[arg(long, default_value_t = 1)]
     rounds: u32,
     /// Results go to `DIR/<date>-<machine>/`, too.
@@ -119,11 +136,27 @@ impl FromStr for Change {
     }
 }
 
+impl Case {
+    /// `artnet/in`.
+    fn key(self) -> String {
+        format!("{}/{}", self.protocol, self.way())
+    }
+
+    fn way(self) -> &'static str {
+        if self.direction == Direction::Out { "out" } else { "in" }
+    }
+
+    fn name(self, universes: impl fmt::Display) -> String {
+        let title = self.protocol.title();
+        format!("{title} {}, {universes} universes, {} slots", self.way(), self.change)
+    }
+}
+
 impl Command {
     /// Everything that was asked for, smallest first.
     pub fn run(&self, places: Places) -> io::Result<Report> {
         let mut report = Report {
-            title: "Art-Net universes at 44 frames a second".to_owned(),
+            title: "Universes at 44 frames a second".to_owned(),
             machine: Machine::look(),
             places,
             router: self.spawn.display().to_string(),
@@ -131,14 +164,16 @@ impl Command {
             rates: Vec::new(),
             figures: Vec::new(),
         };
-        let floor = input::floor(places)?;
-        for change in &self.slots {
-            for direction in [Direction::In, Direction::Out] {
-                let is_meant = [direction, Direction::Both].contains(&self.direction);
-                // Out of the router comes only what changes; repeats are no stream.
-                let is_silent = direction == Direction::Out && change.slots() == 0;
-                if is_meant && !is_silent {
-                    self.raise(direction, *change, floor, &mut report)?;
+        for &protocol in &self.protocol {
+            let floor = input::floor(protocol, places)?;
+            for &change in &self.slots {
+                for direction in [Direction::In, Direction::Out] {
+                    let is_meant = [direction, Direction::Both].contains(&self.direction);
+                    // Out of the router comes only what changes; repeats are no stream.
+                    let is_silent = direction == Direction::Out && change.slots() == 0;
+                    if is_meant && !is_silent {
+                        self.raise(Case { protocol, direction, change }, floor, &mut report)?;
+                    }
                 }
             }
         }
@@ -148,33 +183,50 @@ impl Command {
         Ok(report)
     }
 
-    /// Doubles the universes of one case until something is lost.
-    fn raise(
-        &self,
-        direction: Direction,
-        change: Change,
-        floor: f64,
-        report: &mut Report,
-    ) -> io::Result<()> {
-        let places = report.places;
-        let length = Duration::try_from_secs_f64(self.seconds).map_err(io::Error::other)?;
-        let (mut universes, most) = (usize::from(self.from), usize::from(self.to));
+    /// Doubles the universes of one case until something is lost. Where the first number already
+    /// loses, it is halved until nothing is.
+    fn raise(&self, case: Case, floor: f64, report: &mut Report) -> io::Result<()> {
+        let (first, most) = (usize::from(self.from), usize::from(self.to));
+        let (mut universes, mut kept) = (first, 0);
         loop {
-            let run = || {
-                let mut stage = Stage::open(&self.spawn, places, universes, change)?;
-                machine::on_core(places.client, || match direction {
-                    Direction::Out => output::run(&mut stage, universes, change, length),
-                    _ => input::run(&mut stage, universes, change, length),
-                })
-            };
-            let runs = (0..self.rounds.max(1)).map(|_| run()).collect::<io::Result<Vec<_>>>()?;
+            let runs = self.measure(case, universes, report.places)?;
             let is_clean = runs.iter().all(|run| run.lost() == 0);
-            note(direction, universes, change, floor, &runs, report);
-            if !is_clean || universes >= most {
-                return Ok(());
-            }
-            universes = (universes * 2).min(most);
+            note(case, universes, floor, &runs, report);
+            kept = if is_clean { kept.max(universes) } else { kept };
+            let next = match (is_clean, universes < first) {
+                (true, false) if universes < most => (universes * 2).min(most),
+                (false, _) if universes <= first && universes / 2 >= UNIVERSES_MIN => universes / 2,
+                _ => break,
+            };
+            universes = next;
         }
+        report.figures.push(Figure {
+            key: format!("{}/most/{}", case.key(), case.change),
+            name: case.name("most"),
+            unit: "universes",
+            rounds: vec![kept as f64],
+            note: "without loss, among the numbers that were tried".to_owned(),
+        });
+        Ok(())
+    }
+
+    /// Runs one number of universes as often as was asked for, or until something is lost.
+    fn measure(&self, case: Case, universes: usize, places: Places) -> io::Result<Vec<Run>> {
+        let length = Duration::try_from_secs_f64(self.seconds).map_err(io::Error::other)?;
+        let mut runs = Vec::new();
+        for _ in 0..self.rounds.max(1) {
+            let mut stage = Stage::open(&self.spawn, places, universes, case)?;
+            let run = machine::on_core(places.client, || match case.direction {
+                Direction::Out => output::run(&mut stage, universes, case, length),
+                _ => input::run(&mut stage, universes, case, length),
+            })?;
+            let has_lost = run.lost() > 0;
+            runs.push(run);
+            if has_lost {
+                break;
+            }
+        }
+        Ok(runs)
     }
 }
 
@@ -184,17 +236,9 @@ impl Run {
     }
 }
 
-fn note(
-    direction: Direction,
-    universes: usize,
-    change: Change,
-    floor: f64,
-    runs: &[Run],
-    report: &mut Report,
-) {
-    let word = if direction == Direction::Out { "out" } else { "in" };
-    let key = format!("artnet/{word}/{universes}/{change}");
-    let name = format!("Art-Net {word}, {universes} universes, {change} slots");
+fn note(case: Case, universes: usize, floor: f64, runs: &[Run], report: &mut Report) {
+    let change = case.change;
+    let (key, name) = (format!("{}/{universes}/{change}", case.key()), case.name(universes));
     let mut packets = Rate::new(&key, &name);
     let mut slots = Rate::new(format!("{key}/slots"), format!("{name}: changed slots"));
     let mut latency = Row::new(format!("{key}/latency"), format!("{name}: value"));
@@ -204,7 +248,7 @@ fn note(
         let per_second = run.arrived as f64 / run.seconds;
         packets.rounds.push(RateRound {
             per_second,
-            floor_per_second: (direction == Direction::In).then_some(floor),
+            floor_per_second: (case.direction == Direction::In).then_some(floor),
             messages: run.arrived,
             breaks: run.lost(),
         });
@@ -236,8 +280,15 @@ fn note(
             run.jitter.quantile_ns(0.99) as f64 / 1e6,
         );
     }
-    report.rates.extend([packets, slots]);
-    report.rows.extend([latency, jitter].into_iter().filter(|row| row.latency.count() > 0));
+    report.rates.push(packets);
+    if change.slots() > 0 {
+        report.rates.push(slots);
+    }
+    // Where frames are lost, the times of the others say nothing.
+    if runs.iter().all(|run| run.lost() == 0) {
+        let rows = [latency, jitter].into_iter();
+        report.rows.extend(rows.filter(|row| row.latency.count() > 0));
+    }
     report.figures.extend(busy.map(|(thread, rounds)| Figure {
         key: format!("{key}/{thread}"),
         name: format!("{name}: {thread}"),

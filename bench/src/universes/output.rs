@@ -9,15 +9,19 @@ use clasp_rt_core::value::{Value, push_bytes, push_i64};
 use clasp_rt_core::wire::binary;
 use clasp_rt_core::wire::list::Messages;
 
-use super::stage::{COUNTED_AFTER, Stage};
-use super::{Change, Run, SLOTS, Seen, due, frames_in};
+use super::protocol::Protocol;
+use super::stage::Stage;
+use super::{Case, Change, Run, SLOTS, Seen, due, frames_in};
 use crate::peer::Peer;
 
 /// Frames that are queued before the publisher looks at its other duties.
 const BATCH: u64 = 16;
 
 /// How long nothing may come before the rest counts as missing.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_millis(500);
+
+/// How long frames are repeated after the last change, in short intervals.
+const REPEATED_FOR: Duration = Duration::from_millis(300);
 
 /// What a universe is set by: a frame whose levels can be exchanged.
 struct Template {
@@ -27,9 +31,10 @@ struct Template {
 }
 
 impl Template {
-    fn new(universe: usize, change: Change) -> io::Result<Self> {
+    fn new(protocol: Protocol, universe: usize, change: Change) -> io::Result<Self> {
         // Two levels, in all octets that they do not share: those that differ are where levels lie.
-        let [dark, bright] = [0x00, 0xFF].map(|level| frame(universe, change, level));
+        let frame = |level| frame(protocol, universe, change, level);
+        let [dark, bright] = [0x00, 0xFF].map(frame);
         let (dark, bright) = (dark?, bright?);
         let places = dark.iter().zip(&bright).enumerate();
         let levels = places.filter(|(_, (dark, bright))| dark != bright).map(|(place, _)| place);
@@ -43,10 +48,10 @@ impl Template {
 }
 
 /// The frame that sets the changing slots of `universe` to `level`.
-fn frame(universe: usize, change: Change, level: u8) -> io::Result<Vec<u8>> {
+fn frame(protocol: Protocol, universe: usize, change: Change, level: u8) -> io::Result<Vec<u8>> {
     let mut value = Vec::new();
     let mut payloads = Vec::new();
-    let address = format!("/artnet/{universe}");
+    let address = format!("/{protocol}/{}", universe + protocol.first_universe());
     let (count, addresses) = match change {
         Change::Whole => {
             let mut levels = [0; SLOTS];
@@ -74,22 +79,23 @@ fn frame(universe: usize, change: Change, level: u8) -> io::Result<Vec<u8>> {
 pub(super) fn run(
     stage: &mut Stage,
     universes: usize,
-    change: Change,
+    case: Case,
     length: Duration,
 ) -> io::Result<Run> {
+    let Case { protocol, change, .. } = case;
     let mut run = Run::default();
     let mut publisher = Peer::connect(stage.router.url("tcp")?)?;
     publisher.join("bench publisher")?;
-    let mut templates =
-        (0..universes).map(|one| Template::new(one, change)).collect::<io::Result<Vec<_>>>()?;
+    let templates = (0..universes).map(|one| Template::new(protocol, one, change));
+    let mut templates = templates.collect::<io::Result<Vec<_>>>()?;
     // Every universe is heard of once before it counts.
     for templates in templates.chunks_mut(BATCH as usize) {
         templates.iter_mut().for_each(|one| publisher.queue(one.set(0)));
         publisher.settle()?;
     }
-    std::thread::sleep(COUNTED_AFTER);
-    let mut node = Node::new(universes);
-    node.receive(stage, Duration::ZERO, &mut Run::default())?;
+    std::thread::sleep(REPEATED_FOR);
+    let mut node = Node::new(protocol, universes);
+    while node.receive(stage, Duration::ZERO, &mut Run::default())? {}
     let before = stage.look()?;
 
     let all = frames_in(length, universes);
@@ -98,7 +104,7 @@ pub(super) fn run(
     node.packets = 0;
     node.seen = Seen::new(universes);
     let start = Instant::now();
-    let mut last_progress = start;
+    let (mut last_progress, mut busy) = (start, (0.0, 0.0));
     loop {
         let now = start.elapsed();
         let mut count = 0;
@@ -111,6 +117,7 @@ pub(super) fn run(
         }
         if count > 0 && run.sent == all {
             run.seconds = start.elapsed().as_secs_f64();
+            busy = stage.look()?.busy_since(&before, start.elapsed());
         }
         publisher.flush()?;
         publisher.poll(|_| {})?;
@@ -118,12 +125,11 @@ pub(super) fn run(
             last_progress = Instant::now();
         }
         let is_done = run.sent == all && run.values_missing == 0;
-        if is_done || run.sent == all && last_progress.elapsed() > GRACE / 4 {
+        if is_done || run.sent == all && last_progress.elapsed() > GRACE {
             break;
         }
     }
-    let ran = start.elapsed();
-    (run.shard_busy, run.bridges_busy) = stage.look()?.busy_since(&before, ran);
+    (run.shard_busy, run.bridges_busy) = busy;
     run.arrived = node.packets;
     run.packets_lost = node.gaps;
     Ok(run)
@@ -131,8 +137,9 @@ pub(super) fn run(
 
 /// A node that takes every universe.
 struct Node {
-    /// The last sequence of each universe, 0 before the first.
-    sequences: Vec<u8>,
+    protocol: Protocol,
+    /// The last sequence of each universe.
+    sequences: Vec<Option<u8>>,
     seen: Seen,
     packets: u64,
     /// Sequence numbers that were passed over.
@@ -140,13 +147,14 @@ struct Node {
 }
 
 impl Node {
-    fn new(universes: usize) -> Self {
-        Self { sequences: vec![0; universes], seen: Seen::new(universes), packets: 0, gaps: 0 }
+    fn new(protocol: Protocol, universes: usize) -> Self {
+        let (sequences, seen) = (vec![None; universes], Seen::new(universes));
+        Self { protocol, sequences, seen, packets: 0, gaps: 0 }
     }
 
     /// Takes what has arrived. Whether anything had.
     fn receive(&mut self, stage: &Stage, now: Duration, run: &mut Run) -> io::Result<bool> {
-        let mut packet = [0; 600];
+        let mut packet = [0; 700];
         let mut any = false;
         for _ in 0..64 {
             let len = match stage.node.recv(&mut packet) {
@@ -160,21 +168,13 @@ impl Node {
     }
 
     fn take(&mut self, packet: &[u8], now: Duration, run: &mut Run) -> bool {
-        let &[.., sequence, _, low, high, _, _, level] = packet.get(..19).unwrap_or_default()
-        else {
-            return false;
-        };
-        let universe = usize::from(u16::from_le_bytes([low, high]));
-        let is_dmx = packet.starts_with(b"Art-Net\0\x00\x50");
-        let Some(last) = self.sequences.get_mut(universe).filter(|_| is_dmx) else { return false };
-        if *last != 0 {
-            // Steps in a ring of 255, without the 0.
-            let step = (i16::from(sequence) - i16::from(*last)).rem_euclid(255);
-            self.gaps += u64::from((step - 1).rem_euclid(255).unsigned_abs());
+        let Some(frame) = self.protocol.read(packet) else { return false };
+        let Some(last) = self.sequences.get_mut(frame.universe) else { return false };
+        if let Some(last) = last.replace(frame.sequence) {
+            self.gaps += self.protocol.gap(last, frame.sequence);
         }
-        *last = sequence;
         self.packets += 1;
-        self.seen.see(universe, level, now, run);
+        self.seen.see(frame.universe, frame.level, now, run);
         true
     }
 }
@@ -186,22 +186,26 @@ mod tests {
     #[test]
     fn a_template_carries_its_level_wherever_a_slot_changes() {
         for (change, levels) in [(Change::Slots(3), 3), (Change::Whole, 16)] {
-            let mut template = Template::new(300, change).unwrap();
+            let mut template = Template::new(Protocol::Sacn, 300, change).unwrap();
             assert_eq!(template.levels.len(), levels, "{change}");
-            assert_eq!(template.set(7), frame(300, change, 7).unwrap(), "{change}");
+            let written = frame(Protocol::Sacn, 300, change, 7).unwrap();
+            assert_eq!(template.set(7), written, "{change}");
         }
     }
 
     #[test]
-    fn sequence_numbers_that_are_passed_over_are_gaps() {
-        let mut node = Node::new(2);
+    fn a_node_counts_frames_and_those_that_were_passed_over() {
+        let protocol = Protocol::Artnet;
+        let mut node = Node::new(protocol, 2);
         let mut run = Run { values_missing: 9, ..Run::default() };
-        let mut packet = b"Art-Net\0\x00\x50\x00\x0e\x00\x00\x01\x00\x00\x02\x05\x00".to_vec();
-        for sequence in [254, 255, 1, 2, 5] {
-            packet[12] = sequence;
+        let mut packet = protocol.packet();
+        for sequence in [253, 254, 255, 256, 259] {
+            protocol.mark(&mut packet, 1, sequence, 5, 1);
             assert!(node.take(&packet, Duration::ZERO, &mut run));
         }
-        assert_eq!((node.gaps, node.packets), (2, 5));
+        assert_eq!((node.gaps, node.packets, run.values_missing), (2, 5, 8));
         assert!(!node.take(&packet[..18], Duration::ZERO, &mut run), "a packet cut short");
+        protocol.mark(&mut packet, 2, 260, 5, 1);
+        assert!(!node.take(&packet, Duration::ZERO, &mut run), "a universe too many");
     }
 }

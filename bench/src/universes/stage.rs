@@ -1,14 +1,15 @@
-//! A router with an Art-Net bridge, and what can be seen of it from outside.
+//! A router with a bridge of universes, and what can be seen of it from outside.
 
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Change, SLOTS};
+use super::{Case, Change, SLOTS};
 use crate::machine::Places;
 use crate::router::{Idle, Router};
 
@@ -24,13 +25,15 @@ pub(super) struct Stage {
 /// What the router's threads had done at one instant.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Looked {
-    pub(super) packets_in: u64,
     shard_ns: u64,
     bridges_ns: u64,
 }
 
 /// Counters are written once a second.
-pub(super) const COUNTED_AFTER: Duration = Duration::from_millis(1_300);
+const COUNTED_AFTER: Duration = Duration::from_millis(1_300);
+
+/// How often they are looked at meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Bytes that may wait at our end, so that it is not here that packets are lost.
 const QUEUE_BYTES: usize = 16 << 20;
@@ -41,25 +44,27 @@ impl Stage {
         program: &Path,
         places: Places,
         universes: usize,
-        change: Change,
+        case: Case,
     ) -> io::Result<Self> {
         let node = udp()?;
-        let to = node.local_addr()?;
+        let options = case.protocol.options(&node.local_addr()?.to_string());
         // Free until now; nobody else is given it before the router binds it.
         let bridge = udp()?.local_addr()?;
-        let core = places.router;
-        let (mode, params) = match change {
+        let (core, protocol) = (places.router, case.protocol);
+        let (mode, params) = match case.change {
             Change::Slots(_) => ("channel", universes * SLOTS),
             Change::Whole => ("universe", universes),
         };
-        let (params, bytes) = (params + 1_000, params * 64 + universes * SLOTS * 2 + (1 << 20));
-        let (last, pool) = (universes - 1, bytes * 2);
+        // Of each universe beside its levels: who sends it, and its priority.
+        let params = params + universes * 3 + 1_000;
+        let bytes = params * 64 + universes * SLOTS * 3 + (1 << 20);
+        let pool = bytes * 2;
         // A subscriber that falls behind is sent the newest of every universe, not sent away.
         let text = format!(
             "[limits]\nparams_max = {params}\nparam_bytes_max = {bytes}\n\
              outbox_bytes_max = {bytes}\noutbox_pool_bytes = {pool}\n[[bridge]]\n\
-             type = \"artnet\"\ncore = {core}\nbind = \"{bridge}\"\ntargets = [\"{to}\"]\n\
-             poll = false\nuniverses_max = {universes}\ninputs = \"0-{last}\"\nmode = \"{mode}\"\n"
+             type = \"{protocol}\"\ncore = {core}\nbind = \"{bridge}\"\ninputs = \"all\"\n\
+             universes_max = {universes}\nmode = \"{mode}\"\n{options}"
         );
         let config = std::env::temp_dir().join(format!(
             "clasp-bench-universes-{}-{}.toml",
@@ -76,17 +81,25 @@ impl Stage {
         Ok(Self { router: router?, bridge, node, config })
     }
 
-    /// What was counted until about a second ago, and how long threads have run.
+    /// Waits until the router has counted `packets`, or as long as that may take it. Gives how many
+    /// it has.
+    pub(super) fn packets_in(&self, packets: u64) -> io::Result<u64> {
+        let until = Instant::now() + COUNTED_AFTER;
+        loop {
+            let counters = self.counters()?;
+            let bridges = counters.get("bridges 0").and_then(|one| one.get("packets_in"));
+            let missing = || io::Error::other("the router counts no packets of bridges");
+            let counted = bridges.and_then(Value::as_u64).ok_or_else(missing)?;
+            if counted >= packets || Instant::now() > until {
+                return Ok(counted);
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// How long the router's threads have run.
     pub(super) fn look(&self) -> io::Result<Looked> {
-        let counters = self.counters()?;
-        let bridges = counters.get("bridges 0");
-        let count = |name| bridges.and_then(|one| one.get(name)).and_then(Value::as_u64);
-        let missing = || io::Error::other("the router counts no packets of bridges");
-        Ok(Looked {
-            packets_in: count("packets_in").ok_or_else(missing)?,
-            shard_ns: self.ran_ns("shard 0")?,
-            bridges_ns: self.ran_ns("bridges 0")?,
-        })
+        Ok(Looked { shard_ns: self.ran_ns("shard 0")?, bridges_ns: self.ran_ns("bridges 0")? })
     }
 
     fn counters(&self) -> io::Result<Value> {
