@@ -35,6 +35,7 @@ say "building"
 cargo build --release --package clasp-rt
 cargo build --release --package clasp-rt-bench
 cargo build --release --package clasp-rt-core --example instructions
+cargo build --release --package clasp-rt-bridges --example unchanged
 cargo build --release --manifest-path bench/codec/Cargo.toml
 
 start=$SECONDS
@@ -45,7 +46,7 @@ if [ -n "$quick" ]; then
     measure rows --size small --results "$folder"
     measure overhead --size small --results "$folder"
     measure lanes --seconds 1 --results "$folder"
-    measure universes --from 64 --to 64 --slots 16 --seconds 1 --results "$folder"
+    measure universes --from 64 --to 64 --slots 16,whole --seconds 1 --results "$folder"
     cp README.md "$folder/README.md"
     "$bench" table --results "$folder" --readme "$folder/README.md"
 else
@@ -53,7 +54,8 @@ else
     measure rows
     measure overhead
     measure lanes --seconds 4 --rounds 5 --results bench/results
-    measure universes --from 1024 --slots 16 --seconds 3 --rounds 3 --results bench/results
+    measure universes --from 1024 --to 8192 --slots 0,16,whole --seconds 2 --rounds 2 \
+        --results bench/results
     measure peers
     "$bench" table
 fi

@@ -21,9 +21,12 @@
 //! lanes/go/{unloaded,overload,slow-reader}                    row: a GO event
 //! lanes/streams/{delivered,dropped}                           figure: messages
 //! histograms/{on,off}                                         rate
-//! artnet/{in,out}/UNIVERSES/SLOTS                             rate: packets a second
-//! artnet/{in,out}/UNIVERSES/SLOTS/{floor,slots}               rate: packets of the floor, slots
-//! artnet/out/UNIVERSES/SLOTS/jitter                           row: error of each interval
+//! {artnet,sacn}/{in,out}/UNIVERSES/SLOTS[/slots]             rate: packets, slots a second
+//! {artnet,sacn}/{in,out}/UNIVERSES/SLOTS/{latency,jitter}     row: values, error of each interval
+//! {artnet,sacn}/{in,out}/UNIVERSES/SLOTS/{shard,bridges}      figure: % of one core
+//! {artnet,sacn}/{in,out}/most/SLOTS                           figure: universes without loss
+//!     SLOTS: how many change in each frame, or `whole`
+//! unchanged/{comparison,artnet,sacn}/{instructions,ns}        figure: a packet
 //! codec/{decode,encode}/{set,publish,mix}/{ours,clasp-core,rumqttc}   figure: ns a message
 //! codec/{decode,encode}/{set,publish,mix}/WHOSE/allocations   figure: allocations a message
 //! crossing/{same,across,there-and-back}                       row: one hop in one process

@@ -22,10 +22,22 @@ const MESSAGES_OF_CROWDS: [u64; 2] = [160, 800];
 ///
 /// `program` follows the contract of `core/examples/instructions.rs`: `CASE N` runs N messages.
 pub fn of_message(program: &Path, case: &str) -> io::Result<f64> {
+    counted(program, case, own_instructions)
+}
+
+/// The same with the instructions of all libraries. They depend on the processor that they find.
+pub fn of_message_in_all(program: &Path, case: &str) -> io::Result<f64> {
+    counted(program, case, |profile, _| all_instructions(profile))
+}
+
+/// Finds the instructions of an object in a profile.
+type Find = fn(&str, &str) -> Option<u64>;
+
+fn counted(program: &Path, case: &str, find: Find) -> io::Result<f64> {
     let [few, many] = if case.contains("fan_out") { MESSAGES_OF_CROWDS } else { MESSAGES };
     // Side by side: the machine's load changes how long it takes, not what is counted.
     let [short, long] = [few, many].map(|messages| Run::start(program, case, messages));
-    let (short, long) = (short?.instructions()?, long?.instructions()?);
+    let (short, long) = (short?.instructions(find)?, long?.instructions(find)?);
     Ok(long.saturating_sub(short) as f64 / (many - few) as f64)
 }
 
@@ -67,8 +79,8 @@ impl Run {
         Ok(Self { child, program, written })
     }
 
-    /// What the program itself executed.
-    fn instructions(mut self) -> io::Result<u64> {
+    /// What `find` finds in the profile.
+    fn instructions(mut self, find: Find) -> io::Result<u64> {
         let mut said = String::new();
         if let Some(stderr) = &mut self.child.stderr {
             io::Read::read_to_string(stderr, &mut said)?;
@@ -79,7 +91,7 @@ impl Run {
             return Err(io::Error::other(message));
         }
         let written = fs::read_to_string(&self.written)?;
-        own_instructions(&written, &self.program.to_string_lossy()).ok_or_else(|| {
+        find(&written, &self.program.to_string_lossy()).ok_or_else(|| {
             let message = format!("callgrind counted nothing in {}", self.program.display());
             io::Error::other(message)
         })
@@ -127,9 +139,22 @@ fn own_instructions(profile: &str, object: &str) -> Option<u64> {
     (sum > 0).then_some(sum)
 }
 
+/// All instructions of a profile.
+fn all_instructions(profile: &str) -> Option<u64> {
+    let total = |line: &str| line.strip_prefix("totals: ")?.trim().parse().ok();
+    profile.lines().find_map(total)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_instructions_are_the_totals_of_a_profile() {
+        let profile = "events: Ir\nsummary: 12\n\nfn=(1) main\n1 12\n\ntotals: 13\n";
+        assert_eq!(all_instructions(profile), Some(13));
+        assert_eq!(all_instructions("events: Ir\n"), None);
+    }
 
     #[test]
     fn only_what_the_program_itself_executed_is_counted() {

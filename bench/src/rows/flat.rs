@@ -50,7 +50,8 @@ fn timed(case: &str, key: &str) -> Figure {
     Figure { key: format!("{key}/ns"), name, unit: "ns a message", rounds: Vec::new(), note }
 }
 
-fn nanoseconds(program: &Path, case: &str, messages: u64) -> io::Result<f64> {
+/// Nanoseconds of a message of `case`, as `program` itself says.
+pub fn nanoseconds(program: &Path, case: &str, messages: u64) -> io::Result<f64> {
     let output =
         Command::new(program).args([case, &messages.to_string(), "nanoseconds"]).output()?;
     let said = String::from_utf8_lossy(&output.stdout);

@@ -14,6 +14,7 @@ mod flat;
 mod idle;
 mod memory;
 mod snapshot;
+mod unchanged;
 
 /// One subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -30,11 +31,20 @@ pub enum Part {
     Memory,
     /// What a router with silent clients takes of its core.
     Idle,
+    /// A packet that repeats its universe, beside a comparison of 512 octets.
+    Unchanged,
 }
 
 impl Part {
-    pub const ALL: [Self; 6] =
-        [Self::Codec, Self::Crossing, Self::Flat, Self::Snapshot, Self::Memory, Self::Idle];
+    pub const ALL: [Self; 7] = [
+        Self::Codec,
+        Self::Crossing,
+        Self::Flat,
+        Self::Snapshot,
+        Self::Memory,
+        Self::Idle,
+        Self::Unchanged,
+    ];
 }
 
 /// The arguments of `clasp-bench rows`.
@@ -53,6 +63,9 @@ pub struct Command {
     results: PathBuf,
     #[command(flatten)]
     counter: Counter,
+    /// `bridges/examples/unchanged.rs`, built for release; beside this program unless told.
+    #[arg(long, value_name = "PROGRAM")]
+    unchanged: Option<PathBuf>,
     /// The comparison of codecs: `bench/codec`, built for release.
     #[arg(long, value_name = "PROGRAM", default_value = "bench/codec/target/release/bench-codec")]
     codec: PathBuf,
@@ -69,13 +82,17 @@ pub struct Counter {
 impl Counter {
     /// An error says how to build it when it is not there.
     pub fn program(&self) -> io::Result<PathBuf> {
-        const MADE_BY: &str = "cargo build --release -p clasp-rt-core --example instructions";
-        let program = match &self.instructions {
-            Some(program) => program.clone(),
-            None => std::env::current_exe()?.with_file_name("examples").join("instructions"),
-        };
-        if program.exists() { Ok(program) } else { Err(missing(&program, MADE_BY)) }
+        example(self.instructions.as_deref(), "clasp-rt-core", "instructions")
     }
+}
+
+fn example(told: Option<&Path>, package: &str, name: &str) -> io::Result<PathBuf> {
+    let program = match told {
+        Some(program) => program.to_owned(),
+        None => std::env::current_exe()?.with_file_name("examples").join(name),
+    };
+    let made_by = format!("cargo build --release -p {package} --example {name}");
+    if program.exists() { Ok(program) } else { Err(missing(&program, &made_by)) }
 }
 
 impl Command {
@@ -109,7 +126,7 @@ impl Command {
     }
 
     fn part(&self, part: Part, places: Places) -> io::Result<(Vec<Row>, Vec<Figure>)> {
-        let Self { spawn, codec, counter, size, .. } = self;
+        let Self { spawn, codec, counter, unchanged, size, .. } = self;
         let (size, rounds) = (*size, size.rounds());
         let rows = |rows| (rows, Vec::new());
         let figures = |figures| (Vec::new(), figures);
@@ -120,6 +137,10 @@ impl Command {
             Part::Snapshot => snapshot::run(spawn, places, rounds, size).map(rows),
             Part::Memory => memory::run(spawn, places, rounds, size).map(figures),
             Part::Idle => idle::run(spawn, places, rounds, size).map(figures),
+            Part::Unchanged => {
+                let program = example(unchanged.as_deref(), "clasp-rt-bridges", "unchanged")?;
+                unchanged::run(&program, rounds, size).map(figures)
+            }
         }
     }
 }

@@ -247,11 +247,33 @@ fn sizes() -> Vec<Target> {
 }
 
 fn shows() -> Vec<Target> {
-    let universes = |direction: &str, count: u32| {
-        let label = format!("{direction}, {count} at 44 Hz, lost");
-        let ours = format!("artnet/{direction}/{count}/16#lost");
-        Cell { label, ours, to: To::Itself(""), goal: Goal::AtMost(0.0) }
-    };
+    let (mut universes, mut unchanged) = (Vec::new(), Vec::new());
+    for (protocol, title) in [("artnet", "Art-Net"), ("sacn", "sACN")] {
+        for (change, of) in [("16", "16 slots"), ("whole", "whole")] {
+            for direction in ["in", "out"] {
+                universes.push(plain(
+                    &format!("{title} {direction}, {of}"),
+                    &format!("{protocol}/{direction}/most/{change}"),
+                    "universes",
+                    Goal::AtLeast(4_096.0),
+                ));
+            }
+        }
+        universes.push(plain(
+            &format!("{title} in, unchanged"),
+            &format!("{protocol}/in/most/0"),
+            "universes",
+            Goal::AtLeast(4_096.0),
+        ));
+        for unit in ["instructions", "ns"] {
+            unchanged.push(Cell {
+                label: format!("{title}, {unit}"),
+                ours: format!("unchanged/{protocol}/{unit}"),
+                to: To::Times(format!("unchanged/comparison/{unit}")),
+                goal: Goal::AtMost(2.0),
+            });
+        }
+    }
     vec![
         Target {
             what: "a GO under overload, p99.9",
@@ -274,12 +296,14 @@ fn shows() -> Vec<Target> {
             }],
         },
         Target {
-            what: "Art-Net universes",
-            against: "no loss",
-            cells: ["in", "out"]
-                .into_iter()
-                .flat_map(|direction| [universes(direction, 1_024), universes(direction, 4_096)])
-                .collect(),
+            what: "universes at 44 Hz, one core",
+            against: "the first loss; 1,024 is the least",
+            cells: universes,
+        },
+        Target {
+            what: "a packet of an unchanged universe",
+            against: "a comparison of 512 octets",
+            cells: unchanged,
         },
     ]
 }
