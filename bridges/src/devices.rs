@@ -3,6 +3,8 @@
 //! Each is a stream like any other ([`crate::StreamPlan`]): it opens when the device is there,
 //! ends when it is unplugged, and opens again when it comes back.
 
+use crate::{ConfigError, StreamId};
+
 /// A MIDI port: bytes both ways are MIDI 1.0 as on a cable. What is said at once is whole
 /// messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +63,37 @@ pub enum Speech {
 pub enum StopBits {
     One,
     Two,
+}
+
+/// What a bridge has for one of its devices.
+pub(crate) trait Driven {
+    /// While the device is there.
+    fn stream(&self) -> Option<StreamId>;
+}
+
+/// Whose stream that is: the place of its device among all of the bridge.
+pub(crate) fn place_of<D: Driven>(devices: &[D], stream: StreamId) -> Option<usize> {
+    devices.iter().position(|device| device.stream() == Some(stream))
+}
+
+/// Checks the tables `[[bridge.device]]`, of which there is one with all defaults if nothing is
+/// written, by `wrong`: the key that is wrong in the table at a place among all, and why.
+pub(crate) fn check_tables<T: Default>(
+    tables: &mut Vec<T>,
+    max: usize,
+    wrong: impl Fn(usize, &[T]) -> Result<(), (&'static str, String)>,
+) -> Result<(), ConfigError> {
+    if tables.is_empty() {
+        tables.push(T::default());
+    }
+    if tables.len() > max {
+        let why = format!("one bridge has at most {max} devices; write two");
+        return Err(ConfigError::new("device", why));
+    }
+    (0..tables.len()).try_for_each(|place| {
+        let named = |(key, why)| ConfigError::new(format!("device[{place}].{key}"), why);
+        wrong(place, tables).map_err(named)
+    })
 }
 
 #[cfg(test)]

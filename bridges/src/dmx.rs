@@ -37,12 +37,12 @@ use clasp_rt_core::time::{Span, Time};
 use serde::Deserialize;
 
 use crate::datum::Datum;
-use crate::devices::{SerialDevice, SerialLine, Speech, StopBits};
+use crate::devices::{SerialDevice, SerialLine, Speech, StopBits, check_tables, place_of};
 use crate::level::{Floats, to_level};
 use crate::merge::SLOTS;
 use crate::namespace;
 use crate::uplink::{Kind, Update, Uplink};
-use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, StreamId, StreamPlan};
+use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, StreamPlan};
 use widget::{Tell, Widget};
 
 /// Changes within this leave as one frame.
@@ -232,18 +232,9 @@ impl Dmx {
         if !(1..=44).contains(&config.rate_hz_max) {
             return Err(ConfigError::new("rate_hz_max", "must be 1 to 44"));
         }
-        if config.device.is_empty() {
-            config.device.push(DeviceConfig::default());
-        }
-        if config.device.len() > DEVICES_MAX {
-            let why = format!("one bridge has at most {DEVICES_MAX} interfaces; write two");
-            return Err(ConfigError::new("device", why));
-        }
-        for (index, device) in config.device.iter().enumerate() {
-            device
-                .check()
-                .map_err(|(key, why)| ConfigError::new(format!("device[{index}].{key}"), why))?;
-        }
+        check_tables(&mut config.device, DEVICES_MAX, |place, all| {
+            all.get(place).map_or(Ok(()), DeviceConfig::check)
+        })?;
         let interval = Span::from_micros(1_000_000 / u64::from(config.rate_hz_max));
         let widget = |device: &DeviceConfig| Widget::new(device, interval);
         Ok(Self {
@@ -275,10 +266,6 @@ impl Dmx {
         for index in 0..self.widgets.len() {
             self.with(index, out, &mut each);
         }
-    }
-
-    fn widget_of(&self, stream: StreamId) -> Option<usize> {
-        self.widgets.iter().position(|widget| widget.stream() == Some(stream))
     }
 
     fn frame(&mut self, now: Time, frame: &[u8], out: &mut dyn Out) {
@@ -452,12 +439,12 @@ impl Bridge for Dmx {
                 self.with(plan.into(), out, |widget, tell| widget.open(now, stream, tell));
             }
             Input::Bytes { stream, bytes } => {
-                if let Some(index) = self.widget_of(stream) {
+                if let Some(index) = place_of(&self.widgets, stream) {
                     self.with(index, out, |widget, tell| widget.hear(now, bytes, tell));
                 }
             }
             Input::Ended { stream } => {
-                if let Some(index) = self.widget_of(stream) {
+                if let Some(index) = place_of(&self.widgets, stream) {
                     self.with(index, out, |widget, tell| widget.end(tell));
                 }
             }

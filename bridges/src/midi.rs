@@ -72,9 +72,10 @@ pub use parser::{Parsed, Parser, SYSEX_BYTES_MAX};
 use clasp_rt_core::time::Time;
 use serde::Deserialize;
 
+use crate::devices::{Driven, check_tables, place_of};
 use crate::devices::{MidiChoice, MidiPort, SerialDevice, SerialLine, Speech, StopBits};
 use crate::uplink::{Details, Kind, Uplink, source_id};
-use crate::{Bridge, ConfigError, Counters, Input, Out, Peer, SocketPlan, StreamId, StreamPlan};
+use crate::{Bridge, ConfigError, Counters, Input, Out, Peer, SocketPlan, StreamPlan};
 use crate::{namespace, uplink};
 use device::{Device, Tell};
 
@@ -255,16 +256,9 @@ impl Midi {
         if !(1..=32).contains(&config.beats_per_bar) {
             return Err(ConfigError::new("beats_per_bar", "must be 1 to 32"));
         }
-        if config.device.is_empty() {
-            config.device.push(DeviceConfig::default());
-        }
-        if config.device.len() > DEVICES_MAX {
-            let why = format!("one bridge has at most {DEVICES_MAX} devices; write two");
-            return Err(ConfigError::new("device", why));
-        }
+        check_tables(&mut config.device, DEVICES_MAX, check_device)?;
         let mut devices = Vec::new();
-        for (index, device) in config.device.iter().enumerate() {
-            check_device(index, &config.device)?;
+        for device in &config.device {
             let base = match device.name.as_str() {
                 "" => config.namespace.clone(),
                 name => format!("{}/{name}", config.namespace),
@@ -328,10 +322,6 @@ impl Midi {
         }
     }
 
-    fn device_of(&self, stream: StreamId) -> Option<usize> {
-        self.devices.iter().position(|device| device.stream() == Some(stream))
-    }
-
     fn frame(&mut self, now: Time, frame: &[u8], out: &mut dyn Out) {
         let Self { config, uplink, devices, counters, .. } = self;
         uplink.hear(frame, counters, out, &mut |uplink, update, counters, _| {
@@ -381,10 +371,8 @@ fn write(
     }
 }
 
-fn check_device(index: usize, devices: &[DeviceConfig]) -> Result<(), ConfigError> {
-    let wrong = |key: &str, why: &str| {
-        Err(ConfigError::new(format!("device[{index}].{key}"), why.to_owned()))
-    };
+fn check_device(index: usize, devices: &[DeviceConfig]) -> Result<(), (&'static str, String)> {
+    let wrong = |key, why: &str| Err((key, why.to_owned()));
     let Some(device) = devices.get(index) else { return Ok(()) };
     let DeviceConfig { name, port, r#virtual, serial, output_port, .. } = device;
     if name.contains('/') || !name.is_empty() && namespace::check(&format!("/{name}")).is_err() {
@@ -480,12 +468,12 @@ impl Bridge for Midi {
                 self.with(plan.into(), out, |device, tell| device.open(now, stream, tell));
             }
             Input::Bytes { stream, bytes } => {
-                if let Some(index) = self.device_of(stream) {
+                if let Some(index) = place_of(&self.devices, stream) {
                     self.with(index, out, |device, tell| device.hear(now, bytes, tell));
                 }
             }
             Input::Ended { stream } => {
-                if let Some(index) = self.device_of(stream) {
+                if let Some(index) = place_of(&self.devices, stream) {
                     self.with(index, out, |device, tell| device.end(tell));
                     self.take_leave(index, out);
                 }

@@ -9,6 +9,7 @@ use super::message::{Decoder, Found, Message, label};
 use super::{DeviceConfig, Direction, GATHER, KindOf, PATIENCE, REPEAT, Receive};
 use super::{SIGNAL_LOST, Setup, UNIT_US};
 use crate::datum::Datum;
+use crate::devices::Driven;
 use crate::level::from_level;
 use crate::merge::Levels;
 use crate::uplink::Uplink;
@@ -100,6 +101,12 @@ impl Tell<'_> {
     }
 }
 
+impl Driven for Widget {
+    fn stream(&self) -> Option<StreamId> {
+        self.stream
+    }
+}
+
 impl Widget {
     pub(super) fn new(config: &DeviceConfig, interval: Span) -> Self {
         let way = |direction| match direction {
@@ -135,10 +142,6 @@ impl Widget {
             tell_at: None,
             scratch: Vec::new(),
         }
-    }
-
-    pub(super) fn stream(&self) -> Option<StreamId> {
-        self.stream
     }
 
     /// Of its first port.

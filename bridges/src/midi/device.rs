@@ -16,6 +16,7 @@ use super::show::Command;
 use super::timecode::{Quarters, Rate, Timecode};
 use super::{Notes, Style};
 use crate::datum::Datum;
+use crate::devices::Driven;
 use crate::uplink::{Kind, Source, Update, Uplink};
 use crate::{Counters, Out, StreamId};
 
@@ -123,6 +124,12 @@ impl Tell<'_> {
     }
 }
 
+impl Driven for Device {
+    fn stream(&self) -> Option<StreamId> {
+        self.stream
+    }
+}
+
 impl Device {
     pub(super) fn new(base: String, style: Style, running_status: bool) -> Self {
         Self {
@@ -142,10 +149,6 @@ impl Device {
             outward: Outward::new(running_status),
             style,
         }
-    }
-
-    pub(super) fn stream(&self) -> Option<StreamId> {
-        self.stream
     }
 
     pub(super) fn open(&mut self, now: Time, stream: StreamId, tell: &mut Tell<'_>) {
