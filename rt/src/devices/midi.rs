@@ -132,8 +132,10 @@ impl Finder {
 /// each device: `clasp-rt-midi-01:stage`.
 fn is_of(client: &str, port: &str) -> bool {
     let rest = port.strip_prefix(client).unwrap_or_default();
-    let rest = rest.strip_prefix('-').unwrap_or(rest);
-    rest.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with(':')
+    match rest.strip_prefix('-').and_then(|rest| rest.split_at_checked(2)) {
+        Some((number, rest)) => number.parse::<u8>().is_ok() && rest.starts_with(':'),
+        None => rest.starts_with(':'),
+    }
 }
 
 /// A port that is open, in one direction or both.
@@ -307,6 +309,8 @@ mod tests {
             ("clasp-rt-midi:out", true),
             ("clasp-rt-midi-01:in", true),
             ("clasp-rt-midi-other:in", false),
+            ("clasp-rt-midi2:in", false),
+            ("clasp-rt-midi-2", false),
             ("clasp-rt-mid:in", false),
             ("Launchpad:Launchpad MIDI 1 20:0", false),
         ];
