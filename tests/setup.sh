@@ -5,10 +5,14 @@
 #   packages   a C compiler, pkg-config, Python's venv, Node 18 or newer with npm, iproute2,
 #              curl, liblo-tools (oscsend, oscdump), mosquitto, mosquitto-clients and openssl,
 #              nats-server, valgrind with libc6-dbg, chromium,
-#              ola (olad and its commands, which are not started), qlcplus and tshark
+#              ola (olad and its commands, which are not started), qlcplus and tshark,
+#              jackd2 with its headers, and what runs a virtual machine (qemu-system-x86,
+#              busybox-static, cpio, kmod)
 #   tests/peers/venv           the published Python client, Art-Net and sACN senders and receivers
 #   tests/peers/node_modules   the published JavaScript client, an Art-Net node, an sACN source, an
 #                              MQTT client, and server and client of Socket.IO
+#   tests/peers/hwvm           the kernel of that virtual machine, fetched with apt; without it
+#                              `cargo ci hardware` cannot run, and all else can
 #   tests/published            a program around the published Rust client, built
 #
 # Versions are fixed in tests/peers/{requirements.txt,package-lock.json} and
@@ -62,6 +66,8 @@ install_packages() {
     wanted+=(mosquitto-clients)
     # MIDI: to build it, and ALSA's own programs. Serial lines: pairs of them, and what is done to one.
     wanted+=(libasound2-dev alsa-utils socat strace)
+    # MIDI ports of JACK, and a machine that has hardware: `cargo ci hardware`.
+    wanted+=(jackd2 libjack-jackd2-dev qemu-system-x86 busybox-static cpio kmod)
     # Routers that the load generator also drives; their programs may lie outside of PATH.
     wanted+=(mosquitto nats-server)
     python3 -c 'import ensurepip' 2> /dev/null || wanted+=(python3 python3-venv)
@@ -120,4 +126,5 @@ install_packages
 once_per "$here/peers/requirements.txt" "$here/peers/venv" make_venv
 once_per "$here/peers/package-lock.json" "$here/peers/node_modules" make_node_modules
 build_published
+bash "$here/hwvm.sh" --prepare || say "no virtual machine here: cargo ci leaves its tests out"
 say "done"

@@ -1,14 +1,14 @@
 //! Everything that must hold before a change is taken, in one command: `cargo ci`.
 //!
 //! `cargo ci STEP...` runs only the named steps; `cargo ci counts --write` renews what a message
-//! may cost. What is not here: advisories about dependencies, because their list has to be fetched
+//! may cost. The second tier, `cargo ci hardware`, runs last, where there is time for it. What is not here: advisories about dependencies, because their list has to be fetched
 //! and this runs offline; Miri and loom, which run at night.
 
 mod licences;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 struct Step {
     name: &'static str,
@@ -33,6 +33,17 @@ const STEPS: &[Step] = &[
         name: "lints",
         about: "clippy has nothing to say",
         run: || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    },
+    Step {
+        name: "features",
+        about: "without MIDI ports, and with JACK's, clippy has nothing to say either",
+        run: || {
+            let clippy = ["clippy", "--package", "clasp-rt", "--all-targets"];
+            for features in [&["--no-default-features"][..], &["--features", "jack"]] {
+                cargo(&[&clippy, features, &["--", "-D", "warnings"]].concat())?;
+            }
+            Ok(())
+        },
     },
     Step {
         name: "docs",
@@ -72,6 +83,16 @@ const STEPS: &[Step] = &[
     },
 ];
 
+/// The second tier: what takes a virtual machine, and another build of the router.
+const HARDWARE: Step = Step {
+    name: "hardware",
+    about: "MIDI ports of ALSA and JACK, and adapters on USB, in a kernel that has them",
+    run: hardware,
+};
+
+/// With less time left of half an hour, the second tier is left to `cargo ci hardware`.
+const FIRST_TIER_MAX: Duration = Duration::from_secs(15 * 60);
+
 const CHAOS: &[&str] = &["run", "--release", "--quiet", "--package", "clasp-rt-chaos", "--"];
 
 fn main() -> ExitCode {
@@ -85,16 +106,23 @@ fn main() -> ExitCode {
             }
         };
     }
-    if let Some(stranger) = wanted.iter().find(|name| STEPS.iter().all(|s| s.name != **name)) {
-        let names: Vec<_> = STEPS.iter().map(|step| step.name).collect();
+    let steps = || STEPS.iter().chain([&HARDWARE]);
+    if let Some(stranger) = wanted.iter().find(|name| steps().all(|step| step.name != **name)) {
+        let names: Vec<_> = steps().map(|step| step.name).collect();
         eprintln!("there is no step `{stranger}`; there are: {}", names.join(", "));
         return ExitCode::from(2);
     }
     let start = Instant::now();
-    for step in
-        STEPS.iter().filter(|step| wanted.is_empty() || wanted.iter().any(|w| w == step.name))
-    {
+    for step in steps().filter(|step| wanted.is_empty() || wanted.iter().any(|w| w == step.name)) {
         eprintln!("\n==== {}: {}", step.name, step.about);
+        if wanted.is_empty()
+            && step.name == HARDWARE.name
+            && let Err(why) = second_tier(start.elapsed())
+        {
+            eprintln!("==== {} left out: {why}; it has a command of its own", step.name);
+            eprintln!("==== to run it: cargo ci {}", step.name);
+            continue;
+        }
         let start = Instant::now();
         if let Err(why) = (step.run)() {
             eprintln!("==== {} failed after {:.0?}: {why}", step.name, start.elapsed());
@@ -116,6 +144,30 @@ fn counts(arguments: &[&str]) -> Result<(), String> {
     let mut bench = Command::new(built.join("clasp-bench"));
     bench.arg("counts").arg("--spawn").arg(built.join("clasp-rt"));
     run(bench.args(arguments).current_dir(root()))
+}
+
+/// Whether the second tier can run after `elapsed`; else why not.
+fn second_tier(elapsed: Duration) -> Result<(), String> {
+    if elapsed > FIRST_TIER_MAX {
+        return Err(format!("everything before it took {elapsed:.0?}"));
+    }
+    run(Command::new("bash").arg("tests/hwvm.sh").arg("--prepare").current_dir(root()))
+}
+
+fn hardware() -> Result<(), String> {
+    cargo(&["build", "--release", "--package", "clasp-rt"])?;
+    // Built where everything else is built, and kept under another name: most of it is the same.
+    let plain = ["build", "--package", "clasp-rt"];
+    cargo(&[&plain[..], &["--features", "jack"]].concat())?;
+    let built = target_folder()?;
+    let jack = built.join("debug/clasp-rt-jack");
+    let copied = std::fs::copy(built.join("debug/clasp-rt"), &jack);
+    cargo(&plain)?;
+    copied.map_err(|why| format!("{} cannot be made: {why}", jack.display()))?;
+    let tests = ["test", "--package", "clasp-rt-tests", "--test", "hardware", "--test", "jack"];
+    let mut tests = command(&[&tests[..], &["--", "--ignored", "--skip", "guest::"]].concat());
+    tests.env("CLASP_RT_BIN", built.join("release/clasp-rt")).env("CLASP_RT_JACK_BIN", jack);
+    run(&mut tests)
 }
 
 fn cargo(arguments: &[&str]) -> Result<(), String> {
