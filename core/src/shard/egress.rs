@@ -290,12 +290,11 @@ impl Shard {
     /// long.
     fn mark(&mut self, origin: &Origin, tag: Option<&Tag<'_>>, frame: &[u8], marked: &mut Vec<u8>) {
         let text = origin.writer.text();
-        let tag = tag.copied().unwrap_or(Tag {
-            id: text.as_str(),
-            priority: (origin.priority != UNDECLARED).then_some(origin.priority),
-            by: None,
-        });
-        let tag = Tag { by: Some(tag.by.unwrap_or(origin.writer)), ..tag };
+        let tag = tag.copied().unwrap_or(Tag { id: text.as_str(), priority: None, by: None });
+        // A source that declares none has the priority of its session, with whoever passes it on.
+        let own = (origin.priority != UNDECLARED).then_some(origin.priority);
+        let (priority, by) = (tag.priority.or(own), Some(tag.by.unwrap_or(origin.writer)));
+        let tag = Tag { priority, by, ..tag };
         let (mut value, mut messages) = (self.lend(), self.lend());
         let set = binary::decode(&frame[FRAME_HEADER_LEN..]);
         if let Ok(set) = set

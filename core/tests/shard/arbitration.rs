@@ -388,11 +388,16 @@ fn a_route_is_told_whose_the_sets_are_and_speaks_for_them() {
         net.take(route);
         set_as(&mut net, A, "desk", Some(120), "/in/1", 1.0);
         net.set(C, "/in/2", 2.0);
+        set_as(&mut net, C, "fader", None, "/in/3", 3.0);
         let frames = std::mem::take(&mut net.peers.get_mut(&route).unwrap().frames);
         let markers: Vec<_> = frames.iter().map(|frame| super::net::inside(frame)).collect();
-        for (said, address) in markers.iter().zip(["/in/1", "/in/2"]) {
+        for (said, address) in markers.iter().zip(["/in/1", "/in/2", "/in/3"]) {
             assert_eq!(said.len(), 2, "{said:?}");
             assert!(said[1].contains(address), "{said:?}");
+        }
+        // Who declares no priority has that of its session, which the route's would not be.
+        for frame in &frames {
+            assert!(String::from_utf8_lossy(frame).contains("priority"), "{shards} shards");
         }
         // The route says what it heard in the name of whom it heard.
         for frame in &frames {
