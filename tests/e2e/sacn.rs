@@ -2,11 +2,11 @@
 //!
 //! tshark reads what we send, so that neither our decoder nor a peer's good nature is the judge.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use clasp_rt_tests::eventually;
 use clasp_rt_tests::net::{self, DESKS, Desks, STAGE};
+use clasp_rt_tests::ola::Ola;
 use clasp_rt_tests::peer::{Client, Peer};
 use clasp_rt_tests::program::{Program, clasp_rt, installed, run};
 use clasp_rt_tests::router::Router;
@@ -42,7 +42,7 @@ fn desks_of_every_make_arrive_as_params() {
             (level == json!(88)).then_some(())
         });
 
-        let ola = Ola::start(desks, "");
+        let ola = ola(desks, "");
         ola.command("ola_patch", &["-d", &ola.device, "-p", "0", "-u", "3"]);
         eventually("OLA is heard", || {
             ola.command("ola_set_dmx", &["-u", "3", "-d", "11,22,33"]);
@@ -85,6 +85,62 @@ fn priority_150_beats_100_until_it_says_good_bye_or_is_lost() {
 }
 
 #[test]
+fn why_shows_every_source_of_a_slot_with_its_own_priority_and_level() {
+    net::of_its_own("why_shows_every_source_of_a_slot_with_its_own_priority_and_level", |desks| {
+        let arbitration = "[[arbitration]]\npattern = \"/sacn/**\"";
+        let (router, mut page) = stage(arbitration);
+        page.ask(json!({"command": "on", "pattern": "/sacn/1/*"}));
+        let mut desk = Library::python(desks);
+        let mut source = |name: &str, priority: u8, level: u8| {
+            desk.ask(json!({
+                "command": "source", "as": name, "host": DESKS, "priority": priority,
+                "universes": {"1": [level, level]}
+            }));
+        };
+        source("A", 100, 9);
+        source("B", 100, 70);
+        source("H", 150, 5);
+        let expected = [
+            json!(["H", "sacn", DESKS, 150, 5]),
+            json!(["A", "sacn", DESKS, 100, 9]),
+            json!(["B", "sacn", DESKS, 100, 70]),
+        ];
+        eventually("each is told", || (told(&router, 1) == expected).then_some(()));
+        // A loser moves: it is told, and nothing else is.
+        desk.ask(json!({"command": "levels", "as": "A", "universes": {"1": [10, 9]}}));
+        let mut moved = expected.clone();
+        moved[1] = json!(["A", "sacn", DESKS, 100, 10]);
+        eventually("it moves", || (told(&router, 1) == moved).then_some(()));
+        assert_eq!(told(&router, 2), expected);
+        let level = page.ask(json!({"command": "cached", "address": "/sacn/1/1"}));
+        assert_eq!(level, json!(5));
+        desk.ask(json!({"command": "stop", "as": "H"}));
+        moved.rotate_left(1);
+        moved[0] = json!(["B", "sacn", DESKS, 100, 70]);
+        moved[1] = json!(["A", "sacn", DESKS, 100, 10]);
+        eventually("of equal ones the highest", || (told(&router, 1) == moved[..2]).then_some(()));
+        level_at(&mut page, "/sacn/1/1", 70);
+    });
+}
+
+/// Name, protocol, host, priority and level of each source of a slot: the winner, then the others
+/// by their names.
+fn told(router: &Router, slot: u8) -> Vec<Json> {
+    let mut why = Command::new(clasp_rt());
+    why.args(["why", &format!("/sacn/1/{slot}"), "--json", "--router", &router.url()]);
+    let answer: Json = serde_json::from_slice(&run(&mut why).stdout).unwrap_or_default();
+    let told = |claim: &Json| {
+        let source = &answer["sources"][claim["source"].as_str().unwrap_or_default()];
+        let value = &claim["value"];
+        json!([source["name"], source["protocol"], source["host"], claim["priority"], value])
+    };
+    let losers = answer["why"]["losers"].as_array().cloned().unwrap_or_default();
+    let mut losers: Vec<_> = losers.iter().map(told).collect();
+    losers.sort_by_key(ToString::to_string);
+    [vec![told(&answer["why"]["winner"])], losers].concat()
+}
+
+#[test]
 fn levels_reach_receivers_of_every_make() {
     net::of_its_own("levels_reach_receivers_of_every_make", |desks| {
         let (router, mut page) = stage("priority = 120\nsource_name = \"stage\"");
@@ -92,7 +148,7 @@ fn levels_reach_receivers_of_every_make() {
         python.ask(json!({"command": "listen", "host": DESKS, "universes": [5]}));
         let mut node = Library::node(desks);
         node.ask(json!({"command": "listen", "host": DESKS, "universes": [5]}));
-        let ola = Ola::start(desks, "");
+        let ola = ola(desks, "");
         ola.command("ola_patch", &["-i", "-d", &ola.device, "-p", "0", "-u", "5"]);
         let mut shark = Shark::start(desks);
 
@@ -104,7 +160,7 @@ fn levels_reach_receivers_of_every_make() {
             assert_eq!((&packet["priority"], &packet["source"]), (&json!(120), &json!("stage")));
         }
         eventually("OLA has the levels", || {
-            let levels = ola.levels(desks, 5);
+            let levels = ola.levels(5);
             levels.starts_with(&wanted.map(Json::from)).then_some(())
         });
 
@@ -210,7 +266,7 @@ fn old_gear_that_speaks_draft_0_2_is_heard() {
     net::of_its_own("old_gear_that_speaks_draft_0_2_is_heard", |desks| {
         let (_router, mut page) = stage("");
         page.ask(json!({"command": "on", "pattern": "/sacn/**"}));
-        let ola = Ola::start(desks, "revision = 0.2\n");
+        let ola = ola(desks, "revision = 0.2\n");
         ola.command("ola_patch", &["-d", &ola.device, "-p", "0", "-u", "4"]);
         eventually("OLA is heard", || {
             ola.command("ola_set_dmx", &["-u", "4", "-d", "11,22,33"]);
@@ -275,65 +331,10 @@ impl Library {
     }
 }
 
-/// `olad`, which does not run as root, with its E1.31 plugin.
-struct Ola<'d> {
-    _daemon: Program,
-    folder: PathBuf,
-    desks: &'d Desks,
-    /// The number of the E1.31 device.
-    device: String,
-}
-
-impl<'d> Ola<'d> {
-    fn start(desks: &'d Desks, options: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("clasp-rt-ola-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("the folder for temporary files can be written");
-        const PLUGINS: &str = "artnet dummy e131 osc usbserial espnet ftdidmx gpio karate kinet \
-                               milinst opendmx openpixelcontrol pathport renard sandnet shownet \
-                               spi stageprofi uartdmx usbdmx";
-        for plugin in PLUGINS.split_whitespace() {
-            let enabled = plugin == "e131";
-            let mut text = format!("enabled = {enabled}\n");
-            if enabled {
-                text += &format!("ip = {DESKS}\ninput_ports = 4\noutput_ports = 4\n{options}");
-            }
-            let path = folder.join(format!("ola-{plugin}.conf"));
-            std::fs::write(path, text).expect("a file of that folder can be written");
-        }
-        let mut olad = desks.command_of_user("olad");
-        olad.args(["-l", "3", "--no-register-with-dns-sd", "-c"]).arg(&folder);
-        let daemon = Program::start(&mut olad);
-        let mut ola = Self { _daemon: daemon, folder, desks, device: String::new() };
-        ola.device = eventually("olad has its device", || {
-            let output = run(&mut ola.desks.command("ola_dev_info"));
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let line = text.lines().find(|line| line.contains("E1.31"))?;
-            Some(line.strip_prefix("Device ")?.split(':').next()?.to_owned())
-        });
-        ola
-    }
-
-    fn command(&self, name: &str, arguments: &[&str]) {
-        let output = run(self.desks.command(name).args(arguments));
-        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    /// What it has of a universe of its own, by its web server.
-    fn levels(&self, desks: &Desks, universe: u16) -> Vec<Json> {
-        let url = format!("http://127.0.0.1:9090/get_dmx?u={universe}");
-        let fetch =
-            format!("import urllib.request as u; print(u.urlopen('{url}').read().decode())");
-        let output = run(desks.command("python3").args(["-c", &fetch]));
-        let answer: Json = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        answer["dmx"].as_array().cloned().unwrap_or_default()
-    }
-}
-
-impl Drop for Ola<'_> {
-    fn drop(&mut self) {
-        // Left behind at worst.
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
+/// OLA with its E1.31 plugin.
+fn ola<'d>(desks: &'d Desks, options: &str) -> Ola<'d> {
+    let options = format!("ip = {DESKS}\ninput_ports = 4\noutput_ports = 4\n{options}");
+    Ola::start(desks, "e131", &options, "E1.31")
 }
 
 /// tshark, which listens on the desks' end of the cable.
