@@ -4,13 +4,12 @@
 //! like a fader that is moved. But it can be asked, by waiting before the next value is written: a
 //! ring waits, too, and whoever moves a fader does not. So every target of a route is watched.
 //!
-//! | a target | when | what is written |
-//! |---|---|---|
-//! | runs | from the beginning | every value at once |
-//! | is asked | many values came, none of them long after the one before | one value; what follows is kept for three of the usual intervals, of params the newest |
-//! | ... runs on | values kept coming, or none came | what was kept; it is asked again later |
-//! | ... is asked on | values came soon after what was written, then none | what was kept; what follows waits still longer |
-//! | is cut | that happened five times | nothing that is a return |
+//! - A target *runs* from the beginning: every value is written at once.
+//! - Once many values came, none of them long after the one before, it is *asked*: what follows is
+//!   kept for three of the usual intervals, of params the newest. If values keep coming it runs on,
+//!   and is asked again later; also if none comes.
+//! - If values came soon after what was written, and then none, what was kept is written and what
+//!   follows waits longer still. After five such waits in a row it is *cut*.
 //!
 //! At a target that is cut, what comes first after each write is its return and is set aside; what
 //! else comes is somebody's, and is written, every `loop_window_ms` at most. After a second without
@@ -19,7 +18,9 @@
 //! in the beginning.
 //!
 //! A device that says exactly what it was told (a motor fader) is no ring: what a route made of an
-//! address is not taken back to that address, when it is heard within a second where it was written.
+//! address is not taken back there, when it is heard within a second where it was written.
+
+mod run;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -29,25 +30,14 @@ use clasp_rt_core::time::{Span, Time};
 
 use crate::datum::Datum;
 use crate::uplink::Source;
+use run::{Run, Shown};
 
-/// Values of one run before it is asked for the first time, and after that.
-const VALUES_MIN: u32 = 32;
-const VALUES_AGAIN_MIN: u32 = 8;
-
-/// How long is waited, in usual intervals, and within which bounds.
+/// How long is waited: so many usual intervals, and a second at most.
 const INTERVALS: u64 = 3;
-const WAIT_MIN: Span = Span::from_millis(20);
 const WAIT_MAX: Span = Span::from_secs(1);
-
-/// Nobody moves a fader so fast; several values that run in one ring are as fast.
-const HASTE: Span = Span::from_millis(8);
 
 /// So many that come in the second half of a wait need not be waited for to its end.
 const ENOUGH: u64 = 3;
-
-/// From one question to the next, as long as the values are somebody's.
-const PATIENCE_MIN: Span = Span::from_millis(250);
-const PATIENCE_MAX: Span = Span::from_secs(600);
 
 /// Waits that a ring must have waited, too, one after the other.
 const WAITS: u32 = 5;
@@ -150,33 +140,6 @@ pub(super) struct Ring {
     pub(super) values: Vec<Vec<u8>>,
 }
 
-/// What is known of one target.
-#[derive(Clone, Copy, Debug, Default)]
-struct Run {
-    /// Of its address; 0: nobody has the place.
-    key: u64,
-    route: usize,
-    /// The print of what was last written there, when, and the key of whence it came.
-    told: u64,
-    told_at: Time,
-    cause: u64,
-    /// When its values came: since when they are counted, the last but one, the last.
-    first: Time,
-    prior: Time,
-    last: Time,
-    /// Values since `first`, those of one instant once, and of those that begin with `lap`.
-    count: u32,
-    lap: Time,
-    lap_count: u32,
-    /// Their usual interval when they were somebody's.
-    clean: Span,
-    /// Not before.
-    ask_at: Time,
-    values_min: u32,
-    wait_min: Span,
-    patience: Span,
-}
-
 /// A target that does not simply run.
 #[derive(Debug)]
 struct Probe {
@@ -225,14 +188,6 @@ struct Cut {
     /// What was set aside has been written once.
     is_retold: bool,
     quiet_at: Time,
-}
-
-/// What a wait has shown.
-enum Shown {
-    Nothing,
-    Somebody,
-    /// Fewer came than usual: a ring, with somebody beside it.
-    Both,
 }
 
 #[derive(Default)]
@@ -605,69 +560,6 @@ impl Loops {
 fn release(bytes: &mut usize, held: &Held) -> bool {
     *bytes = bytes.saturating_sub(held.value.len());
     false
-}
-
-impl Run {
-    /// Values of one instant were not caused by what was written at it.
-    fn count_value(&mut self, now: Time, window: Span, is_probed: bool) {
-        if self.count > 0 && now == self.last {
-            return;
-        }
-        let is_over = self.count == 0 || now.since(self.last) > window;
-        (self.prior, self.last) = (self.last, now);
-        if is_over && !is_probed {
-            (self.first, self.lap) = (now, now);
-            (self.count, self.lap_count) = (0, 0);
-            (self.clean, self.ask_at, self.values_min) = (Span::ZERO, now, VALUES_MIN);
-            (self.wait_min, self.patience) = (WAIT_MIN, PATIENCE_MIN);
-        }
-        self.count = self.count.saturating_add(1);
-        self.lap_count += 1;
-        if self.lap_count == VALUES_MIN {
-            // Twice as fast as when it was somebody's: there may be a ring since.
-            let is_faster = now.since(self.lap).0 * 2 < self.clean.0 * u64::from(VALUES_MIN);
-            if is_faster {
-                (self.ask_at, self.first, self.count) = (now, self.lap, VALUES_MIN);
-            }
-            (self.lap, self.lap_count) = (now, 0);
-        }
-    }
-
-    fn is_to_be_asked(&self, now: Time) -> bool {
-        self.count >= self.values_min && now >= self.ask_at
-    }
-
-    /// From one value to the next, usually.
-    fn interval(&self, now: Time) -> Span {
-        Span(now.since(self.first).0 / u64::from(self.count.saturating_sub(1).max(1)))
-    }
-
-    /// What it was asked has been answered.
-    fn begin_again(&mut self, now: Time, window: Span, interval: Span, shown: &Shown) {
-        (self.first, self.lap, self.lap_count) = (now, now, 0);
-        self.values_min = VALUES_AGAIN_MIN;
-        // Of several values that run in one ring, each wait leaves fewer.
-        if self.clean > Span::ZERO && interval.0 > self.clean.0 / 8 * 9 {
-            self.patience = PATIENCE_MIN;
-        }
-        match shown {
-            Shown::Nothing => self.count = 0,
-            Shown::Both => {
-                (self.count, self.clean) = (1, Span::ZERO);
-                self.patience = PATIENCE_MIN;
-            }
-            Shown::Somebody => {
-                (self.count, self.clean) = (1, interval);
-                if interval < HASTE {
-                    self.wait_min = Span(self.wait_min.0 * 2).min(window);
-                }
-            }
-        }
-        self.ask_at = now + self.patience;
-        if matches!(shown, Shown::Somebody) {
-            self.patience = Span(self.patience.0 * 2).min(PATIENCE_MAX);
-        }
-    }
 }
 
 impl Asked {

@@ -390,7 +390,7 @@ fn where_rings_are_meant_they_run_and_a_wrong_window_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Of one to four routes, joined by devices of any delay and gain; people touch it now and then.
+    /// Of one to four routes, joined by devices of any delay and gain; people touch it, too.
     #[test]
     fn any_ring_goes_silent(
         hops in prop::collection::vec((1_u64..50, 0_usize..6), 1..5),
