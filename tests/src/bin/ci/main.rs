@@ -38,8 +38,9 @@ const STEPS: &[Step] = &[
         name: "features",
         about: "without MIDI ports, and with JACK's, clippy has nothing to say either",
         run: || {
-            let clippy = ["clippy", "--package", "clasp-rt", "--all-targets"];
-            for features in [&["--no-default-features"][..], &["--features", "jack"]] {
+            // Of the whole workspace, so that everything but the program is as `lints` left it.
+            let clippy = ["clippy", "--workspace", "--all-targets"];
+            for features in [&["--no-default-features"][..], &["--features", "clasp-rt/jack"]] {
                 cargo(&[&clippy, features, &["--", "-D", "warnings"]].concat())?;
             }
             Ok(())
