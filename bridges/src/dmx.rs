@@ -22,6 +22,9 @@
 //! unchanged one is repeated about once a second, so that an interface that is plugged in again has
 //! its look. Before anything was written nothing is sent: a start is no blackout.
 //!
+//! An Open DMX has no processor: a thread of ours makes its frames, and how far apart they are is
+//! told as `interval_us`, and counted for `/metrics`, `clasp-rt top` and `clasp-rt hist`.
+//!
 //! # From an interface
 //!
 //! The slots that changed are told in one BUNDLE, all of them first. Frames that the interface
