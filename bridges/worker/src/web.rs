@@ -1,10 +1,10 @@
 //! What the services for web programs share: JSON values, and one session's questions in order.
 
-pub(crate) mod client;
+pub mod client;
 pub(crate) mod cors;
 pub(crate) mod message;
 pub(crate) mod seats;
 pub(crate) mod serve;
-pub(crate) mod talk;
+pub mod talk;
 pub(crate) mod told;
 pub(crate) mod value;

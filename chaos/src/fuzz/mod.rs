@@ -20,6 +20,7 @@ mod sacn;
 pub mod seeds;
 mod socketio;
 mod targets;
+mod web;
 
 pub use mutate::mutated;
 pub use targets::{TARGETS, Target};

@@ -87,7 +87,7 @@ pub fn bridge_packets() -> Vec<Vec<u8>> {
     seeds
 }
 
-fn packets(packets: &[Vec<u8>]) -> Vec<u8> {
+pub fn packets(packets: &[Vec<u8>]) -> Vec<u8> {
     let prefixed = packets.iter().flat_map(|packet| {
         (packet.len() as u16).to_be_bytes().into_iter().chain(packet.iter().copied())
     });

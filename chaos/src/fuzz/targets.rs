@@ -132,6 +132,18 @@ pub const TARGETS: &[Target] = &[
         seeds: super::socketio::seeds,
     },
     Target {
+        name: "web-client",
+        about: "what a web program asks has one answer in JSON, whatever the router says",
+        run: super::web::client,
+        seeds: super::web::client_seeds,
+    },
+    Target {
+        name: "web-talk",
+        about: "a question to the router has one answer, and has it at last",
+        run: super::web::talk,
+        seeds: super::web::talk_seeds,
+    },
+    Target {
         name: "capture",
         about: "records of a capture, written again, read as the same records",
         run: capture,
