@@ -15,7 +15,7 @@
 //! `token` in the query; whoever the router refuses gets `connect_error`. Each client has a session
 //! of its own.
 //!
-//! With `url` it is the other way round: the bridge is a client of a server elsewhere ([`link`]),
+//! With `url` it is the other way round: the bridge is a client of a server elsewhere,
 //! and events mean the same. Its packets are our own ([`engine`], [`packet`]): in November 2026
 //! `rust_socketio` 0.6 needs `native-tls`, and so OpenSSL, whatever its features (its issues 366
 //! and 504), and a WebSocket library of its own; `socketio-next` 0.2 is days old.
@@ -304,7 +304,7 @@ async fn converse(socket: SocketRef, State(shared): State<Shared>) {
         let _ = socket.disconnect();
         return;
     };
-    let (sender, inbox) = Inbox::new(&shared.context);
+    let (inbox, taken) = Inbox::new(&shared.context);
     let names = Names::new(&shared.options.namespace, socket.ns());
     let op = match shared.options.events {
         Events::Param => "set",
@@ -312,11 +312,11 @@ async fn converse(socket: SocketRef, State(shared): State<Shared>) {
     };
     let gone = Arc::new(tokio::sync::Notify::new());
     let tell = Arc::clone(&gone);
-    socket.on_fallback(sender);
+    socket.on_fallback(inbox);
     socket.on_disconnect(async move || tell.notify_one());
     let context = shared.context;
     let rooms = Rooms::default();
-    let talk = Talk { socket, speaker, hearer, names, op, inbox, context, rooms };
+    let talk = Talk { socket, speaker, hearer, names, op, taken, context, rooms };
     tokio::select! {
         () = talk.run() => {}
         () = gone.notified() => {}

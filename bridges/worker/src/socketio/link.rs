@@ -74,8 +74,8 @@ struct Said {
 
 /// What the router was asked last.
 enum Asked {
-    /// To tell what happens at a pattern.
-    Subscription,
+    /// To tell what happens at this pattern.
+    Subscription(String),
     Said(Box<Said>),
 }
 
@@ -234,7 +234,7 @@ impl Link {
                     let mut outs = Vec::new();
                     match heard {
                         Some(heard) => self.client.heard(&heard.message, &mut outs),
-                        None => self.router_lost(),
+                        None => self.router_lost(None),
                     }
                     self.carry(outs).await;
                 }
@@ -283,7 +283,7 @@ impl Link {
             self.context.counters.refused.add(1);
         }
         if self.asked.is_some() && now >= self.answer_due {
-            self.router_lost();
+            self.router_lost(Some("it does not answer"));
         }
     }
 
@@ -406,9 +406,9 @@ impl Link {
         self.wishes.extend(self.plan.patterns.iter().cloned());
     }
 
-    fn router_lost(&mut self) {
+    fn router_lost(&mut self, why: Option<&str>) {
         let Some((_, hearer)) = self.session.take() else { return };
-        warn!("{NAME} lost the router: {}", hearer.why_ended());
+        warn!("{NAME} lost the router: {}", why.unwrap_or_else(|| hearer.why_ended()));
         self.client = Client::default();
         self.wishes.clear();
         match self.asked.take() {
@@ -424,7 +424,7 @@ impl Link {
                 let why = "the router went away and may have done it or not".to_owned();
                 self.reply_error(said.ack, code::UNAVAILABLE, why);
             }
-            Some(Asked::Subscription) | None => {}
+            Some(Asked::Subscription(_)) | None => {}
         }
     }
 
@@ -437,8 +437,8 @@ impl Link {
             }
             let mut outs = Vec::new();
             if let Some(pattern) = self.wishes.pop_front() {
-                self.asked = Some(Asked::Subscription);
                 let keys = [("pattern".to_owned(), json!(pattern)), ("id".to_owned(), json!(0))];
+                self.asked = Some(Asked::Subscription(pattern));
                 self.client.said("subscribe", Map::from_iter(keys), &mut outs);
             } else if let Some(said) = self.again.take().or_else(|| self.inward.pop().map(Box::new))
             {
@@ -461,7 +461,7 @@ impl Link {
                 Out::ToRouter(frame) => {
                     let Some((speaker, _)) = &mut self.session else { return };
                     if speaker.say_frame(&frame).await.is_err() {
-                        return self.router_lost();
+                        return self.router_lost(Some("it takes nothing"));
                     }
                 }
                 Out::Slow => self.slow_until = Instant::now() + SLOW,
@@ -470,7 +470,10 @@ impl Link {
                     Some(Asked::Said(said)) => {
                         self.reply(said.ack, serde_json::from_str(&text).unwrap_or_default());
                     }
-                    Some(Asked::Subscription) => {
+                    Some(Asked::Subscription(pattern)) if is_slow => {
+                        self.wishes.push_front(pattern);
+                    }
+                    Some(Asked::Subscription(_)) => {
                         let told: Json = serde_json::from_str(&text).unwrap_or_default();
                         if is_error(&told) {
                             warn!("{NAME}: the router refuses a subscription: {text}");

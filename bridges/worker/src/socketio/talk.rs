@@ -10,6 +10,7 @@ use socketioxide::extract::{AckSender, SocketRef};
 use socketioxide::handler::{FromMessageParts, MessageHandler, Value};
 use socketioxide::socket::Socket;
 use socketioxide::{SendError, SocketError};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -23,68 +24,99 @@ use crate::{Context, Hearer, Speaker};
 
 /// What a client said and nobody has taken yet; beyond that it is refused.
 const INBOX_MAX: usize = 64;
+/// Refusals that wait for a client; one that goes on is disconnected.
+const REFUSALS_MAX: usize = 1_024;
 /// A client that takes nothing for so long is disconnected.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client that the router found too busy is not heard.
 const SLOW: Duration = Duration::from_secs(1);
 /// How often a client whose queue is full is tried again.
 const RETRY: Duration = Duration::from_millis(5);
+const END_RETRY: Duration = Duration::from_millis(100);
 
 /// One event of the client.
 pub(super) struct Said {
     event: String,
     arguments: Vec<Json>,
-    /// Where an acknowledgement is waited for.
-    ack: Option<AckSender>,
+    ack: Option<Ack>,
+}
+
+/// Who waits for an acknowledgement. The library's own is used up by an attempt that finds no room.
+struct Ack {
+    socket: Arc<Socket<LocalAdapter>>,
+    id: i64,
+}
+
+impl Ack {
+    fn send(&self, told: &Json) -> Result<(), SendError> {
+        let mut nothing = Value::Str(String::new().into(), None);
+        let Ok(sender) = AckSender::from_message_parts(&self.socket, &mut nothing, &Some(self.id));
+        sender.send(&Argument(told))
+    }
+}
+
+/// An event that is not taken, and why.
+pub(super) struct Refusal {
+    ack: Option<Ack>,
+    refused: Refused,
 }
 
 /// Takes all events of one client, in their order: each is queued before the next is read.
 pub(super) struct Inbox {
     sender: Sender<Said>,
+    refusals: Sender<Refusal>,
+    flood: Arc<Notify>,
     context: Context,
+}
+
+/// What an inbox took.
+pub(super) struct Taken {
+    said: Receiver<Said>,
+    refusals: Receiver<Refusal>,
+    /// There were more of them than are kept.
+    flood: Arc<Notify>,
 }
 
 /// Tells the implementation of this handler from those for functions.
 pub(super) struct InOrder;
 
 impl Inbox {
-    pub(super) fn new(context: &Context) -> (Self, Receiver<Said>) {
-        let (sender, receiver) = mpsc::channel(INBOX_MAX);
-        (Self { sender, context: context.clone() }, receiver)
+    pub(super) fn new(context: &Context) -> (Self, Taken) {
+        let (sender, said) = mpsc::channel(INBOX_MAX);
+        let (refuse, refusals) = mpsc::channel(REFUSALS_MAX);
+        let (flood, context) = (Arc::new(Notify::new()), context.clone());
+        let taken = Taken { said, refusals, flood: Arc::clone(&flood) };
+        (Self { sender, refusals: refuse, flood, context }, taken)
     }
 }
 
 impl MessageHandler<LocalAdapter, InOrder> for Inbox {
-    fn call(&self, socket: Arc<Socket<LocalAdapter>>, mut value: Value, ack_id: Option<i64>) {
-        let Ok(ack) = AckSender::from_message_parts(&socket, &mut value, &ack_id);
-        let ack = ack_id.is_some().then_some(ack);
-        self.context.counters.packets_in.add(1);
-        let refuse = |ack, code, message| {
-            tell_error(&socket, ack, &Refused { code, message, address: None });
-        };
-        let (event, arguments) = match payload::read(&value) {
-            Ok(read) => read,
-            Err(why) => {
-                self.context.counters.malformed.add(1);
-                return refuse(ack, code::INVALID_MESSAGE, why);
+    fn call(&self, socket: Arc<Socket<LocalAdapter>>, value: Value, ack_id: Option<i64>) {
+        let counters = &self.context.counters;
+        counters.packets_in.add(1);
+        let ack = ack_id.map(|id| Ack { socket: Arc::clone(&socket), id });
+        let refusal = match payload::read(&value) {
+            Ok((event, arguments)) => match self.sender.try_send(Said { event, arguments, ack }) {
+                Ok(()) => return,
+                Err(full) => {
+                    counters.overflowed.add(1);
+                    let ack = full.into_inner().ack;
+                    let message = "too many events at once: wait for acknowledgements".to_owned();
+                    let refused = Refused { code: code::RATE_LIMIT, message, address: None };
+                    Refusal { ack, refused }
+                }
+            },
+            Err(message) => {
+                counters.malformed.add(1);
+                let refused = Refused { code: code::INVALID_MESSAGE, message, address: None };
+                Refusal { ack, refused }
             }
         };
-        if let Err(full) = self.sender.try_send(Said { event, arguments, ack }) {
-            self.context.counters.overflowed.add(1);
-            let why = "too many events at once: wait for acknowledgements".to_owned();
-            refuse(full.into_inner().ack, code::RATE_LIMIT, why);
+        // Each is answered, or it ends.
+        if self.refusals.try_send(refusal).is_err() {
+            self.flood.notify_one();
         }
     }
-}
-
-/// Says an error as the acknowledgement, or as an event where none is waited for.
-fn tell_error(socket: &Socket<LocalAdapter>, ack: Option<AckSender>, refused: &Refused) {
-    let told = parsed(&error_text(None, refused));
-    // A client that is gone, or takes nothing, is not told.
-    let _ = match ack {
-        Some(ack) => ack.send(&told),
-        None => socket.emit("error", &told),
-    };
 }
 
 /// The patterns that a client subscribed to: no more than the router lets it have.
@@ -132,7 +164,7 @@ pub(super) struct Talk {
     pub names: Names,
     /// What events become: params, or events.
     pub op: &'static str,
-    pub inbox: Receiver<Said>,
+    pub taken: Taken,
     pub context: Context,
     pub rooms: Rooms,
 }
@@ -161,23 +193,20 @@ impl Talk {
                     Out::Answer { text, .. } => {
                         let told = parsed(&text);
                         self.rooms.answered(is_error(&told));
-                        answer(&self.socket, ack.take(), &told);
-                        true
+                        self.answer(ack.take(), &told).await
                     }
                     Out::News { kind, address, text } => {
                         self.tell(kind, address.as_deref(), &text).await
                     }
                 };
                 if !is_carried {
-                    let _ = self.socket.disconnect();
-                    return;
+                    return self.end().await;
                 }
             }
             let now = Instant::now();
             let is_waiting = client.is_waiting();
             if is_waiting && now >= answer_due {
-                let _ = self.socket.disconnect();
-                return;
+                return self.end().await;
             }
             if !is_waiting {
                 is_own = false;
@@ -189,12 +218,14 @@ impl Talk {
             tokio::select! {
                 heard = self.hearer.next() => match heard {
                     Some(heard) => client.heard(&heard.message, &mut outs),
-                    None => {
-                        let _ = self.socket.disconnect();
-                        return;
-                    }
+                    None => return self.end().await,
                 },
-                said = self.inbox.recv(), if listens => {
+                Some(Refusal { ack, refused }) = self.taken.refusals.recv() => {
+                    if !self.answer(ack, &parsed(&error_text(None, &refused))).await {
+                        return self.end().await;
+                    }
+                }
+                said = self.taken.said.recv(), if listens => {
                     // The client is gone: its handlers are.
                     let Some(mut said) = said else { return };
                     answer_due = Instant::now() + ANSWER_TIMEOUT;
@@ -202,14 +233,22 @@ impl Talk {
                     self.say(&mut client, said, &mut outs);
                 }
                 () = sleep_until(due), if is_waiting || !listens => {}
-                () = self.context.stop.wait() => {
-                    let _ = self.socket.disconnect();
-                    return;
-                }
+                () = self.taken.flood.notified() => return self.end().await,
+                () = self.context.stop.wait() => return self.end().await,
             }
             if !self.socket.connected() {
                 return;
             }
+        }
+    }
+
+    /// Sends the client away. One whose queue is full cannot be told; it has its place until it
+    /// reads, or until it does not answer the next ping.
+    async fn end(&self) {
+        while matches!(self.socket.clone().disconnect(), Err(SocketError::InternalChannelFull))
+            && self.socket.connected()
+        {
+            sleep(END_RETRY).await;
         }
     }
 
@@ -237,15 +276,29 @@ impl Talk {
         true
     }
 
-    /// Waits while the client's queue is full. `false`: it is gone, or takes nothing.
     async fn emit(&self, event: &str, arguments: &[Json]) -> bool {
-        let until = Instant::now() + SEND_TIMEOUT;
         self.context.counters.packets_out.add(1);
+        self.until_taken(|| self.socket.emit(event, &Arguments(arguments))).await
+    }
+
+    /// Acknowledges; an error for which nobody waits is an event.
+    async fn answer(&self, ack: Option<Ack>, told: &Json) -> bool {
+        match ack {
+            Some(ack) => self.until_taken(|| ack.send(told)).await,
+            None if is_error(told) => self.until_taken(|| self.socket.emit("error", told)).await,
+            None => true,
+        }
+    }
+
+    /// Waits while the client's queue is full. `false`: it is gone, or takes nothing.
+    async fn until_taken(&self, say: impl Fn() -> Result<(), SendError>) -> bool {
+        let until = Instant::now() + SEND_TIMEOUT;
         loop {
-            match self.socket.emit(event, &Arguments(arguments)) {
+            match say() {
                 Ok(()) => return true,
                 Err(SendError::Socket(SocketError::InternalChannelFull)) => {
                     if Instant::now() >= until {
+                        self.context.counters.overflowed.add(1);
                         return false;
                     }
                     sleep(RETRY).await;
@@ -259,16 +312,6 @@ impl Talk {
             }
         }
     }
-}
-
-/// Acknowledges; an error for which nobody waits is an event.
-fn answer(socket: &SocketRef, ack: Option<AckSender>, told: &Json) {
-    // A client that is gone, or takes nothing, is not told.
-    let _ = match ack {
-        Some(ack) => ack.send(&Argument(told)),
-        None if is_error(told) => socket.emit("error", told),
-        None => Ok(()),
-    };
 }
 
 #[cfg(test)]
