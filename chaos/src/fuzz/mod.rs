@@ -2,6 +2,34 @@
 //!
 //! It sees no coverage, as the libFuzzer targets in `chaos/fuzz` do; it runs anywhere, in seconds,
 //! with the toolchain of the workspace, and the same seed finds the same input again.
+//!
+//! Whatever reads bytes that somebody else wrote, and the target that gives it some:
+//!
+//! | reads | target |
+//! |---|---|
+//! | a frame of CLASP, its message, a value | `header`, `binary`, `value` |
+//! | the older MessagePack form | `legacy` |
+//! | patterns, addresses, scopes | `pattern` |
+//! | a shard: sessions, subscriptions, bundles, locks | `shard` |
+//! | WebSocket, the side that accepts and the one that connects | `ws`, `ws-client` |
+//! | frames over TCP | `stream` |
+//! | CLASP as JSON text | `json` |
+//! | datagrams and router frames of every bridge | `bridges` |
+//! | OSC packets; SLIP and lengths | `osc-packet`, `osc-framing` |
+//! | OSC streams, OSCQuery by HTTP and WebSocket | `osc` |
+//! | Art-Net | `artnet`, `bridges` |
+//! | sACN: its packets, and a bridge through hours of them | `sacn-packet`, `sacn` |
+//! | MIDI cables; DMX interfaces | `midi`, `dmx` |
+//! | sessions of MQTT clients, their packets, topics and payloads | `mqtt` |
+//! | Socket.IO servers | `socketio` |
+//! | web programs that answer, and questions to the router | `web-client`, `web-talk` |
+//! | sessions of web programs in JSON; questions to a router | `web-client`, `web-talk` |
+//! | `[[route]]` and `[[patch]]`: patterns, templates, formulas, conditions | `routes`, `patch` |
+//! | recordings | `capture` |
+//!
+//! Without a target: HTTP requests, which `hyper` reads (what lies behind is `json`), TOML files,
+//! which `toml` reads, mDNS, which `mdns-sd` reads; token files; pcap files, whose test breaks each
+//! of their bytes.
 
 use std::io;
 use std::panic;
@@ -13,6 +41,7 @@ use crate::random::Random;
 
 mod artnet;
 mod devices;
+mod mapping;
 mod mqtt;
 mod mutate;
 mod osc;

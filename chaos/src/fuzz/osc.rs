@@ -1,11 +1,15 @@
-//! OSC over streams and OSCQuery: what a stream means must not depend on how it was cut.
+//! OSC, its streams and OSCQuery: what is read can be written again, and what a stream means must
+//! not depend on how it was cut.
 
 use std::net::SocketAddr;
 
-use clasp_rt_bridges::osc::framing::{Framing, wrap};
+use clasp_rt_bridges::osc::framing::{Deframer, Found, Framing, wrap};
+use clasp_rt_bridges::osc::packet::{self, Packet, Writer};
 use clasp_rt_bridges::{BRIDGES, Input, Out, Peer, StreamId};
 use clasp_rt_core::time::{Span, Time};
 use clasp_rt_core::wire::{binary, header};
+
+use super::seeds::hex;
 
 /// Bytes that a peer takes before it reads.
 const ROOM: usize = 256 << 10;
@@ -80,6 +84,101 @@ fn done(plan: u8, bytes: &[u8], chunk: usize) -> Done {
     bridge.step(now, Input::Stop, &mut out);
     out.unread = 0;
     out
+}
+
+/// A packet that was read is the same when it is written and read again.
+pub fn packets(bytes: &[u8]) {
+    let Ok(read) = packet::decode(bytes) else { return };
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    write(&read, &mut first);
+    let again = packet::decode(&first).expect("what was written is a packet");
+    write(&again, &mut second);
+    assert_eq!(hex(&first), hex(&second));
+}
+
+fn write(packet: &Packet<'_>, out: &mut Vec<u8>) {
+    match packet {
+        Packet::Message(message) => {
+            let mut writer = Writer::default();
+            writer.clear();
+            message.arguments().for_each(|argument| writer.push(argument));
+            packet::write_message(out, message.address, &writer);
+        }
+        Packet::Bundle(bundle) => {
+            packet::write_bundle_head(out, bundle.time);
+            for inner in bundle.packets() {
+                let mut element = Vec::new();
+                write(&inner, &mut element);
+                packet::push_element(out, &element);
+            }
+        }
+    }
+}
+
+/// The bytes after the first as a stream; that one says of which framing, or that they tell.
+pub fn framing(bytes: &[u8]) {
+    let Some((which, bytes)) = bytes.split_first() else { return };
+    let framing = [None, Some(Framing::Length), Some(Framing::Slip)][usize::from(*which) % 3];
+    let whole = found(framing, bytes, bytes.len().max(1));
+    for chunk in [1, 7, 100] {
+        if bytes.len() / chunk < 3_000 {
+            assert_eq!(found(framing, bytes, chunk), whole, "in pieces of {chunk}");
+        }
+    }
+    let packets: Vec<_> = whole.0.into_iter().flatten().collect();
+    for framing in [Framing::Length, Framing::Slip] {
+        let mut out = Vec::new();
+        packets.iter().for_each(|packet| wrap(framing, packet, &mut out));
+        let (again, is_broken) = found(Some(framing), &out, out.len().max(1));
+        assert!(!is_broken);
+        assert!(again.into_iter().eq(packets.iter().cloned().map(Some)), "by {framing:?}");
+    }
+}
+
+/// The packets of a stream, `None` for one that was left out, and whether it ended broken.
+fn found(framing: Option<Framing>, bytes: &[u8], chunk: usize) -> (Vec<Option<Vec<u8>>>, bool) {
+    let (mut deframer, mut all) = (Deframer::new(framing), Vec::new());
+    for bytes in bytes.chunks(chunk) {
+        let mut each = |found: Found<'_>| match found {
+            Found::Packet(packet) => all.push(Some(packet.to_vec())),
+            Found::Malformed => all.push(None),
+        };
+        if deframer.push(bytes, &mut each).is_err() {
+            return (all, true);
+        }
+    }
+    (all, false)
+}
+
+/// Messages of every type, bundles in bundles.
+pub fn packet_seeds() -> Vec<Vec<u8>> {
+    let message: &[u8] = b"/1/fader3\0\0\0,ifsbTFNI[ff]\0\0\0\
+        \0\0\0\x07\x3f\0\0\0text\0\0\0\0\0\0\0\x02ab\0\0\x3f\x80\0\0\x3f\x80\0\0";
+    let rest: &[u8] = b"/x\0\0,hdtScrm\0\0\0\0\0\0\0\0\0\0\0\x09\x3f\xf0\0\0\0\0\0\0\
+        \0\0\0\0\0\0\0\x01name\0\0\0\0\0\0\0a\xff\x80\0\xff\x01\x90\x3c\x40";
+    let bundle = |inner: &[&[u8]]| {
+        let mut bytes = b"#bundle\0\0\0\0\0\0\0\0\x01".to_vec();
+        inner.iter().for_each(|inner| packet::push_element(&mut bytes, inner));
+        bytes
+    };
+    let inner = bundle(&[message, rest]);
+    vec![message.to_vec(), rest.to_vec(), bundle(&[&inner, message]), b"/1/*\0\0\0\0".to_vec()]
+}
+
+/// Both framings, told and to be told.
+pub fn framing_seeds() -> Vec<Vec<u8>> {
+    let framed = |which: u8, framing| {
+        let mut out = vec![which];
+        packet_seeds().iter().for_each(|packet| wrap(framing, packet, &mut out));
+        out
+    };
+    vec![
+        framed(0, Framing::Length),
+        framed(0, Framing::Slip),
+        framed(1, Framing::Length),
+        framed(2, Framing::Slip),
+        b"\x02/\xDB\xDC\xDB\xDD\xC0\xC0/\xDB/\xC0".to_vec(),
+    ]
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {

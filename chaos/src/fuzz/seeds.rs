@@ -1,5 +1,7 @@
 //! Where mutation begins: one good input of each kind.
 
+use clasp_rt_link::Transport;
+use clasp_rt_link::ws::Ws;
 use clasp_rt_perf::capture::{self, Header, Item, Record};
 
 use crate::random::Random;
@@ -53,6 +55,26 @@ pub fn web_socket() -> Vec<Vec<u8>> {
         masked(&[0x82, 0xFE, 0x00, 0xC8], &long),
         masked(&[0x88, 0x82], &[0x03, 0xE8]),
         [masked(&[0x01, 0x81], &[0xC3]), masked(&[0x80, 0x81], &[0xA4])].concat(),
+    ]
+}
+
+/// What a server answers the request of the client that `Ws::client("a", "/", 7, …)` is.
+pub fn web_socket_reply() -> Vec<u8> {
+    let (mut request, mut reply) = (Vec::new(), Vec::new());
+    let _client = Ws::client("a", "/", 7, &mut request);
+    let _opened = Ws::server().peek(&mut request, &mut reply);
+    reply
+}
+
+/// Frames of a server, behind its handshake (0) and with it (1).
+pub fn web_socket_server() -> Vec<Vec<u8>> {
+    let frames = b"\x82\x05fader\x81\x02go\x02\x02ab\x89\x01p\x80\x01c\x88\x02\x03\xE8";
+    let long = [&[0x82, 0x7E, 0x00, 0xC8][..], &[7; 200]].concat();
+    vec![
+        [&[0][..], frames].concat(),
+        [&[0][..], &long, &long].concat(),
+        [&[1][..], &web_socket_reply(), frames].concat(),
+        b"\x01HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec(),
     ]
 }
 
@@ -142,6 +164,13 @@ pub fn unhex(digits: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_opens_by_the_reply_that_seeds_begin_with() {
+        let mut client = Ws::client("a", "/", 7, &mut Vec::new()).unwrap();
+        client.peek(&mut web_socket_reply(), &mut Vec::new());
+        assert!(client.is_open());
+    }
 
     #[test]
     fn all_golden_frames_are_seeds() {

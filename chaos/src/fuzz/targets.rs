@@ -66,6 +66,12 @@ pub const TARGETS: &[Target] = &[
         seeds: seeds::web_socket,
     },
     Target {
+        name: "ws-client",
+        about: "what a server says does not depend on how its bytes were cut",
+        run: web_socket_client,
+        seeds: seeds::web_socket_server,
+    },
+    Target {
         name: "stream",
         about: "events do not depend on how the bytes were cut",
         run: stream,
@@ -82,6 +88,18 @@ pub const TARGETS: &[Target] = &[
         about: "OSC streams and OSCQuery mean the same however they were cut",
         run: super::osc::streams,
         seeds: super::osc::seeds,
+    },
+    Target {
+        name: "osc-packet",
+        about: "an OSC packet that was read is the same when it is written and read again",
+        run: super::osc::packets,
+        seeds: super::osc::packet_seeds,
+    },
+    Target {
+        name: "osc-framing",
+        about: "packets of a stream do not depend on its cuts, and are found again when wrapped",
+        run: super::osc::framing,
+        seeds: super::osc::framing_seeds,
     },
     Target {
         name: "sacn-packet",
@@ -112,6 +130,18 @@ pub const TARGETS: &[Target] = &[
         about: "messages of an interface do not depend on how the bytes were cut",
         run: devices::dmx,
         seeds: devices::dmx_seeds,
+    },
+    Target {
+        name: "routes",
+        about: "routes that open take any value, and write whole messages",
+        run: super::mapping::routes,
+        seeds: super::mapping::route_seeds,
+    },
+    Target {
+        name: "patch",
+        about: "a patch that opens takes any value, and writes whole messages",
+        run: super::mapping::patch,
+        seeds: super::mapping::patch_seeds,
     },
     Target {
         name: "json",
@@ -251,6 +281,16 @@ const UPGRADE: &[u8] =
 fn web_socket(bytes: &[u8]) {
     let received = [UPGRADE, bytes].concat();
     cut_differently(Ws::server, &received);
+}
+
+/// Bytes of a server behind its handshake; where the first is odd, the handshake is theirs, too.
+fn web_socket_client(bytes: &[u8]) {
+    let Some((which, bytes)) = bytes.split_first() else { return };
+    let open = || Ws::client("a", "/", 7, &mut Vec::new()).expect("a host and a path");
+    if which % 2 == 1 {
+        return cut_differently(open, bytes);
+    }
+    cut_differently(open, &[seeds::web_socket_reply().as_slice(), bytes].concat());
 }
 
 fn stream(bytes: &[u8]) {
