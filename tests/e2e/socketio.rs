@@ -1,10 +1,15 @@
 //! Socket.IO, as its published clients speak it: JavaScript and Python, polling and WebSocket.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use clasp_rt_tests::program::{Program, clasp_rt, installed};
 use clasp_rt_tests::router::{Router, TempFile};
+use clasp_rt_tests::{PATIENCE, eventually};
 use serde_json::{Value as Json, json};
+use tungstenite::Message;
 
 const SOCKETIO: &str = "[[bridge]]\ntype = \"socketio\"\nbind = \"127.0.0.1:0\"\n";
 
@@ -185,4 +190,148 @@ fn it_also_serves_a_router_elsewhere_and_lets_its_clients_go_with_it() {
     assert_eq!(peer.ask("go", json!([1]))["type"], "ack");
     router.terminate();
     assert_eq!(peer.hear("left"), "io server disconnect");
+}
+
+#[test]
+fn events_that_are_too_long_end_who_sends_them_and_values_that_are_are_refused() {
+    let router = Router::with_config(&format!("{SOCKETIO}message_bytes_max = 100000\n"), &[]);
+    let url = url(&router);
+    let (mut other, _) = Peer::join(Client::Python, &[&url, "websocket"]);
+    for transport in ["websocket", "polling"] {
+        let (mut peer, _) = Peer::join(Client::JavaScript, &[&url, transport]);
+        // It fits in a message here, and not in one of the router.
+        let ack = peer.ask("value", json!(["x".repeat(70_000)]));
+        assert_eq!((&ack["type"], &ack["code"]), (&json!("error"), &json!(101)), "{transport}");
+        assert_eq!(peer.ask("value", json!([1]))["type"], "ack");
+        peer.emit("value", json!(["x".repeat(200_000)]));
+        let why = peer.hear("left");
+        assert!(why.as_str().is_some_and(|why| why.starts_with("transport")), "{why}");
+        assert_eq!(other.ask("value", json!([2]))["type"], "ack", "the others stay");
+    }
+}
+
+#[test]
+fn whoever_says_much_at_once_is_answered_for_each_and_told_what_was_too_much() {
+    let router = Router::with_config(SOCKETIO, &["--rate-limit", "0"]);
+    let (mut peer, _) = Peer::join(Client::JavaScript, &[&url(&router), "websocket"]);
+    for number in 0..500 {
+        let line = json!({"emit": "n", "with": [number], "ack": true});
+        peer.0.write_line(&line.to_string());
+    }
+    let answers: Vec<_> = (0..500).map(|_| peer.hear("ack")[0].take()).collect();
+    for answer in &answers {
+        assert!(answer["type"] == "ack" || answer["code"] == 429, "{answer}");
+    }
+    assert!(answers.iter().filter(|answer| answer["type"] == "ack").count() >= 64);
+    assert_eq!(peer.ask("n", json!([500]))["type"], "ack", "and it is heard again");
+}
+
+#[test]
+fn a_client_has_as_many_rooms_as_the_router_lets_it_have_and_goes_on_with_those() {
+    let router = Router::with_config(SOCKETIO, &["--rate-limit", "0"]);
+    let mut client = router.join("client");
+    let (mut peer, _) = Peer::join(Client::JavaScript, &[&url(&router), "websocket"]);
+    let room = |number: usize| json!([{"pattern": format!("/room/{number}")}]);
+    let refused = (0..=1000).find_map(|number| {
+        let answer = peer.ask("subscribe", room(number));
+        (answer["type"] == "error").then_some((number, answer))
+    });
+    let (count, answer) = refused.expect("there is an end to it");
+    assert!(answer["message"].as_str().is_some_and(|why| !why.is_empty()), "{answer}");
+    client.ask(json!({"type": "SET", "address": format!("/room/{count}"), "value": 1}));
+    client.ask(json!({"type": "SET", "address": format!("/room/{}", count - 1), "value": 2}));
+    let told = peer.hear("event");
+    assert_eq!((&told["event"], &told["with"][0]["value"]), (&json!("value"), &json!(2)));
+    assert_eq!(peer.ask("unsubscribe", room(0))["type"], "ack");
+    peer.0.write_line(&json!({"emit": "subscribe", "with": room(count), "ack": true}).to_string());
+    assert_eq!(peer.hear("event")["with"][0]["value"], 1, "there is a place again");
+}
+
+#[test]
+fn connections_and_sessions_are_counted_and_whoever_is_one_too_many_waits_or_is_told() {
+    let config = format!("{SOCKETIO}connections_max = 2\nsessions_max = 1\n");
+    let router = Router::with_config(&config, &[]);
+    let url = url(&router);
+    let (mut first, _) = Peer::join(Client::JavaScript, &[&url, "websocket"]);
+    let second = Peer::start(Client::JavaScript, &[&url, "websocket"]);
+    assert_eq!(second.hear("refused"), "every place is taken");
+    drop(second);
+    // Two connections that say nothing, of which one finds a place.
+    let address = router.served("socketio+http://");
+    let request = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
+    let idle = eventually("the place of the one that left", || {
+        let (answered, waiting) = handshake(&request, Duration::from_millis(300));
+        answered.then_some(waiting)
+    });
+    let (answered, waiting) = handshake(&request, Duration::from_millis(300));
+    assert!(!answered, "both places are taken");
+    assert_eq!(first.ask("go", json!([1]))["type"], "ack");
+    drop(idle);
+    let mut waiting = waiting;
+    waiting.set_read_timeout(Some(PATIENCE)).expect("a deadline can be set");
+    let mut answer = [0; 12];
+    waiting.read_exact(&mut answer).expect("its turn has come");
+    assert_eq!(&answer, b"HTTP/1.1 101");
+}
+
+/// Asks for a WebSocket; whether the answer began to come within `patience`.
+fn handshake(url: &str, patience: Duration) -> (bool, TcpStream) {
+    let (host, path) = url.trim_start_matches("ws://").split_once('/').expect("a path");
+    let mut stream = TcpStream::connect(host).expect("the kernel takes it");
+    write!(
+        stream,
+        "GET /{path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    .expect("the kernel takes it");
+    stream.set_read_timeout(Some(patience)).expect("a deadline can be set");
+    let answered = stream.peek(&mut [0]).is_ok_and(|count| count > 0);
+    (answered, stream)
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_closed_with_little_memory_and_the_others_do_not_notice() {
+    let config = format!("{SOCKETIO}namespaces = [\"/\", \"/other\"]\n");
+    let arguments = ["--rate-limit", "0", "--metrics", "127.0.0.1:0"];
+    let router = Router::with_config(&config, &arguments);
+    let mut client = router.join("client");
+    let address = router.served("socketio+http://");
+    let slow_url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
+    let stream = TcpStream::connect(address).expect("it listens");
+    let (mut slow, _) = tungstenite::client(&slow_url, stream).expect("a WebSocket");
+    slow.send(Message::text("40")).expect("the kernel takes it");
+    while !slow.read().expect("it is let in").to_string().starts_with("40{") {}
+    let other_url = format!("{}/other", url(&router));
+    let (mut other, _) = Peer::join(Client::JavaScript, &[&other_url, "websocket"]);
+    let before = router.resident_bytes();
+    let value = "x".repeat(50_000);
+    let start = Instant::now();
+    // The kernel keeps some megabytes for it, the service 128 packets, the router its share.
+    while router.counters().of_shard(0, "closed_slow") == 0 {
+        for _ in 0..50 {
+            client.send(json!({"type": "PUBLISH", "signal": "event", "address": "/socketio/flood",
+                "value": value}));
+        }
+        assert_eq!(other.ask("go", json!([0]))["type"], "ack");
+        assert!(start.elapsed() < PATIENCE, "it is closed");
+    }
+    let grown = router.resident_bytes().saturating_sub(before);
+    assert!(grown < 100 << 20, "{grown} bytes for one client");
+    // What was said before the end is there, and then the end.
+    while slow.read().is_ok() {}
+    assert_eq!(other.ask("go", json!([1]))["type"], "ack");
+}
+
+#[test]
+fn an_address_with_a_name_that_the_libraries_keep_for_themselves_throws_nobody_out() {
+    let router = Router::with_config(SOCKETIO, &[]);
+    let mut client = router.join("client");
+    let (peer, _) = Peer::join(Client::JavaScript, &[&url(&router), "websocket"]);
+    for name in ["connect", "connect_error", "disconnect", "newListener"] {
+        let address = format!("/socketio/{name}");
+        client.ask(json!({"type": "SET", "address": address, "value": 1}));
+    }
+    client.send(json!({"type": "SET", "address": "/socketio/end", "value": 1}));
+    let line = peer.0.line().expect("it runs");
+    assert!(line.contains("\"end\""), "{line}");
 }
