@@ -87,6 +87,11 @@ pub trait Bridge: Any + Send {
     /// What happened so far; only rises.
     fn counters(&self) -> Counters;
 
+    /// Whether it has nothing to do until something succeeds it: it was told of none.
+    fn is_vacant(&self) -> bool {
+        false
+    }
+
     /// Whether, after [`Input::Stop`], there is more to say at [`Bridge::deadline`].
     fn has_last_words(&self) -> bool {
         false

@@ -548,6 +548,10 @@ impl Bridge for Patched {
     fn counters(&self) -> Counters {
         self.counters
     }
+
+    fn is_vacant(&self) -> bool {
+        self.fixtures.is_empty()
+    }
 }
 
 #[cfg(test)]

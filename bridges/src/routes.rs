@@ -547,6 +547,10 @@ impl Bridge for Routes {
         self.counters
     }
 
+    fn is_vacant(&self) -> bool {
+        self.routes.is_empty()
+    }
+
     fn memory_bytes_max(&self) -> u64 {
         let is_watched = self.routes.iter().any(|route| route.window > Span::ZERO);
         if is_watched { loops::BYTES_MAX } else { 0 }

@@ -40,6 +40,8 @@ pub struct Config {
     /// Each `[[patch]]`, for the bridge named `patch` to read.
     pub patches: Vec<serde_json::Value>,
     pub record: Option<Recording>,
+    /// It is of a file, which may change while the router runs.
+    pub may_change: bool,
 }
 
 /// The tables that a file may have, each with the reader of its contents below.

@@ -101,7 +101,7 @@ fn reload(file: Option<&mut Reload>, running: &mut Running) {
                 if running.succeed(next) {
                     info!("reloaded: {name}");
                 } else {
-                    warn!("{name} wait for a restart: the router was started without any");
+                    warn!("{name} wait for a restart: the last change has not been taken yet");
                 }
             }
             if !waiting.is_empty() {
@@ -119,7 +119,7 @@ fn banner(plan: &Plan) -> String {
     if !threads.shards.is_empty() {
         let _ = writeln!(text, "shards  {}, {}", threads.shards.len(), plan.cores_why);
     }
-    for bridge in threads.bridges.iter().flat_map(|thread| &thread.bridges) {
+    for bridge in threads.bridges.iter().flat_map(|thread| thread.at_work()) {
         let _ = writeln!(text, "bridge  {}, {}", bridge.bridge.name(), uplink(&bridge.uplink));
     }
     for service in &threads.services {

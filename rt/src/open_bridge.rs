@@ -32,7 +32,9 @@ pub fn named_bridges(config: &Config) -> impl Iterator<Item = (String, BridgeAsW
         (format!("bridge[{index}]"), bridge)
     });
     let tables = [("routes", "route", &config.routes), ("patch", "patch", &config.patches)];
-    let tables = tables.into_iter().filter(|(_, _, list)| !list.is_empty());
+    // A file that changes may bring the first: an empty one has its place from the beginning.
+    let may_come = config.may_change;
+    let tables = tables.into_iter().filter(move |(_, _, list)| may_come || !list.is_empty());
     let together = tables.map(move |(kind, key, list)| {
         let list = serde_json::Value::Array(list.clone());
         let mut options = serde_json::Map::from_iter([(key.to_owned(), list)]);

@@ -73,7 +73,9 @@ impl Plan {
         let guests = services.iter().map(|plan| plan.service.sessions_max());
         let guests_max = guests.fold(0, u32::saturating_add);
         settings.limits.links_max = settings.limits.links_max.saturating_add(guests_max);
-        let (idle, idle_why) = idle(config, host, &placement, bridges.len() + services.len());
+        // A thread that only waits for a first route takes no core.
+        let at_work = bridges.iter().filter(|thread| !thread.is_vacant()).count();
+        let (idle, idle_why) = idle(config, host, &placement, at_work + services.len());
         let threads = Threads {
             shards: (0..)
                 .zip(&placement.cores)

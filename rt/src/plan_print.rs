@@ -47,7 +47,7 @@ impl fmt::Display for Table<'_> {
             writeln!(f, "note       {note}")?;
         }
         for thread in &threads.bridges {
-            for bridge in &thread.bridges {
+            for bridge in thread.at_work() {
                 let place = thread.core.map(|core| format!(", on core {core}")).unwrap_or_default();
                 let name = bridge.bridge.name();
                 writeln!(f, "bridge     {name}, {}{place}", uplink(&bridge.uplink))?;
@@ -122,7 +122,7 @@ pub fn json(plan: &Plan) -> Value {
     let shards =
         threads.shards.iter().map(|shard| json!({ "id": shard.settings.id.0, "core": shard.core }));
     let bridges = threads.bridges.iter().flat_map(|thread| {
-        thread.bridges.iter().map(|bridge| {
+        thread.at_work().map(|bridge| {
             json!({
                 "name": bridge.bridge.name(),
                 "core": thread.core,

@@ -75,6 +75,18 @@ pub struct BridgeThreadPlan {
     pub bridges: Vec<BridgePlan>,
 }
 
+impl BridgeThreadPlan {
+    /// Whether nothing that it hosts has anything to do yet.
+    pub fn is_vacant(&self) -> bool {
+        self.bridges.iter().all(|plan| plan.bridge.is_vacant())
+    }
+
+    /// Its bridges that have something to do.
+    pub fn at_work(&self) -> impl Iterator<Item = &BridgePlan> {
+        self.bridges.iter().filter(|plan| !plan.bridge.is_vacant())
+    }
+}
+
 pub struct BridgePlan {
     pub bridge: Box<dyn Bridge>,
     pub uplink: Uplink,

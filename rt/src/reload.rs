@@ -7,12 +7,11 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clasp_rt_bridges::Bridge;
-use serde_json::Map;
 use toml::Table;
 
 use crate::commands::Failure;
 use crate::commands::server::{self, ServerArgs};
-use crate::config::{BridgeAsWritten, Config};
+use crate::config::Config;
 use crate::open_bridge::{Opened, named_bridges, open_bridge};
 
 /// The tables that can change while the router runs, and the bridge that reads each.
@@ -46,6 +45,7 @@ impl Reload {
         server::decide(&self.args)?;
         let text = server::read(&self.path)?;
         let (config, _) = Config::parse(&text);
+        let config = Config { may_change: true, ..config };
         let table: Table = text.parse().unwrap_or_default();
         let successors = AT_ONCE.iter().filter_map(|(key, kind)| {
             let is_changed = table.get(*key) != self.in_force.get(*key);
@@ -63,11 +63,10 @@ impl Reload {
     }
 }
 
-/// The bridge `kind` as `config` has it; an empty one where it has none.
+/// The bridge `kind` as `config` has it, which may be empty.
 fn opened(config: &Config, kind: &str) -> Option<Box<dyn Bridge>> {
-    let written = named_bridges(config).find(|(at, written)| at.is_empty() && written.kind == kind);
-    let empty = || BridgeAsWritten { kind: kind.to_owned(), core: None, options: Map::new() };
-    let written = written.map_or_else(empty, |(_, written)| written);
+    let mut named = named_bridges(config);
+    let (_, written) = named.find(|(at, written)| at.is_empty() && written.kind == kind)?;
     match open_bridge("", &written) {
         Ok(Opened::Bridge(bridge)) => Some(bridge),
         Ok(Opened::Service(_)) | Err(_) => None,

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use clasp_rt_tests::eventually;
 use clasp_rt_tests::peer::{Client, Peer};
 use clasp_rt_tests::router::Router;
 use serde_json::json;
@@ -72,6 +73,33 @@ fn a_new_route_tells_what_is_held_and_an_old_one_ends() {
     page.ask(json!({"command": "set", "address": "/in/a", "value": 8}));
     let heard = page.heard();
     assert_eq!((heard.address.as_str(), heard.value), ("/out/new", json!(8)));
+}
+
+#[test]
+fn the_first_route_and_the_first_fixture_come_while_the_router_runs() {
+    let patch = "[[patch]]\nfixture = \"/rig/par\"\nuniverse = \"/dmx/0\"\nat = 7\n\
+                 slots = [\"dimmer\"]\n";
+    for before in ["[server]\nname = \"show\"\n", "[[bridge]]\ntype = \"midi\"\n"] {
+        let router = Router::with_config(before, &[]);
+        let mut page = Peer::join(Client::JavaScript, &router.url());
+        page.ask(json!({"command": "on", "pattern": "/out/**"}));
+        page.ask(json!({"command": "on", "pattern": "/dmx/**"}));
+        page.ask(json!({"command": "set", "address": "/in/a", "value": 7}));
+        router.reload(&format!("{before}{}", route("/in/a", "/out/a")), &["reloaded: routes"]);
+        assert_eq!(page.heard_at("/out/a"), json!(7), "what is held");
+        let both = format!("{before}{}{patch}", route("/in/a", "/out/a"));
+        router.reload(&both, &["reloaded: patch"]);
+        page.ask(json!({"command": "set", "address": "/rig/par/dimmer", "value": 1.0}));
+        assert_eq!(page.heard_at("/dmx/0/7"), json!(255));
+        // And the last ones go.
+        router.reload(before, &["reloaded: patch"]);
+        eventually("nothing is routed", || {
+            page.ask(json!({"command": "set", "address": "/in/a", "value": 8}));
+            page.ask(json!({"command": "set", "address": "/out/end", "value": 1}));
+            let first = page.heard().address;
+            (first == "/out/end" || page.heard_at("/out/end").is_null()).then_some(())
+        });
+    }
 }
 
 #[test]

@@ -37,7 +37,8 @@ pub fn decide(args: &ServerArgs) -> Result<Plan, Failure> {
         None => String::new(),
     };
     let (file, problems) = Config::parse(&text);
-    let config = file.overridden_by(&args.server, &args.auth, &args.log);
+    let mut config = file.overridden_by(&args.server, &args.auth, &args.log);
+    config.may_change = args.config.is_some();
     let plan = Plan::new(&config, &Host::read());
     match plan {
         Ok(plan) if problems.is_empty() => Ok(plan),
