@@ -6,16 +6,32 @@
 //! message whether it is retained.
 //!
 //! Spoken: QoS 0 to 2 both ways, retained messages, wills, shared subscriptions, keep-alive (one
-//! and a half times what the client promised), a second client of one name ends the first, and of 5
-//! no-local, retain-as-published, retain handling, message expiry, content types, receive maximum,
-//! maximum packet size and reason codes; TLS, with client certificates if wanted.
+//! and a half times what the client promised), a second client of one name ends the first; TLS,
+//! with client certificates if wanted; on the same port MQTT as it is and over WebSocket.
+//! Of 5: no-local, retain-as-published, retain handling, message expiry (the TTL of a param, both
+//! ways), content types, topic aliases both ways, delays of wills, session expiry, receive maximum,
+//! maximum packet size, reason codes and reason strings.
 //!
-//! Not spoken: sessions that outlast their connection (a client that asks is told so: no session
-//! present, session expiry 0), delays of wills, topic aliases, subscription identifiers, enhanced
-//! authentication, WebSocket. Topics that begin with `$` cannot be published to.
+//! **A session outlives its connection** if the client asks for that: its subscriptions stay, and
+//! what comes at QoS 1 and 2 waits for it: of params the newest value, events in their order
+//! ([`Config::queue_max`]). Members of a group without a connection take nothing while another
+//! member could. A session goes on only with the password that it began with; with another a new
+//! one begins. No session outlives the router.
+//!
+//! **A message at QoS 1 or 2 is acknowledged when the router has answered it.** What the router
+//! refuses is told to a client of 5 by code and words: 0x87 for scopes, 0x97 for limits, 0x99 and
+//! 0x90 for payloads and topics, 0x83 for locks and all else. A client of 3.1.1 cannot be told; it
+//! is acknowledged all the same, as brokers do (§3.3.5), because one that is thrown out for it
+//! comes back and sends it again. Either way it is counted, and logged once for each session.
+//!
+//! Not spoken: subscription identifiers, enhanced authentication. Topics that begin with `$` cannot
+//! be published to. User properties, response topics and correlation data reach the client itself
+//! if it hears its own messages, and nobody else: a CLASP value has no place for them.
 
+mod carrier;
 mod config;
 pub mod groups;
+mod names;
 mod service;
 pub mod session;
 pub mod wire;

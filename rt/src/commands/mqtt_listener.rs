@@ -11,7 +11,7 @@ use super::bridge::{self, CommonArgs};
 
 #[derive(Args, Debug)]
 pub struct MqttListenerArgs {
-    /// Port that MQTT clients connect to
+    /// Port that MQTT clients connect to, with MQTT as it is or over WebSocket
     #[arg(long, default_value_t = 1883)]
     port: u16,
     /// PEM file of a certificate with its chain; then the port speaks TLS
@@ -26,6 +26,15 @@ pub struct MqttListenerArgs {
     /// Clients at once
     #[arg(long, value_name = "COUNT", default_value_t = 256)]
     clients_max: u32,
+    /// Seconds for which a session outlives its connection at most; 0: not at all
+    #[arg(long, value_name = "SECONDS", default_value_t = 7_200)]
+    session_expiry: u32,
+    /// Events, and params, that wait for one client that is away or slow
+    #[arg(long, value_name = "COUNT", default_value_t = 4_096)]
+    queue_max: usize,
+    /// Origin of web pages that may connect over WebSocket, `*`: all; may be given more than once
+    #[arg(long = "cors", value_name = "ORIGIN", default_value = "*")]
+    origins: Vec<String>,
     /// Segments put before topics: a/b becomes /mqtt/a/b
     #[arg(long, default_value = "/mqtt")]
     namespace: String,
@@ -40,9 +49,12 @@ pub fn run(args: &MqttListenerArgs) -> Result<(), Failure> {
         ("key", json!(args.key)),
         ("client_ca", json!(args.client_ca)),
     ];
-    let options: [(&str, Value); 3] = [
+    let options: [(&str, Value); 6] = [
         ("bind", json!(SocketAddr::new(common.bind, args.port))),
         ("clients_max", json!(args.clients_max)),
+        ("session_expiry_s_max", json!(args.session_expiry)),
+        ("queue_max", json!(args.queue_max)),
+        ("origins", json!(args.origins)),
         ("namespace", json!(args.namespace)),
     ];
     let given = given.into_iter().filter(|(_, value)| !value.is_null());

@@ -24,8 +24,24 @@ pub struct Waiting<T> {
     events: usize,
     bytes: usize,
     next: u64,
+    room: Room,
     /// What was given up for want of room, since this was asked last.
     lost: Vec<T>,
+}
+
+/// How much may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub events: usize,
+    pub params: usize,
+    /// Of everything together.
+    pub bytes: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { events: EVENTS_MAX, params: PARAMS_MAX, bytes: BYTES_MAX }
+    }
 }
 
 #[derive(Debug)]
@@ -38,6 +54,12 @@ struct Thing<T> {
 
 impl<T> Default for Waiting<T> {
     fn default() -> Self {
+        Self::new(Room::default())
+    }
+}
+
+impl<T> Waiting<T> {
+    pub fn new(room: Room) -> Self {
         Self {
             things: HashMap::new(),
             order: VecDeque::new(),
@@ -45,12 +67,11 @@ impl<T> Default for Waiting<T> {
             events: 0,
             bytes: 0,
             next: 0,
+            room,
             lost: Vec::new(),
         }
     }
-}
 
-impl<T> Waiting<T> {
     pub fn is_empty(&self) -> bool {
         self.things.is_empty()
     }
@@ -99,13 +120,13 @@ impl<T> Waiting<T> {
     }
 
     fn fit(&mut self) {
-        while self.events > EVENTS_MAX {
+        while self.events > self.room.events {
             self.give_up(|thing| thing.param.is_none());
         }
-        while self.params.len() > PARAMS_MAX {
+        while self.params.len() > self.room.params {
             self.give_up(|thing| thing.param.is_some());
         }
-        while self.bytes > BYTES_MAX && !self.things.is_empty() {
+        while self.bytes > self.room.bytes && !self.things.is_empty() {
             self.give_up(|_| true);
         }
     }

@@ -1,35 +1,36 @@
-//! The service: a port, and a task for each client that carries bytes to its machine and back.
+//! The service: a port, and a task for each session that carries bytes to its machine and back.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use clasp_rt_core::time::Time;
 use clasp_rt_core::wire::list::Features;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
+use super::carrier::{Carrier, Duplex};
 use super::config::Plan;
 use super::groups::Groups;
+use super::names::{Entry, Names, Place, Visit};
 use super::session::{Counts, Input, Join, Out, Session};
 use super::wire::Reason;
 use crate::router::ALL_WITHOUT_ECHO;
 use crate::{Context, Hearer, JoinError, Running, Service, Speaker, Who};
 
-/// A client that takes nothing for so long, or does not finish the handshake of TLS, is given up.
+/// A client that takes nothing for so long, or does not finish a handshake, is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// After a connection could not be accepted, for want of files perhaps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-const READ_BYTES: usize = 16 << 10;
+/// Connections that have not said who they are, beside those that have.
+const STRANGERS_MAX: u32 = 64;
 
 /// A port for MQTT clients.
 pub struct Listener {
@@ -59,8 +60,11 @@ impl Service for Listener {
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
         self.socket = Some(TcpListener::from_std(socket)?);
-        let scheme = if self.plan.tls.is_some() { "mqtts" } else { "mqtt" };
-        Ok(vec![format!("{scheme}://{address}")])
+        let [plain, web] = match self.plan.tls {
+            Some(_) => ["mqtts", "wss+mqtt"],
+            None => ["mqtt", "ws+mqtt"],
+        };
+        Ok(vec![format!("{plain}://{address}"), format!("{web}://{address}/mqtt")])
     }
 
     fn run(self: Box<Self>, context: Context) -> Running {
@@ -74,8 +78,8 @@ struct Shared {
     context: Context,
     start: Instant,
     groups: RefCell<Groups>,
-    /// Who has a name, so that a newer one can take its place.
-    names: RefCell<HashMap<String, (u64, Rc<Notify>)>>,
+    names: Rc<Names>,
+    /// Tasks at work.
     clients: Cell<u32>,
 }
 
@@ -93,13 +97,14 @@ async fn serve(plan: Plan, socket: Option<TcpListener>, context: Context) -> io:
     let Some(socket) = socket else { return Ok(()) };
     let stop = context.stop.clone();
     let shared = Rc::new(Shared {
+        names: Rc::new(Names::new(plan.clients_max)),
         plan,
         context,
         start: Instant::now(),
         groups: RefCell::default(),
-        names: RefCell::default(),
         clients: Cell::new(0),
     });
+    let tasks_max = shared.plan.clients_max + STRANGERS_MAX;
     let mut tasks = JoinSet::new();
     let mut number = 0;
     loop {
@@ -109,7 +114,7 @@ async fn serve(plan: Plan, socket: Option<TcpListener>, context: Context) -> io:
             () = stop.wait() => break,
         };
         match accepted {
-            Ok((stream, _)) if shared.clients.get() >= shared.plan.clients_max => {
+            Ok((stream, _)) if shared.clients.get() >= tasks_max => {
                 shared.context.counters.refused.add(1);
                 drop(stream);
             }
@@ -137,19 +142,26 @@ async fn serve(plan: Plan, socket: Option<TcpListener>, context: Context) -> io:
 
 async fn welcome(stream: TcpStream, shared: &Rc<Shared>, number: u64) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    match &shared.plan.tls {
-        None => Client::new(stream, shared, number).run().await,
-        Some(config) => {
-            let accepting = TlsAcceptor::from(config.clone()).accept(stream);
-            let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-            let stream = timeout(PATIENCE, accepting).await.map_err(late)??;
-            Client::new(stream, shared, number).run().await
+    let accepting = async {
+        let stream: Box<dyn Duplex> = match &shared.plan.tls {
+            None => Box::new(stream),
+            Some(config) => Box::new(TlsAcceptor::from(config.clone()).accept(stream).await?),
+        };
+        Carrier::accept(stream, &shared.plan.origins).await
+    };
+    let stop = shared.context.stop.clone();
+    let carrier = tokio::select! {
+        accepted = timeout(PATIENCE, accepting) => {
+            accepted.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??
         }
-    }
+        () = stop.wait() => return Ok(()),
+    };
+    Keeper::new(carrier, shared, number).run().await
 }
 
-struct Client<S> {
-    stream: S,
+/// Who keeps a session, with a connection or without.
+struct Keeper {
+    carrier: Option<Carrier>,
     shared: Rc<Shared>,
     number: u64,
     session: Session,
@@ -157,14 +169,20 @@ struct Client<S> {
     out: Out,
     speaker: Option<Speaker>,
     hearer: Option<Hearer>,
-    name: Option<String>,
-    replaced: Rc<Notify>,
+    name: String,
+    entry: Option<Rc<Entry>>,
+    place: Option<Place>,
+    visits: mpsc::UnboundedReceiver<Visit>,
+    visit: mpsc::UnboundedSender<Visit>,
+    /// Why the last connection ended, if that was not as it should be.
+    ended: io::Result<()>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    fn new(stream: S, shared: &Rc<Shared>, number: u64) -> Self {
+impl Keeper {
+    fn new(carrier: Carrier, shared: &Rc<Shared>, number: u64) -> Self {
+        let (visit, visits) = mpsc::unbounded_channel();
         Self {
-            stream,
+            carrier: Some(carrier),
             shared: Rc::clone(shared),
             number,
             session: Session::new(shared.plan.settings.clone(), number, shared.now()),
@@ -172,85 +190,130 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             out: Out::default(),
             speaker: None,
             hearer: None,
-            name: None,
-            replaced: Rc::default(),
+            name: String::new(),
+            entry: None,
+            place: None,
+            visits,
+            visit,
+            ended: Ok(()),
         }
     }
 
     async fn run(mut self) -> io::Result<()> {
-        let served = self.carry().await;
-        // Whatever ended it, the machine hears of it, and its last frames are said.
-        self.step(Input::Closed);
-        let _ = self.say().await;
-        self.forget_name();
-        let _ = timeout(PATIENCE, self.stream.shutdown()).await;
+        let mut bytes = Vec::new();
+        while !self.session.has_ended() {
+            self.turn(&mut bytes).await;
+            self.carry_out().await;
+            if self.out.join.is_some() {
+                let Some(keeper) = self.enter().await else { return Ok(()) };
+                self = keeper;
+            }
+        }
+        self.shared.names.forget(&self.name, self.number);
+        self.close().await;
         if let Some(speaker) = self.speaker.take() {
             let _ = speaker.leave().await;
         }
-        served
+        drop(self.place);
+        self.ended
     }
 
-    async fn carry(&mut self) -> io::Result<()> {
-        let mut piece = vec![0; READ_BYTES];
+    /// Waits until something happens, and lets the machine know.
+    async fn turn(&mut self, bytes: &mut Vec<u8>) {
         let stop = self.shared.context.stop.clone();
-        loop {
-            let Self { stream, shared, session, out, hearer, replaced, .. } = self;
-            let deadline = session.deadline().map(|due| shared.instant(due));
-            let (mut reader, _) = split(stream);
-            let now = || shared.now();
-            tokio::select! {
-                read = reader.read(&mut piece), if session.reads() => {
-                    let count = read?;
-                    let bytes = piece.get(..count).unwrap_or_default();
-                    let input = if count == 0 { Input::Closed } else { Input::Bytes(bytes) };
-                    session.step(now(), input, &mut shared.groups.borrow_mut(), out);
+        let Self { carrier, shared, session, out, hearer, visits, ended, .. } = self;
+        let deadline = session.deadline().map(|due| shared.instant(due));
+        bytes.clear();
+        let reads = session.reads() && carrier.is_some();
+        let input = tokio::select! {
+            read = read(carrier, bytes), if reads => match read {
+                Ok(true) => Input::Bytes(bytes),
+                Ok(false) => Input::Closed,
+                Err(why) => {
+                    *ended = Err(why);
+                    Input::Closed
                 }
-                heard = hear(hearer) => {
-                    let input = match heard {
-                        Some(heard) => Input::Router(heard.message),
-                        None => Input::RouterGone,
-                    };
-                    session.step(now(), input, &mut shared.groups.borrow_mut(), out);
-                }
-                () = replaced.notified() => {
-                    session.step(now(), Input::TakenOver, &mut shared.groups.borrow_mut(), out);
-                }
-                () = stop.wait() => {
-                    session.step(now(), Input::Stop, &mut shared.groups.borrow_mut(), out);
-                }
-                () = until(deadline) => {
-                    session.step(now(), Input::Deadline, &mut shared.groups.borrow_mut(), out);
-                }
-            }
-            self.carry_out().await?;
-            if self.session.has_ended() {
-                return Ok(());
-            }
-        }
+            },
+            heard = hear(hearer) => match heard {
+                Some(heard) => Input::Router(heard.message),
+                None => Input::RouterGone,
+            },
+            Some(visit) = visits.recv() => match visit {
+                Visit::Replaced => Input::Replaced,
+                Visit::Return(carrier, newcomer) => return self.resume(carrier, newcomer).await,
+            },
+            () = stop.wait() => Input::Stop,
+            () = until(deadline) => Input::Deadline,
+        };
+        session.step(shared.now(), input, &mut shared.groups.borrow_mut(), out);
+        self.note();
     }
 
     fn step(&mut self, input: Input<'_>) {
         let Self { shared, session, out, .. } = self;
         session.step(shared.now(), input, &mut shared.groups.borrow_mut(), out);
+        self.note();
     }
 
-    /// Does what the machine decided: joins, then the router, then the client.
-    async fn carry_out(&mut self) -> io::Result<()> {
-        self.count();
-        if let Some(join) = self.out.join.take() {
-            self.join(join).await;
+    /// Lets others know what became of the session.
+    fn note(&mut self) {
+        if let Some(complaint) = self.out.complaint.take() {
+            let name = &self.name;
+            warn!("mqtt-listener: {name}: {complaint}; what follows is only counted");
         }
-        self.say().await?;
-        self.count();
-        if !self.out.packets.is_empty() {
-            let packets = self.out.packets.split();
-            let written = timeout(PATIENCE, self.stream.write_all(&packets)).await;
-            written.map_err(|_| io::Error::other("takes nothing"))??;
-            timeout(PATIENCE, self.stream.flush())
-                .await
-                .map_err(|_| io::Error::other("takes nothing"))??;
+        let Some(entry) = &self.entry else { return };
+        entry.keeps.set(self.session.keeps());
+        let is_away = self.session.keeps() && (self.carrier.is_none() || self.out.close);
+        let since = entry.away.get().unwrap_or_else(|| self.shared.now());
+        entry.away.set(is_away.then_some(since));
+    }
+
+    /// Another connection for this session.
+    async fn resume(&mut self, carrier: Carrier, newcomer: super::session::Newcomer) {
+        if self.carrier.is_some() {
+            self.step(Input::TakenOver);
+            self.carry_out().await;
         }
-        Ok(())
+        self.carrier = Some(carrier);
+        let Self { shared, session, out, .. } = self;
+        session.resume(shared.now(), newcomer, &mut shared.groups.borrow_mut(), out);
+        self.note();
+    }
+
+    /// Does what the machine decided: the router first, then the client.
+    async fn carry_out(&mut self) {
+        self.count();
+        if self.say().await.is_err() {
+            // The hearer says so, too.
+            self.out.frames.clear();
+        }
+        let packets = self.out.packets.split().freeze();
+        if !packets.is_empty()
+            && let Some(carrier) = &mut self.carrier
+        {
+            let late = |_| io::Error::other("takes nothing");
+            let written = timeout(PATIENCE, carrier.write(packets)).await.map_err(late);
+            if let Err(why) = written.and_then(|written| written) {
+                self.ended = Err(why);
+                self.carrier = None;
+                self.step(Input::Closed);
+                let _ = self.say().await;
+            }
+        }
+        if std::mem::take(&mut self.out.close) {
+            self.close().await;
+        }
+        self.count();
+    }
+
+    async fn close(&mut self) {
+        if let Some(mut carrier) = self.carrier.take() {
+            let _ = timeout(PATIENCE, carrier.close()).await;
+        }
+        if self.session.keeps() {
+            // What ended a connection did not end the session.
+            self.ended = Ok(());
+        }
     }
 
     async fn say(&mut self) -> io::Result<()> {
@@ -262,18 +325,43 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Ok(())
     }
 
-    async fn join(&mut self, join: Join) {
-        let Join { client_id, token } = join;
+    /// Joins the router, or hands the connection to the session that it is for; then there is
+    /// nothing left to keep here.
+    async fn enter(mut self) -> Option<Self> {
+        let Some(Join { client_id, token, clean }) = self.out.join.take() else {
+            return Some(self);
+        };
+        let shared = Rc::clone(&self.shared);
+        let kept = shared.names.kept(&client_id, token.as_deref()).filter(|_| !clean);
+        if let Some(entry) = kept {
+            let Self { carrier, session, .. } = self;
+            if let (Some(carrier), Some(newcomer)) = (carrier, session.into_newcomer()) {
+                // One that ended this moment lets the client try again.
+                entry.send(Visit::Return(carrier, newcomer));
+            }
+            return None;
+        }
+        let place = timeout(PATIENCE, shared.names.place()).await;
+        let Ok(Some(place)) = place else {
+            shared.context.counters.refused.add(1);
+            self.step(Input::Refused(Reason::Unavailable));
+            self.carry_out().await;
+            return Some(self);
+        };
         let features = ALL_WITHOUT_ECHO | Features::ASKED_ONLY;
-        let who = Who { features, ..Who::client(&client_id, token) };
-        match self.shared.context.router.join(&who).await {
+        let who = Who { features, ..Who::client(&client_id, token.clone()) };
+        match shared.context.router.join(&who).await {
             Ok((speaker, hearer)) => {
                 (self.speaker, self.hearer) = (Some(speaker), Some(hearer));
-                self.take_name(client_id);
+                self.place = Some(place);
+                let visit = self.visit.clone();
+                let token = token.as_deref();
+                self.entry = Some(shared.names.take(&client_id, token, self.number, visit));
+                self.name = client_id;
                 self.step(Input::Joined);
             }
             Err(why) => {
-                self.shared.context.counters.refused.add(1);
+                shared.context.counters.refused.add(1);
                 let reason = match &why {
                     JoinError::Refused { code: 300..=302, .. } => Reason::NotAuthorized,
                     _ => Reason::Unavailable,
@@ -282,24 +370,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 self.step(Input::Refused(reason));
             }
         }
-    }
-
-    /// Who had the name before is told to go.
-    fn take_name(&mut self, name: String) {
-        let mine = (self.number, Rc::clone(&self.replaced));
-        let before = self.shared.names.borrow_mut().insert(name.clone(), mine);
-        if let Some((_, replaced)) = before {
-            replaced.notify_one();
-        }
-        self.name = Some(name);
-    }
-
-    fn forget_name(&mut self) {
-        let Some(name) = self.name.take() else { return };
-        let mut names = self.shared.names.borrow_mut();
-        if names.get(&name).is_some_and(|(number, _)| *number == self.number) {
-            names.remove(&name);
-        }
+        self.carry_out().await;
+        Some(self)
     }
 
     fn count(&mut self) {
@@ -311,6 +383,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         counters.refused.add(now.refused - before.refused);
         counters.overflowed.add(now.overflowed - before.overflowed);
         self.counted = now;
+    }
+}
+
+async fn read(carrier: &mut Option<Carrier>, bytes: &mut Vec<u8>) -> io::Result<bool> {
+    match carrier {
+        Some(carrier) => carrier.read(bytes).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,34 +1,40 @@
 //! One client as a machine: its packets and the router's messages in, packets and frames out.
 //!
-//! It owns no socket and reads no clock, so that it is fuzzed and replayed as it is.
+//! It owns no socket and reads no clock, so that it is fuzzed and replayed as it is. A session may
+//! outlive its connection: then it hears the router on, keeps what it hears, and goes on with the
+//! next connection.
 
+mod aliases;
+mod answers;
+mod inward;
 mod outward;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use aliases::{Aliases, Topics};
+use answers::Asked;
 use bytes::BytesMut;
-use clasp_rt_core::message::{Message, Publish as Event, Set, Subscribe, SubscribeOptions, Ttl};
-use clasp_rt_core::signal::{Qos, Signal, SignalMask};
+use clasp_rt_core::message::Message;
 use clasp_rt_core::time::{Span, Time};
-use clasp_rt_core::value::Value;
-use clasp_rt_core::wire::binary;
+use outward::{Flight, Held};
 
 use super::groups::Groups;
-use super::wire::{
-    self, Answer, Connect, First, PACKET_BYTES_MAX, Packet, Publish, Reason, Retained, Version,
-    Wanted,
-};
-use crate::mqtt::payload::{self, Form};
-use crate::mqtt::topic::{Filter, is_topic, push_path};
-use crate::mqtt::waiting::Waiting;
+use super::wire::{self, Answer, Connect, First, PACKET_BYTES_MAX, Packet, Reason, Version, Will};
+use crate::mqtt::payload::Form;
+use crate::mqtt::topic::Filter;
+use crate::mqtt::waiting::{Room, Waiting};
 
 /// Filters of one client; beyond them a SUBSCRIBE is refused.
 pub const SUBSCRIPTIONS_MAX: usize = 256;
 
-/// Messages at QoS 2 that a client may have on their way (MQTT 5: Receive Maximum).
+/// Messages at QoS 1 and 2 that a client may have on their way (MQTT 5: Receive Maximum). One of
+/// 3.1.1, which cannot be told, is read no further while the router has so many to answer.
 pub const RECEIVE_MAX: u16 = 64;
+
+/// Messages at QoS 2 that a client of 3.1.1 may leave unreleased.
+pub const UNRELEASED_MAX: usize = 1_024;
 
 /// Messages at QoS 1 and 2 that are on their way to a client; the others wait.
 const INFLIGHT_MAX: usize = 32;
@@ -50,6 +56,10 @@ pub struct Settings {
     /// Segments before topics.
     pub namespace: String,
     pub payload: Form,
+    /// What may wait for one client.
+    pub room: Room,
+    /// Seconds for which a session outlives its connection at most; 0: not at all.
+    pub expiry_s_max: u32,
 }
 
 /// What happened to a client.
@@ -64,8 +74,11 @@ pub enum Input<'a> {
     Router(Message<'a>),
     /// Its session at the router ended.
     RouterGone,
-    /// Another connection came with its name.
+    /// Another connection came for this session: [`Session::resume`] follows if the session goes
+    /// on, and it does if it [outlives](Session::keeps) its connections.
     TakenOver,
+    /// Another session has its name now.
+    Replaced,
     /// The connection ended.
     Closed,
     Deadline,
@@ -77,10 +90,13 @@ pub enum Input<'a> {
 pub struct Out {
     pub packets: BytesMut,
     pub frames: Vec<Vec<u8>>,
-    /// Join the router as this client; [`Input::Joined`] or [`Input::Refused`] follows.
+    /// Join the router as this client; [`Input::Joined`] or [`Input::Refused`] follows. Or another
+    /// session goes on with [`Session::into_newcomer`].
     pub join: Option<Join>,
-    /// When everything has left, the connection ends.
+    /// When everything has left, the connection ends. The session may go on without it.
     pub close: bool,
+    /// What was refused to this client first, for the log; what is refused later is only counted.
+    pub complaint: Option<String>,
 }
 
 /// Who wants to join.
@@ -89,6 +105,16 @@ pub struct Join {
     pub client_id: String,
     /// The password is the token.
     pub token: Option<String>,
+    /// Whatever was kept under this name is to be forgotten.
+    pub clean: bool,
+}
+
+/// A connection that has said CONNECT, for a session that was there before.
+#[derive(Debug)]
+pub struct Newcomer {
+    connect: Box<Connect>,
+    /// What it said behind that.
+    bytes: BytesMut,
 }
 
 /// What happened, as numbers that only rise.
@@ -107,6 +133,8 @@ enum State {
     New,
     Joining,
     Open,
+    /// Without a connection.
+    Away,
     Ended,
 }
 
@@ -125,160 +153,201 @@ struct Subscription {
     held: bool,
 }
 
-/// An answer of the router that is awaited; it comes in order, behind a PING.
-#[derive(Debug)]
-enum Asked {
-    Subscribe {
-        id: u16,
-        /// What to grant, and the pattern whose refusal changes that.
-        granted: Vec<(Result<u8, Reason>, String)>,
-    },
-    Alive,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flying {
-    /// Awaits PUBACK.
-    Once,
-    /// Awaits PUBREC.
-    Sent,
-    /// Awaits PUBCOMP.
-    Released,
-}
-
-/// What of a router a message is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    Held,
-    News {
-        is_param: bool,
-    },
-    /// The client itself said it.
-    Own {
-        is_param: bool,
-    },
-}
-
 pub struct Session {
     settings: Settings,
     /// Among the members of groups.
     number: u64,
     state: State,
     version: Version,
+    now: Time,
     since: Time,
     heard: Time,
     alive: Time,
     keep_alive: Option<Span>,
     receive_max: usize,
     packet_max: usize,
+    wants_words: bool,
+    /// Who is joining.
+    newcomer: Option<Box<Connect>>,
     assigned: Option<String>,
-    will: Option<Publish>,
+    /// Seconds for which the session outlives this connection.
+    expiry_s: u32,
+    /// When it ends, while it is away.
+    ends: Option<Time>,
+    will: Option<Will>,
+    /// When the will of a client that is away is said.
+    will_due: Option<Time>,
+    topics: Topics,
+    aliases: Aliases,
     subscriptions: Vec<Subscription>,
     next_subscription: u32,
     asked: VecDeque<Asked>,
+    /// Of what the router was asked last.
+    serial: u64,
+    /// When the router said that it drops messages for want of rate.
+    limited: Option<Time>,
+    complained: bool,
     /// Messages of the client at QoS 2 that it has not released.
     received: BTreeSet<u16>,
-    flying: BTreeMap<u16, Flying>,
+    flying: BTreeMap<u16, Flight>,
+    /// Counts what was sent at QoS 1 and 2.
+    flights: u64,
     next_id: u16,
-    waiting: Waiting<Publish>,
+    waiting: Waiting<Held>,
     bytes: BytesMut,
     pub counts: Counts,
 }
 
 impl Session {
     pub fn new(settings: Settings, number: u64, now: Time) -> Self {
+        let waiting = Waiting::new(settings.room);
         Self {
             settings,
             number,
             state: State::New,
             version: Version::V311,
+            now,
             since: now,
             heard: now,
             alive: now,
             keep_alive: None,
             receive_max: INFLIGHT_MAX,
             packet_max: PACKET_BYTES_MAX,
+            wants_words: false,
+            newcomer: None,
             assigned: None,
+            expiry_s: 0,
+            ends: None,
             will: None,
+            will_due: None,
+            topics: Topics::default(),
+            aliases: Aliases::default(),
             subscriptions: Vec::new(),
             next_subscription: 1,
             asked: VecDeque::new(),
+            serial: 0,
+            limited: None,
+            complained: false,
             received: BTreeSet::new(),
             flying: BTreeMap::new(),
+            flights: 0,
             next_id: 1,
-            waiting: Waiting::default(),
+            waiting,
             bytes: BytesMut::new(),
             counts: Counts::default(),
         }
     }
 
-    /// Whether more bytes are wanted: not while the router's answer decides what they mean.
+    /// Whether more bytes are wanted: not while the router's answer decides what they mean, or has
+    /// too many of them to answer.
     pub fn reads(&self) -> bool {
-        matches!(self.state, State::New | State::Open)
+        match self.state {
+            State::New => true,
+            State::Open => self.version == Version::V5 || self.writes() < usize::from(RECEIVE_MAX),
+            _ => false,
+        }
     }
 
     pub fn has_ended(&self) -> bool {
         self.state == State::Ended
     }
 
+    /// Whether the session goes on when its connection ends.
+    pub fn keeps(&self) -> bool {
+        matches!(self.state, State::Open | State::Away) && self.expiry_s > 0
+    }
+
     /// When [`Input::Deadline`] is due.
     pub fn deadline(&self) -> Option<Time> {
-        match self.state {
-            State::New | State::Joining => Some(self.since + CONNECT_TIMEOUT),
+        let alive = self.alive + ALIVE_INTERVAL;
+        let dues = match self.state {
+            State::New | State::Joining => [Some(self.since + CONNECT_TIMEOUT), None, None, None],
             State::Open => {
-                let alive = self.alive + ALIVE_INTERVAL;
-                Some(self.keep_alive.map_or(alive, |limit| alive.min(self.heard + limit)))
+                let silent = self.keep_alive.map(|limit| self.heard + limit);
+                [Some(alive), silent, self.answer_due(), None]
             }
-            State::Ended => None,
-        }
+            State::Away => [Some(alive), self.ends, self.will_due, self.answer_due()],
+            State::Ended => return None,
+        };
+        dues.into_iter().flatten().min()
     }
 
     pub fn step(&mut self, now: Time, input: Input<'_>, groups: &mut Groups, out: &mut Out) {
         if self.state == State::Ended {
             return;
         }
+        self.now = now;
         match input {
             Input::Bytes(bytes) => {
                 self.heard = now;
                 self.bytes.extend_from_slice(bytes);
-                self.read(groups, out);
             }
-            Input::Joined if self.state == State::Joining => {
-                (self.state, self.heard, self.alive) = (State::Open, now, now);
-                let assigned = self.assigned.take();
-                self.answer(&Answer::Connected { assigned, receive_max: RECEIVE_MAX }, out);
-                self.read(groups, out);
+            Input::Joined => {
+                if let Some(connect) = self.newcomer.take() {
+                    self.begin(*connect, false, out);
+                }
             }
-            Input::Joined => {}
             Input::Refused(reason) => {
-                self.will = None;
                 self.answer(&Answer::Refused(reason), out);
-                self.leave(groups, out);
+                self.finish(groups, out);
             }
             Input::Router(message) => self.hear(message, groups, out),
-            Input::RouterGone => self.end(Reason::Unavailable, groups, out),
+            Input::RouterGone => self.finish_with(Reason::Unavailable, groups, out),
             Input::TakenOver => self.end(Reason::TakenOver, groups, out),
-            Input::Closed => self.leave(groups, out),
-            Input::Stop => self.end(Reason::ShuttingDown, groups, out),
-            Input::Deadline => self.elapse(now, groups, out),
+            Input::Replaced => self.finish_with(Reason::TakenOver, groups, out),
+            Input::Closed => self.lose(groups, out),
+            Input::Stop => self.finish_with(Reason::ShuttingDown, groups, out),
+            Input::Deadline => self.elapse(groups, out),
         }
-        let lost = self.waiting.take_lost().len();
-        self.counts.overflowed += lost as u64;
+        self.read(groups, out);
+        self.counts.overflowed += self.waiting.take_lost().len() as u64;
     }
 
-    fn elapse(&mut self, now: Time, groups: &mut Groups, out: &mut Out) {
-        if self.state != State::Open {
-            if now >= self.since + CONNECT_TIMEOUT {
-                self.leave(groups, out);
-            }
+    /// Goes on with another connection. The one before has ended, or was taken over.
+    pub fn resume(&mut self, now: Time, newcomer: Newcomer, groups: &mut Groups, out: &mut Out) {
+        if self.state != State::Away {
+            out.close = true;
             return;
         }
-        if self.keep_alive.is_some_and(|limit| now >= self.heard + limit) {
-            return self.end(Reason::KeepAlive, groups, out);
+        self.now = now;
+        let Newcomer { connect, bytes } = newcomer;
+        self.bytes = bytes;
+        self.version = connect.version;
+        groups.wake(self.number);
+        self.begin(*connect, true, out);
+        self.read(groups, out);
+    }
+
+    /// What another session needs to go on with this connection, while this one waits to join.
+    pub fn into_newcomer(self) -> Option<Newcomer> {
+        let bytes = self.bytes;
+        self.newcomer.map(|connect| Newcomer { connect, bytes })
+    }
+
+    fn elapse(&mut self, groups: &mut Groups, out: &mut Out) {
+        let now = self.now;
+        match self.state {
+            State::New | State::Joining => {
+                if now >= self.since + CONNECT_TIMEOUT {
+                    self.finish(groups, out);
+                }
+                return;
+            }
+            State::Open if self.keep_alive.is_some_and(|limit| now >= self.heard + limit) => {
+                return self.end(Reason::KeepAlive, groups, out);
+            }
+            State::Away if self.ends.is_some_and(|ends| now >= ends) => {
+                return self.finish(groups, out);
+            }
+            _ => {}
         }
+        if self.will_due.is_some_and(|due| now >= due) {
+            self.say_will(out);
+        }
+        self.give_up_answers(groups, out);
         if now >= self.alive + ALIVE_INTERVAL {
             self.alive = now;
-            self.ask(Asked::Alive, out);
+            self.ask_alive(out);
         }
     }
 
@@ -292,11 +361,11 @@ impl Session {
                     First::Unknown => {
                         self.answer(&Answer::Refused(Reason::Version), out);
                         self.counts.malformed += 1;
-                        return self.leave(groups, out);
+                        return self.finish(groups, out);
                     }
                     First::NotMqtt => {
                         self.counts.malformed += 1;
-                        return self.leave(groups, out);
+                        return self.finish(groups, out);
                     }
                 }
             }
@@ -316,23 +385,17 @@ impl Session {
 
     fn take(&mut self, packet: Packet, groups: &mut Groups, out: &mut Out) {
         match (packet, &self.state) {
-            (Packet::Connect(connect), State::New) => self.connect(*connect, groups, out),
+            (Packet::Connect(connect), State::New) => self.connect(connect, groups, out),
             (Packet::Connect(_) | Packet::Odd, _) | (_, State::New) => {
                 self.end(Reason::Protocol, groups, out);
             }
             (Packet::Publish(publish), _) => self.publish(publish, groups, out),
-            (Packet::PubAck(id), _) => self.taken(id, Flying::Once, out),
-            (Packet::PubRec { id, refused: true }, _) => self.taken(id, Flying::Sent, out),
-            (Packet::PubRec { id, refused: false }, _) => {
-                if let Some(flying @ Flying::Sent) = self.flying.get_mut(&id) {
-                    *flying = Flying::Released;
-                }
-                self.answer(&Answer::PubRel(id), out);
-            }
-            (Packet::PubComp(id), _) => self.taken(id, Flying::Released, out),
+            (Packet::PubAck(id), _) => self.taken_once(id, out),
+            (Packet::PubRec { id, refused }, _) => self.taken_first(id, refused, out),
+            (Packet::PubComp(id), _) => self.taken_twice(id, out),
             (Packet::PubRel(id), _) => {
-                self.received.remove(&id);
-                self.answer(&Answer::PubComp(id), out);
+                let known = self.received.remove(&id);
+                self.answer(&Answer::PubComp { id, known }, out);
             }
             (Packet::Subscribe { has_identifier: true, .. }, _) => {
                 self.end(Reason::NoIdentifiers, groups, out);
@@ -342,21 +405,28 @@ impl Session {
                 self.unsubscribe(id, &filters, groups, out);
             }
             (Packet::Ping, _) => self.answer(&Answer::Pong, out),
-            (Packet::Disconnect { keep_will }, _) => {
+            (Packet::Disconnect { keep_will, expiry_s }, _) => {
+                // A session that was to end with its connection does (MQTT 5 §3.14.2.2.2).
+                if expiry_s.is_some_and(|seconds| seconds > 0) && self.expiry_s == 0 {
+                    return self.end(Reason::Protocol, groups, out);
+                }
+                let expiry_s = expiry_s.unwrap_or(self.expiry_s);
+                self.expiry_s = expiry_s.min(self.settings.expiry_s_max);
                 if !keep_will {
                     self.will = None;
                 }
-                self.leave(groups, out);
+                self.lose(groups, out);
             }
         }
     }
 
-    fn connect(&mut self, connect: Connect, groups: &mut Groups, out: &mut Out) {
+    fn connect(&mut self, mut connect: Box<Connect>, groups: &mut Groups, out: &mut Out) {
         let nameless = connect.client_id.is_empty();
         let bad_name = nameless && self.version == Version::V311 && !connect.clean;
+        let will = connect.will.as_ref();
         let refused = if bad_name || connect.client_id.len() > CLIENT_ID_BYTES_MAX {
             Some(Reason::ClientId)
-        } else if connect.will.as_ref().is_some_and(|will| !may_publish(&will.topic)) {
+        } else if will.is_some_and(|will| !inward::may_publish(&will.publish.topic)) {
             Some(Reason::TopicInvalid)
         } else if connect.receive_max == 0 || connect.packet_bytes_max == 0 {
             Some(Reason::Protocol)
@@ -366,187 +436,42 @@ impl Session {
         if let Some(reason) = refused {
             self.counts.refused += 1;
             self.answer(&Answer::Refused(reason), out);
-            return self.leave(groups, out);
+            return self.finish(groups, out);
         }
         let client_id = match nameless {
             true => format!("mqtt-{}", self.number),
-            false => connect.client_id,
+            false => std::mem::take(&mut connect.client_id),
         };
         self.assigned = nameless.then(|| client_id.clone());
+        self.state = State::Joining;
+        let token = connect.password.take().filter(|password| !password.is_empty());
+        let clean = connect.clean;
+        self.newcomer = Some(connect);
+        out.join = Some(Join { client_id, token, clean });
+    }
+
+    /// A connection begins, on a session that is new or was `present`.
+    fn begin(&mut self, connect: Connect, present: bool, out: &mut Out) {
+        (self.state, self.heard, self.alive) = (State::Open, self.now, self.now);
         // One and a half times what the client promises (MQTT 5 §3.1.2.10).
         let seconds = u64::from(connect.keep_alive_s);
         self.keep_alive = (seconds > 0).then(|| Span::from_millis(seconds * 1_500));
         self.receive_max = usize::from(connect.receive_max).min(INFLIGHT_MAX);
         self.packet_max = connect.packet_bytes_max;
-        self.will = connect.will;
-        self.state = State::Joining;
-        let token = connect.password.filter(|password| !password.is_empty());
-        out.join = Some(Join { client_id, token });
-    }
-
-    fn publish(&mut self, publish: Publish, groups: &mut Groups, out: &mut Out) {
-        let Publish { qos, id, .. } = publish;
-        if publish.has_alias {
-            return self.end(Reason::AliasInvalid, groups, out);
-        }
-        if !is_topic(&publish.topic) {
-            return self.end(Reason::TopicInvalid, groups, out);
-        }
-        // A second time: it was taken, and the answer was lost.
-        let is_known = qos == 2 && self.received.contains(&id);
-        if qos == 2 && !is_known && self.received.len() >= usize::from(RECEIVE_MAX) {
-            return self.end(Reason::ReceiveMax, groups, out);
-        }
-        let reason = if is_known { Reason::Success } else { self.tell(&publish, groups, out) };
-        match qos {
-            0 => {}
-            1 => self.answer(&Answer::PubAck(id, reason), out),
-            _ => {
-                if reason == Reason::Success || self.version == Version::V311 {
-                    self.received.insert(id);
-                }
-                self.answer(&Answer::PubRec(id, reason), out);
-            }
-        }
-    }
-
-    /// Says a message of the client to the router, and to the client if it wants its own.
-    fn tell(&mut self, publish: &Publish, groups: &mut Groups, out: &mut Out) -> Reason {
-        let reason = self.say(publish, out);
-        if reason != Reason::Success {
-            self.counts.refused += 1;
-            return reason;
-        }
-        let own = Publish { retain: false, id: 0, has_alias: false, ..publish.clone() };
-        self.deliver(own, Origin::Own { is_param: publish.retain }, publish.qos, groups, out);
-        Reason::Success
-    }
-
-    /// The frame of a message: retained is a SET, all else an event.
-    fn say(&mut self, publish: &Publish, out: &mut Out) -> Reason {
-        let mut address = self.settings.namespace.clone();
-        let has_address = may_publish(&publish.topic) && push_path(&publish.topic, &mut address);
-        if !has_address || clasp_rt_core::address::check(&address).is_err() {
-            return Reason::TopicInvalid;
-        }
-        let form = self.settings.payload.of_content(publish.content_type.as_deref());
-        let mut bytes = Vec::new();
-        let read = payload::read(form, &publish.payload, &mut bytes);
-        let value = read.ok().and_then(|()| Value::from_encoded(&bytes).ok());
-        let Some(value) = value else { return Reason::PayloadInvalid };
-        let address = address.as_str();
-        let ttl = publish.expiry_s.map(|seconds| Ttl::Sliding(seconds & (u32::MAX >> 1)));
-        let message = match publish.retain {
-            true => Message::Set(Set {
-                address,
-                value,
-                revision: None,
-                lock: false,
-                unlock: false,
-                ttl,
-            }),
-            false => Message::Publish(Event {
-                address,
-                signal: Some(Signal::Event),
-                value: Some(value),
-                ..Event::default()
-            }),
+        self.wants_words = connect.wants_words;
+        self.expiry_s = connect.expiry_s.min(self.settings.expiry_s_max);
+        (self.ends, self.will_due, self.will) = (None, None, connect.will);
+        self.topics = Topics::default();
+        self.aliases = Aliases::new(connect.aliases_max);
+        let connected = Answer::Connected {
+            present,
+            assigned: self.assigned.take(),
+            receive_max: RECEIVE_MAX,
+            expiry_s: self.expiry_s,
+            aliases_max: aliases::ALIASES_MAX,
         };
-        match push_frame(&message, Qos::from_code(publish.qos), out) {
-            true => Reason::Success,
-            false => Reason::PayloadInvalid,
-        }
-    }
-
-    fn subscribe(&mut self, id: u16, wanted: Vec<Wanted>, groups: &mut Groups, out: &mut Out) {
-        if self.asked.len() >= ASKED_MAX {
-            return self.end(Reason::Quota, groups, out);
-        }
-        let mut granted = Vec::with_capacity(wanted.len());
-        for wanted in wanted {
-            let filter = Filter::parse(&wanted.filter);
-            let shared = filter.as_ref().is_some_and(|filter| filter.group().is_some());
-            if shared && wanted.no_local {
-                return self.end(Reason::Protocol, groups, out);
-            }
-            let pattern = filter.as_ref().and_then(|filter| {
-                filter.path().map(|path| format!("{}{path}", self.settings.namespace))
-            });
-            let pattern = pattern.filter(|text| clasp_rt_core::pattern::check(text).is_ok());
-            granted.push(match filter.zip(pattern) {
-                None => (Err(Reason::FilterInvalid), String::new()),
-                Some((filter, pattern)) => {
-                    let granted = self.add(wanted, filter, &pattern, groups, out);
-                    (granted, pattern)
-                }
-            });
-        }
-        self.ask(Asked::Subscribe { id, granted }, out);
-    }
-
-    fn add(
-        &mut self,
-        wanted: Wanted,
-        filter: Filter,
-        pattern: &str,
-        groups: &mut Groups,
-        out: &mut Out,
-    ) -> Result<u8, Reason> {
-        let Wanted { filter: text, qos, no_local, keeps_flag, retained } = wanted;
-        let shared = filter.group().is_some();
-        let at = self.subscriptions.iter().position(|held| held.text == text);
-        let is_new = at.is_none();
-        if is_new && self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
-            return Err(Reason::Quota);
-        }
-        let held = !shared && (retained == Retained::Always || retained == Retained::New && is_new);
-        let id = match at.and_then(|at| self.subscriptions.get_mut(at)) {
-            Some(known) => {
-                (known.qos, known.no_local, known.keeps_flag) = (qos, no_local, keeps_flag);
-                known.held = held;
-                known.id
-            }
-            None => {
-                let id = self.next_subscription;
-                self.next_subscription = self.next_subscription.wrapping_add(1).max(1);
-                if let Some(group) = filter.group() {
-                    groups.join(group, filter.as_str(), self.number);
-                }
-                let pattern = pattern.to_owned();
-                let subscription =
-                    Subscription { filter, text, pattern, id, qos, no_local, keeps_flag, held };
-                self.subscriptions.push(subscription);
-                id
-            }
-        };
-        if is_new || held {
-            let (types, options) = (SignalMask::ALL, SubscribeOptions::default());
-            let subscribe = Message::Subscribe(Subscribe { id, pattern, types, options });
-            push_frame(&subscribe, Qos::Fire, out);
-        }
-        Ok(qos)
-    }
-
-    fn unsubscribe(&mut self, id: u16, texts: &[String], groups: &mut Groups, out: &mut Out) {
-        let existed = texts.iter().map(|text| {
-            let at = self.subscriptions.iter().position(|held| held.text == *text);
-            at.map(|at| self.remove(at, groups, out)).is_some()
-        });
-        let existed = existed.collect();
-        self.answer(&Answer::Unsubscribed { id, existed }, out);
-    }
-
-    fn remove(&mut self, at: usize, groups: &mut Groups, out: &mut Out) {
-        let subscription = self.subscriptions.remove(at);
-        if let Some(group) = subscription.filter.group() {
-            groups.leave(group, subscription.filter.as_str(), self.number);
-        }
-        push_frame(&Message::Unsubscribe { id: subscription.id }, Qos::Fire, out);
-    }
-
-    fn ask(&mut self, asked: Asked, out: &mut Out) {
-        push_frame(&Message::Ping, Qos::Fire, out);
-        self.asked.push_back(asked);
+        self.answer(&connected, out);
+        self.pump(out);
     }
 
     fn answer(&mut self, answer: &Answer, out: &mut Out) {
@@ -555,6 +480,9 @@ impl Session {
 
     /// `false`: it is longer than the client takes.
     fn try_answer(&mut self, answer: &Answer, out: &mut Out) -> bool {
+        if self.state == State::Away {
+            return true;
+        }
         let written = wire::write(self.version, answer, self.packet_max, &mut out.packets);
         self.counts.packets_out += u64::from(written);
         written
@@ -565,36 +493,65 @@ impl Session {
         if self.state == State::Open {
             self.answer(&Answer::Disconnect(reason), out);
         }
-        self.leave(groups, out);
+        self.lose(groups, out);
     }
 
-    /// The end, whoever wanted it: the will is said unless the client took it back.
-    fn leave(&mut self, groups: &mut Groups, out: &mut Out) {
-        if self.state == State::Open
-            && let Some(will) = self.will.take()
-        {
-            self.say(&will, out);
+    /// The end of the connection, whoever wanted it, and of a session that does not outlive it.
+    fn lose(&mut self, groups: &mut Groups, out: &mut Out) {
+        out.close = true;
+        if self.state == State::Away {
+            return;
         }
+        if self.state != State::Open || self.expiry_s == 0 {
+            return self.finish(groups, out);
+        }
+        self.state = State::Away;
+        self.bytes.clear();
+        self.forget_connection();
+        groups.rest(self.number);
+        self.ends = Some(self.now + Span::from_secs(u64::from(self.expiry_s)));
+        match &self.will {
+            Some(Will { delay_s: 0, .. }) => self.say_will(out),
+            Some(Will { delay_s, .. }) => {
+                self.will_due = Some(self.now + Span::from_secs(u64::from(*delay_s)));
+            }
+            None => {}
+        }
+    }
+
+    fn finish_with(&mut self, reason: Reason, groups: &mut Groups, out: &mut Out) {
+        if self.state == State::Open {
+            self.answer(&Answer::Disconnect(reason), out);
+        }
+        self.finish(groups, out);
+    }
+
+    /// The end of the session: the will is said unless the client took it back.
+    fn finish(&mut self, groups: &mut Groups, out: &mut Out) {
+        self.say_will(out);
         for subscription in self.subscriptions.drain(..) {
             if let Some(group) = subscription.filter.group() {
                 groups.leave(group, subscription.filter.as_str(), self.number);
             }
         }
+        groups.wake(self.number);
         self.state = State::Ended;
         out.close = true;
     }
-}
 
-/// Topics with `$` in front are a broker's own.
-fn may_publish(topic: &str) -> bool {
-    is_topic(topic) && !topic.starts_with('$')
-}
-
-fn push_frame(message: &Message<'_>, qos: Qos, out: &mut Out) -> bool {
-    let mut frame = Vec::new();
-    let encoded = binary::encode(message, qos, &mut frame).is_ok();
-    if encoded {
-        out.frames.push(frame);
+    fn say_will(&mut self, out: &mut Out) {
+        self.will_due = None;
+        if let Some(will) = self.will.take() {
+            // Whether the router wants it, nobody is there to be told.
+            let _ = self.say(&will.publish, out);
+        }
     }
-    encoded
+
+    /// Tells the log once that something of this client is refused.
+    fn complain(&mut self, what: &str, why: &str, out: &mut Out) {
+        self.counts.refused += 1;
+        if !std::mem::replace(&mut self.complained, true) {
+            out.complaint = Some(format!("{what} is refused: {why}"));
+        }
+    }
 }

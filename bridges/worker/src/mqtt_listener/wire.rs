@@ -1,8 +1,11 @@
 //! Packets of both versions as one kind: `rumqttc`'s packet modules read and write them.
 
+mod write;
+
 use bytes::{Bytes, BytesMut};
-use rumqttc::mqttbytes::{self as mqtt4, v4};
-use rumqttc::v5::mqttbytes::{self as mqtt5, v5};
+use rumqttc::mqttbytes::v4;
+use rumqttc::v5::mqttbytes::v5;
+pub use write::write;
 
 /// The longest packet that is read or written: what a CLASP frame can hold, and its topic.
 pub const PACKET_BYTES_MAX: usize = 128 << 10;
@@ -39,6 +42,8 @@ pub enum Packet {
     Ping,
     Disconnect {
         keep_will: bool,
+        /// Seconds for which the session is to go on, if that is not as CONNECT said.
+        expiry_s: Option<u32>,
     },
     /// What only servers say.
     Odd,
@@ -52,10 +57,24 @@ pub struct Connect {
     /// Seconds; 0: none.
     pub keep_alive_s: u16,
     pub password: Option<String>,
-    pub will: Option<Publish>,
+    pub will: Option<Will>,
     /// Messages at QoS 1 and 2 that the client takes at once.
     pub receive_max: u16,
     pub packet_bytes_max: usize,
+    /// Seconds for which the session is to outlive its connection. 3.1.1 says all or nothing.
+    pub expiry_s: u32,
+    /// Topic aliases that the client takes.
+    pub aliases_max: u16,
+    /// Whether it wants to be told in words why something is refused.
+    pub wants_words: bool,
+}
+
+/// What is to be said of a client that is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Will {
+    pub publish: Publish,
+    /// Seconds to wait for it to come back.
+    pub delay_s: u32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,12 +83,27 @@ pub struct Publish {
     pub payload: Bytes,
     pub qos: u8,
     pub retain: bool,
+    /// It was sent before, and perhaps not received.
+    pub dup: bool,
     /// 0 at QoS 0.
     pub id: u16,
     pub expiry_s: Option<u32>,
     pub content_type: Option<String>,
-    /// A topic alias, which is not offered.
-    pub has_alias: bool,
+    /// A number for the topic, which may then be left out; 0 is not allowed.
+    pub alias: Option<u16>,
+    pub response_topic: Option<String>,
+    pub correlation: Option<Bytes>,
+    pub user: Vec<(String, String)>,
+}
+
+impl Publish {
+    /// What it takes while it waits.
+    pub fn bytes(&self) -> usize {
+        let user = self.user.iter().map(|(key, value)| key.len() + value.len());
+        let response = self.response_topic.as_ref().map_or(0, String::len);
+        let correlation = self.correlation.as_ref().map_or(0, Bytes::len);
+        self.topic.len() + self.payload.len() + response + correlation + user.sum::<usize>()
+    }
 }
 
 /// One filter of a SUBSCRIBE.
@@ -96,16 +130,37 @@ pub enum Retained {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     Connected {
+        /// The session was there before.
+        present: bool,
         /// The name that a client without one is given.
         assigned: Option<String>,
         receive_max: u16,
+        /// Seconds for which the session outlives its connection.
+        expiry_s: u32,
+        aliases_max: u16,
     },
     Refused(Reason),
     Publish(Publish),
-    PubAck(u16, Reason),
-    PubRec(u16, Reason),
-    PubRel(u16),
-    PubComp(u16),
+    /// `why`, in words; empty where there is nothing to say.
+    PubAck {
+        id: u16,
+        reason: Reason,
+        why: String,
+    },
+    PubRec {
+        id: u16,
+        reason: Reason,
+        why: String,
+    },
+    /// Whether such a message is known.
+    PubRel {
+        id: u16,
+        known: bool,
+    },
+    PubComp {
+        id: u16,
+        known: bool,
+    },
     /// The granted quality of service of each filter, or why there is none.
     Subscribed {
         id: u16,
@@ -141,6 +196,8 @@ pub enum Reason {
     Quota,
     PayloadInvalid,
     NoIdentifiers,
+    /// The router has its own reasons; they are told in words.
+    Router,
 }
 
 /// The bytes are not a packet, or one that is too long.
@@ -222,7 +279,8 @@ pub fn read(version: Version, bytes: &mut BytesMut) -> Result<Option<Packet>, Ma
         }
         // The library wants a reason and properties, which a good-bye may leave out (§3.14.2).
         Version::V5 if packet.len() < 4 && packet.first() == Some(&0xE0) => {
-            Ok(Some(Packet::Disconnect { keep_will: packet.get(2) == Some(&WITH_WILL) }))
+            let keep_will = packet.get(2) == Some(&WITH_WILL);
+            Ok(Some(Packet::Disconnect { keep_will, expiry_s: None }))
         }
         Version::V5 => {
             let read = v5::Packet::read(&mut packet, Some(PACKET_BYTES_MAX as u32));
@@ -239,21 +297,28 @@ fn from_v4(packet: v4::Packet) -> Packet {
             clean: connect.clean_session,
             keep_alive_s: connect.keep_alive,
             password: connect.login.map(|login| login.password),
-            will: connect.last_will.map(|will| Publish {
-                topic: will.topic,
-                payload: will.message,
-                qos: will.qos as u8,
-                retain: will.retain,
-                ..Publish::default()
+            will: connect.last_will.map(|will| Will {
+                publish: Publish {
+                    topic: will.topic,
+                    payload: will.message,
+                    qos: will.qos as u8,
+                    retain: will.retain,
+                    ..Publish::default()
+                },
+                delay_s: 0,
             }),
             receive_max: u16::MAX,
             packet_bytes_max: PACKET_BYTES_MAX,
+            expiry_s: if connect.clean_session { 0 } else { u32::MAX },
+            aliases_max: 0,
+            wants_words: false,
         })),
         v4::Packet::Publish(publish) => Packet::Publish(Publish {
             topic: publish.topic,
             payload: publish.payload,
             qos: publish.qos as u8,
             retain: publish.retain,
+            dup: publish.dup,
             id: publish.pkid,
             ..Publish::default()
         }),
@@ -280,7 +345,7 @@ fn from_v4(packet: v4::Packet) -> Packet {
             Packet::Unsubscribe { id: unsubscribe.pkid, filters: unsubscribe.topics }
         }
         v4::Packet::PingReq => Packet::Ping,
-        v4::Packet::Disconnect => Packet::Disconnect { keep_will: false },
+        v4::Packet::Disconnect => Packet::Disconnect { keep_will: false, expiry_s: None },
         _ => Packet::Odd,
     }
 }
@@ -295,18 +360,7 @@ fn from_v5(packet: v5::Packet) -> Result<Packet, Malformed> {
         v5::Packet::Connect(connect, will, login) => {
             let properties = connect.properties.as_ref();
             let packet_max = properties.and_then(|p| p.max_packet_size);
-            let will = match will {
-                None => None,
-                Some(will) => Some(Publish {
-                    topic: text(&will.topic)?,
-                    payload: will.message,
-                    qos: will.qos as u8,
-                    retain: will.retain,
-                    expiry_s: will.properties.as_ref().and_then(|p| p.message_expiry_interval),
-                    content_type: will.properties.and_then(|p| p.content_type),
-                    ..Publish::default()
-                }),
-            };
+            let will = will.map(will_v5).transpose()?;
             Packet::Connect(Box::new(Connect {
                 version: Version::V5,
                 will,
@@ -315,21 +369,27 @@ fn from_v5(packet: v5::Packet) -> Result<Packet, Malformed> {
                 password: login.map(|login| login.password),
                 receive_max: properties.and_then(|p| p.receive_maximum).unwrap_or(u16::MAX),
                 packet_bytes_max: packet_max.map_or(PACKET_BYTES_MAX, |max| max as usize),
+                expiry_s: properties.and_then(|p| p.session_expiry_interval).unwrap_or(0),
+                aliases_max: properties.and_then(|p| p.topic_alias_max).unwrap_or(0),
+                wants_words: properties.and_then(|p| p.request_problem_info) != Some(0),
                 client_id: connect.client_id,
             }))
         }
         v5::Packet::Publish(publish) => {
-            let topic = text(&publish.topic)?;
-            let properties = publish.properties.as_ref();
+            let properties = publish.properties.unwrap_or_default();
             Packet::Publish(Publish {
-                topic,
+                topic: text(&publish.topic)?,
+                payload: publish.payload,
                 qos: publish.qos as u8,
                 retain: publish.retain,
+                dup: publish.dup,
                 id: publish.pkid,
-                expiry_s: properties.and_then(|p| p.message_expiry_interval),
-                content_type: properties.and_then(|p| p.content_type.clone()),
-                has_alias: properties.is_some_and(|p| p.topic_alias.is_some()),
-                payload: publish.payload,
+                expiry_s: properties.message_expiry_interval,
+                content_type: properties.content_type,
+                alias: properties.topic_alias,
+                response_topic: properties.response_topic,
+                correlation: properties.correlation_data,
+                user: properties.user_properties,
             })
         }
         v5::Packet::PubAck(ack) => Packet::PubAck(ack.pkid),
@@ -351,10 +411,31 @@ fn from_v5(packet: v5::Packet) -> Result<Packet, Malformed> {
         v5::Packet::PingReq(_) => Packet::Ping,
         v5::Packet::Disconnect(disconnect) => {
             let with_will = v5::DisconnectReasonCode::DisconnectWithWillMessage;
-            Packet::Disconnect { keep_will: disconnect.reason_code == with_will }
+            Packet::Disconnect {
+                keep_will: disconnect.reason_code == with_will,
+                expiry_s: disconnect.properties.and_then(|p| p.session_expiry_interval),
+            }
         }
         _ => Packet::Odd,
     })
+}
+
+fn will_v5(will: v5::LastWill) -> Result<Will, Malformed> {
+    let topic = text(&will.topic)?;
+    let mut publish = Publish {
+        topic,
+        payload: will.message,
+        qos: will.qos as u8,
+        retain: will.retain,
+        ..Publish::default()
+    };
+    let Some(properties) = will.properties else { return Ok(Will { publish, delay_s: 0 }) };
+    publish.expiry_s = properties.message_expiry_interval;
+    publish.content_type = properties.content_type;
+    publish.response_topic = properties.response_topic;
+    publish.correlation = properties.correlation_data;
+    publish.user = properties.user_properties;
+    Ok(Will { publish, delay_s: properties.delay_interval.unwrap_or(0) })
 }
 
 fn wanted(filter: v5::Filter) -> Wanted {
@@ -368,198 +449,6 @@ fn wanted(filter: v5::Filter) -> Wanted {
             v5::RetainForwardRule::OnNewSubscribe => Retained::New,
             v5::RetainForwardRule::Never => Retained::Never,
         },
-    }
-}
-
-/// Appends `answer`. What a version has no words for is left out; so is what is longer than a
-/// client takes, which is told by `false`.
-pub fn write(version: Version, answer: &Answer, packet_max: usize, out: &mut BytesMut) -> bool {
-    let max = packet_max.min(PACKET_BYTES_MAX);
-    let before = out.len();
-    let written = match version {
-        Version::V311 => match to_v4(answer) {
-            Some(packet) => packet.write(out, max).is_ok(),
-            None => true,
-        },
-        Version::V5 => to_v5(answer).write(out, Some(max as u32)).is_ok(),
-    };
-    if !written {
-        out.truncate(before);
-    }
-    written
-}
-
-fn to_v4(answer: &Answer) -> Option<v4::Packet> {
-    use v4::{ConnAck, ConnectReturnCode};
-    let qos = |qos: u8| mqtt4::qos(qos).unwrap_or(mqtt4::QoS::ExactlyOnce);
-    Some(match answer {
-        Answer::Connected { .. } => {
-            v4::Packet::ConnAck(ConnAck::new(ConnectReturnCode::Success, false))
-        }
-        Answer::Refused(reason) => {
-            let code = match reason {
-                Reason::Version => ConnectReturnCode::RefusedProtocolVersion,
-                Reason::ClientId => ConnectReturnCode::BadClientId,
-                Reason::NotAuthorized => ConnectReturnCode::NotAuthorized,
-                _ => ConnectReturnCode::ServiceUnavailable,
-            };
-            v4::Packet::ConnAck(ConnAck::new(code, false))
-        }
-        Answer::Publish(publish) => {
-            let (topic, payload) = (publish.topic.as_str(), publish.payload.clone());
-            let mut packet = v4::Publish::from_bytes(topic, qos(publish.qos), payload);
-            (packet.retain, packet.pkid) = (publish.retain, publish.id);
-            v4::Packet::Publish(packet)
-        }
-        Answer::PubAck(id, _) => v4::Packet::PubAck(v4::PubAck::new(*id)),
-        Answer::PubRec(id, _) => v4::Packet::PubRec(v4::PubRec::new(*id)),
-        Answer::PubRel(id) => v4::Packet::PubRel(v4::PubRel::new(*id)),
-        Answer::PubComp(id) => v4::Packet::PubComp(v4::PubComp::new(*id)),
-        Answer::Subscribed { id, granted } => {
-            let codes = granted.iter().map(|granted| match granted {
-                Ok(granted) => v4::SubscribeReasonCode::Success(qos(*granted)),
-                Err(_) => v4::SubscribeReasonCode::Failure,
-            });
-            v4::Packet::SubAck(v4::SubAck::new(*id, codes.collect()))
-        }
-        Answer::Unsubscribed { id, .. } => v4::Packet::UnsubAck(v4::UnsubAck::new(*id)),
-        Answer::Pong => v4::Packet::PingResp,
-        Answer::Disconnect(_) => return None,
-    })
-}
-
-fn to_v5(answer: &Answer) -> v5::Packet {
-    let qos = |qos: u8| mqtt5::qos(qos).unwrap_or(mqtt5::QoS::ExactlyOnce);
-    match answer {
-        Answer::Connected { assigned, receive_max } => {
-            v5::Packet::ConnAck(connected(assigned.clone(), *receive_max))
-        }
-        Answer::Refused(reason) => v5::Packet::ConnAck(v5::ConnAck {
-            session_present: false,
-            code: refusal(*reason),
-            properties: None,
-        }),
-        Answer::Publish(publish) => {
-            let properties = v5::PublishProperties {
-                message_expiry_interval: publish.expiry_s,
-                content_type: publish.content_type.clone(),
-                ..Default::default()
-            };
-            let payload = publish.payload.clone();
-            let (topic, qos) = (publish.topic.as_str(), qos(publish.qos));
-            let mut packet = v5::Publish::new(topic, qos, payload, Some(properties));
-            (packet.retain, packet.pkid) = (publish.retain, publish.id);
-            v5::Packet::Publish(packet)
-        }
-        Answer::PubAck(id, reason) => {
-            let mut ack = v5::PubAck::new(*id, None);
-            ack.reason = match reason {
-                Reason::Success => v5::PubAckReason::Success,
-                Reason::TopicInvalid => v5::PubAckReason::TopicNameInvalid,
-                Reason::PayloadInvalid => v5::PubAckReason::PayloadFormatInvalid,
-                _ => v5::PubAckReason::UnspecifiedError,
-            };
-            v5::Packet::PubAck(ack)
-        }
-        Answer::PubRec(id, reason) => {
-            let mut ack = v5::PubRec::new(*id, None);
-            ack.reason = match reason {
-                Reason::Success => v5::PubRecReason::Success,
-                Reason::TopicInvalid => v5::PubRecReason::TopicNameInvalid,
-                Reason::PayloadInvalid => v5::PubRecReason::PayloadFormatInvalid,
-                _ => v5::PubRecReason::UnspecifiedError,
-            };
-            v5::Packet::PubRec(ack)
-        }
-        Answer::PubRel(id) => v5::Packet::PubRel(v5::PubRel::new(*id, None)),
-        Answer::PubComp(id) => v5::Packet::PubComp(v5::PubComp::new(*id, None)),
-        Answer::Subscribed { id, granted } => {
-            let codes = granted.iter().map(|granted| match granted {
-                Ok(granted) => v5::SubscribeReasonCode::Success(qos(*granted)),
-                Err(Reason::FilterInvalid) => v5::SubscribeReasonCode::TopicFilterInvalid,
-                Err(Reason::Quota) => v5::SubscribeReasonCode::QuotaExceeded,
-                Err(Reason::NotAuthorized) => v5::SubscribeReasonCode::NotAuthorized,
-                Err(_) => v5::SubscribeReasonCode::Unspecified,
-            });
-            let return_codes = codes.collect();
-            v5::Packet::SubAck(v5::SubAck { pkid: *id, return_codes, properties: None })
-        }
-        Answer::Unsubscribed { id, existed } => {
-            let reasons = existed.iter().map(|existed| match existed {
-                true => v5::UnsubAckReason::Success,
-                false => v5::UnsubAckReason::NoSubscriptionExisted,
-            });
-            let reasons = reasons.collect();
-            v5::Packet::UnsubAck(v5::UnsubAck { pkid: *id, reasons, properties: None })
-        }
-        Answer::Pong => v5::Packet::PingResp(v5::PingResp),
-        Answer::Disconnect(reason) => {
-            v5::Packet::Disconnect(v5::Disconnect::new(farewell(*reason)))
-        }
-    }
-}
-
-/// What is offered: no session beyond the connection, no identifiers, no aliases.
-fn connected(assigned_client_identifier: Option<String>, receive_max: u16) -> v5::ConnAck {
-    let properties = v5::ConnAckProperties {
-        session_expiry_interval: Some(0),
-        receive_max: Some(receive_max),
-        max_qos: None,
-        retain_available: None,
-        max_packet_size: Some(PACKET_BYTES_MAX as u32),
-        assigned_client_identifier,
-        topic_alias_max: None,
-        reason_string: None,
-        user_properties: Vec::new(),
-        wildcard_subscription_available: None,
-        subscription_identifiers_available: Some(0),
-        shared_subscription_available: None,
-        server_keep_alive: None,
-        response_information: None,
-        server_reference: None,
-        authentication_method: None,
-        authentication_data: None,
-    };
-    v5::ConnAck {
-        session_present: false,
-        code: v5::ConnectReturnCode::Success,
-        properties: Some(properties),
-    }
-}
-
-fn refusal(reason: Reason) -> v5::ConnectReturnCode {
-    use v5::ConnectReturnCode as Code;
-    match reason {
-        Reason::Version => Code::UnsupportedProtocolVersion,
-        Reason::ClientId => Code::ClientIdentifierNotValid,
-        Reason::NotAuthorized => Code::NotAuthorized,
-        Reason::Malformed => Code::MalformedPacket,
-        Reason::Protocol => Code::ProtocolError,
-        Reason::TopicInvalid => Code::TopicNameInvalid,
-        Reason::PayloadInvalid => Code::PayloadFormatInvalid,
-        Reason::Quota => Code::QuotaExceeded,
-        _ => Code::ServerUnavailable,
-    }
-}
-
-fn farewell(reason: Reason) -> v5::DisconnectReasonCode {
-    use v5::DisconnectReasonCode as Code;
-    match reason {
-        Reason::Success => Code::NormalDisconnection,
-        Reason::Malformed => Code::MalformedPacket,
-        Reason::Protocol => Code::ProtocolError,
-        Reason::NotAuthorized => Code::NotAuthorized,
-        Reason::ShuttingDown => Code::ServerShuttingDown,
-        Reason::KeepAlive => Code::KeepAliveTimeout,
-        Reason::TakenOver => Code::SessionTakenOver,
-        Reason::FilterInvalid => Code::TopicFilterInvalid,
-        Reason::TopicInvalid => Code::TopicNameInvalid,
-        Reason::ReceiveMax => Code::ReceiveMaximumExceeded,
-        Reason::AliasInvalid => Code::TopicAliasInvalid,
-        Reason::Quota => Code::QuotaExceeded,
-        Reason::PayloadInvalid => Code::PayloadFormatInvalid,
-        Reason::NoIdentifiers => Code::SubscriptionIdentifiersNotSupported,
-        Reason::Version | Reason::ClientId | Reason::Unavailable => Code::UnspecifiedError,
     }
 }
 
@@ -603,7 +492,11 @@ mod tests {
             [(b"\xe0\x00", false), (b"\xe0\x01\x00", false), (b"\xe0\x01\x04", true)];
         for (bytes, keep_will) in byes {
             let read = read(Version::V5, &mut BytesMut::from(bytes));
-            assert_eq!(read, Ok(Some(Packet::Disconnect { keep_will })), "{bytes:02x?}");
+            assert_eq!(
+                read,
+                Ok(Some(Packet::Disconnect { keep_will, expiry_s: None })),
+                "{bytes:02x?}"
+            );
         }
     }
 }

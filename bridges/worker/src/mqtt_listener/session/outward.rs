@@ -1,64 +1,82 @@
 //! From the router to a client: what its subscriptions want of it, once, and how much at a time.
 
 use bytes::Bytes;
-use clasp_rt_core::message::{Message, Publish as Event, Set};
+use clasp_rt_core::message::{Message, Publish as Event, Set, Sync, Ttl};
 use clasp_rt_core::signal::Signal;
+use clasp_rt_core::time::{Span, Time};
 use clasp_rt_core::value::{Value, push_f64};
 
 use super::super::groups::Groups;
-use super::super::wire::{Answer, Publish, Reason};
-use super::{Asked, Flying, Origin, Out, Session, Subscription};
+use super::super::wire::{Answer, Publish};
+use super::{Out, Session, State, Subscription};
 use crate::mqtt::payload;
 use crate::mqtt::topic::push_topic;
+
+/// What of a router a message is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Held,
+    News {
+        is_param: bool,
+    },
+    /// The client itself said it.
+    Own {
+        is_param: bool,
+    },
+}
+
+/// A message that waits for the client.
+#[derive(Debug)]
+pub struct Held {
+    publish: Publish,
+    /// Beyond that nobody wants it.
+    due: Option<Time>,
+}
+
+/// A message at QoS 1 or 2 that the client has not taken.
+#[derive(Debug)]
+pub struct Flight {
+    awaits: Awaits,
+    /// For another connection; empty once only its id matters.
+    publish: Publish,
+    /// Its place in the order of all.
+    number: u64,
+    /// On this connection.
+    sent: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaits {
+    PubAck,
+    PubRec,
+    PubComp,
+}
 
 impl Session {
     /// A message of the router.
     pub(super) fn hear(&mut self, message: Message<'_>, groups: &mut Groups, out: &mut Out) {
         match message {
-            Message::Set(Set { address, value, .. }) => {
-                self.pass(address, value, Origin::News { is_param: true }, 2, groups, out);
+            Message::Set(Set { address, value, ttl, .. }) => {
+                let expiry_s = match ttl {
+                    Some(Ttl::Sliding(seconds) | Ttl::Absolute(seconds)) => Some(seconds),
+                    Some(Ttl::Never) | None => None,
+                };
+                let origin = Origin::News { is_param: true };
+                self.pass(address, value, expiry_s, origin, 2, groups, out);
             }
             Message::Snapshot { params } => {
                 for param in params.into_iter().filter(|param| !param.value.is_null()) {
-                    self.pass(param.address, param.value, Origin::Held, 2, groups, out);
+                    self.pass(param.address, param.value, None, Origin::Held, 2, groups, out);
                 }
             }
             Message::Publish(event) => self.hear_event(event, groups, out),
             Message::Bundle(bundle) => {
                 bundle.messages.iter().for_each(|message| self.hear(message, groups, out));
             }
-            Message::Ack(ack) => {
-                let pattern = ack.address.unwrap_or_default();
-                let held = self.subscriptions.iter_mut().filter(|held| held.pattern == pattern);
-                held.for_each(|subscription| subscription.held = false);
-            }
-            Message::Pong => {
-                if let Some(Asked::Subscribe { id, granted }) = self.asked.pop_front() {
-                    let granted = granted.into_iter().map(|(granted, _)| granted).collect();
-                    self.answer(&Answer::Subscribed { id, granted }, out);
-                    self.pump(out);
-                }
-            }
-            Message::Error(error) => {
-                self.counts.refused += 1;
-                self.refuse(error.address.unwrap_or_default(), groups, out);
-            }
+            Message::Ack(ack) => self.hear_ack(&ack, groups, out),
+            Message::Sync(Sync { t1, t2: Some(_), .. }) => self.hear_sync(t1, groups, out),
+            Message::Error(error) => self.hear_error(&error, groups, out),
             _ => {}
-        }
-    }
-
-    /// The router refuses something at `pattern`: perhaps a subscription that is not answered yet.
-    fn refuse(&mut self, pattern: &str, groups: &mut Groups, out: &mut Out) {
-        let mut found = false;
-        for asked in &mut self.asked {
-            let Asked::Subscribe { granted, .. } = asked else { continue };
-            for (granted, _) in granted.iter_mut().filter(|(_, wanted)| wanted == pattern) {
-                *granted = Err(Reason::NotAuthorized);
-                found = true;
-            }
-        }
-        if found && let Some(at) = self.subscriptions.iter().position(|s| s.pattern == pattern) {
-            self.remove(at, groups, out);
         }
     }
 
@@ -77,14 +95,16 @@ impl Session {
             _ => 2,
         };
         let origin = Origin::News { is_param: false };
-        self.pass(event.address, value, origin, qos_max, groups, out);
+        self.pass(event.address, value, None, origin, qos_max, groups, out);
     }
 
     /// A value of the router, on its way to the client.
+    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own")]
     fn pass(
         &mut self,
         address: &str,
         value: Value<'_>,
+        expiry_s: Option<u32>,
         origin: Origin,
         qos_max: u8,
         groups: &mut Groups,
@@ -97,12 +117,11 @@ impl Session {
         }
         let mut payload = Vec::new();
         let Ok(content) = payload::write(self.settings.payload, value, &mut payload) else {
-            self.counts.refused += 1;
-            return;
+            return self.complain(address, "its value has no such payload", out);
         };
         let content_type = (!payload.is_empty()).then(|| content.mime().to_owned());
         let payload = Bytes::from(payload);
-        let publish = Publish { topic, payload, content_type, ..Publish::default() };
+        let publish = Publish { topic, payload, content_type, expiry_s, ..Publish::default() };
         self.deliver(publish, origin, qos_max, groups, out);
     }
 
@@ -141,31 +160,51 @@ impl Session {
         }
         let Some(qos) = best else { return };
         publish.qos = qos;
-        let has_room = qos == 0 || self.flying.len() < self.receive_max;
-        if self.waiting.is_empty() && has_room && !self.owes_answer() {
+        if self.state != State::Open && qos == 0 {
+            return;
+        }
+        let has_room = qos == 0 || self.in_flight() < self.receive_max;
+        let is_free = self.state == State::Open && !self.owes_answer();
+        if self.waiting.is_empty() && has_room && is_free {
             return self.send(publish, out);
         }
-        let bytes = publish.topic.len() + publish.payload.len();
+        let due = publish.expiry_s.map(|seconds| self.now + Span::from_secs(u64::from(seconds)));
+        let (bytes, topic) = (publish.bytes(), publish.topic.clone());
+        let held = Held { publish, due };
         match is_param {
-            true => {
-                let topic = publish.topic.clone();
-                self.waiting.param(&topic, bytes, publish);
-            }
-            false => self.waiting.event(bytes, publish),
+            true => drop(self.waiting.param(&topic, bytes, held)),
+            false => self.waiting.event(bytes, held),
         }
+    }
+
+    /// Messages at QoS 1 and 2 that this connection was sent and has not taken.
+    fn in_flight(&self) -> usize {
+        self.flying.values().filter(|flight| flight.sent).count()
     }
 
     fn send(&mut self, mut publish: Publish, out: &mut Out) {
         if publish.qos > 0 {
             publish.id = self.free_id();
-            let flying = if publish.qos == 1 { Flying::Once } else { Flying::Sent };
-            self.flying.insert(publish.id, flying);
+            let awaits = if publish.qos == 1 { Awaits::PubAck } else { Awaits::PubRec };
+            let flight =
+                Flight { awaits, publish: publish.clone(), number: self.flights, sent: true };
+            self.flights += 1;
+            self.flying.insert(publish.id, flight);
         }
-        let id = publish.id;
+        self.write_publish(publish, out);
+    }
+
+    fn write_publish(&mut self, mut publish: Publish, out: &mut Out) {
+        let (id, topic) = (publish.id, publish.topic.clone());
+        self.aliases.shorten(&mut publish);
+        let new_alias = publish.alias.filter(|_| !publish.topic.is_empty());
         if !self.try_answer(&Answer::Publish(publish), out) {
             // Longer than the client takes: as if it had been sent (MQTT 5 §3.1.2.11.4).
             self.flying.remove(&id);
-            self.counts.refused += 1;
+            return self.complain(&topic, "it is longer than this client takes", out);
+        }
+        if let Some(alias) = new_alias {
+            self.aliases.told(&topic, alias);
         }
     }
 
@@ -180,24 +219,74 @@ impl Session {
         }
     }
 
-    /// The client has a message; there is room for the next.
-    pub(super) fn taken(&mut self, id: u16, when: Flying, out: &mut Out) {
-        if self.flying.get(&id) == Some(&when) {
-            self.flying.remove(&id);
-        }
+    pub(super) fn taken_once(&mut self, id: u16, out: &mut Out) {
+        self.land(id, Awaits::PubAck);
         self.pump(out);
     }
 
-    /// Sends what waits, as far as there is room.
-    fn pump(&mut self, out: &mut Out) {
-        while self.flying.len() < self.receive_max && !self.owes_answer() {
-            let Some(publish) = self.waiting.pop() else { return };
+    /// The client has a message at QoS 2, or does not want it.
+    pub(super) fn taken_first(&mut self, id: u16, refused: bool, out: &mut Out) {
+        if refused {
+            self.land(id, Awaits::PubRec);
+            return self.pump(out);
+        }
+        let flight = self.flying.get_mut(&id).filter(|flight| flight.awaits != Awaits::PubAck);
+        let known = flight.is_some();
+        if let Some(flight) = flight {
+            flight.awaits = Awaits::PubComp;
+            flight.publish = Publish::default();
+        }
+        self.answer(&Answer::PubRel { id, known }, out);
+    }
+
+    pub(super) fn taken_twice(&mut self, id: u16, out: &mut Out) {
+        self.land(id, Awaits::PubComp);
+        self.pump(out);
+    }
+
+    fn land(&mut self, id: u16, awaits: Awaits) {
+        if self.flying.get(&id).is_some_and(|flight| flight.awaits == awaits) {
+            self.flying.remove(&id);
+        }
+    }
+
+    /// What was on its way when the connection ended is sent again on the next.
+    pub(super) fn unsend(&mut self) {
+        self.flying.values_mut().for_each(|flight| flight.sent = false);
+    }
+
+    /// Sends what waits, as far as there is room: first what was sent before.
+    pub(super) fn pump(&mut self, out: &mut Out) {
+        while self.state == State::Open && !self.owes_answer() {
+            if self.in_flight() >= self.receive_max {
+                return;
+            }
+            let again = self.flying.iter().filter(|(_, flight)| !flight.sent);
+            let again = again.min_by_key(|(_, flight)| flight.number).map(|(id, _)| *id);
+            if let Some(id) = again {
+                self.send_again(id, out);
+                continue;
+            }
+            let Some(Held { mut publish, due }) = self.waiting.pop() else { return };
+            if let Some(due) = due {
+                if due <= self.now {
+                    continue;
+                }
+                // What is left of its time (MQTT 5 §3.3.2.3.3).
+                let left_s = due.since(self.now).as_millis().div_ceil(1_000);
+                publish.expiry_s = Some(left_s as u32);
+            }
             self.send(publish, out);
         }
     }
 
-    /// Whether a SUBSCRIBE is not answered yet: clients expect that first.
-    fn owes_answer(&self) -> bool {
-        self.asked.iter().any(|asked| matches!(asked, Asked::Subscribe { .. }))
+    fn send_again(&mut self, id: u16, out: &mut Out) {
+        let Some(flight) = self.flying.get_mut(&id) else { return };
+        flight.sent = true;
+        if flight.awaits == Awaits::PubComp {
+            return self.answer(&Answer::PubRel { id, known: true }, out);
+        }
+        let publish = Publish { dup: true, ..flight.publish.clone() };
+        self.write_publish(publish, out);
     }
 }
