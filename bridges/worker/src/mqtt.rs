@@ -11,7 +11,8 @@
 //! | payload | value ([`payload::Form`]) |
 //!
 //! **What we say does not come back**: with 5 by no-local, and by a user property that tells whose
-//! a message is; with 3.1.1 what was said is remembered for ten seconds. **Who wins when both sides
+//! a message is; with 3.1.1 what was said is remembered for ten seconds. What another bridge of
+//! this process said of an address is no news for the same address. **Who wins when both sides
 //! hold a value at the start**: the broker's. What else the router held is told once the broker has
 //! retained nothing more for 0.3 s.
 //! **Nothing is lost while one side is away**: of params the newest value waits, of events each, as
@@ -23,6 +24,7 @@ mod client;
 pub mod config;
 mod memory;
 pub mod payload;
+mod ring;
 pub mod rules;
 pub mod topic;
 pub mod waiting;

@@ -71,6 +71,8 @@ pub enum Ack {
 /// What the broker is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Telling {
+    /// Of which the router said it; empty: it is the bridge's own.
+    pub address: String,
     pub topic: String,
     pub payload: Vec<u8>,
     pub qos: u8,
@@ -396,6 +398,7 @@ mod tests {
 
     fn telling(topic: &str) -> Telling {
         Telling {
+            address: String::new(),
             topic: topic.to_owned(),
             payload: Vec::new(),
             qos: 1,

@@ -16,6 +16,7 @@ use super::broker::{self, Ack, Client, Flight, News, Telling};
 use super::config::{Plan, Version};
 use super::memory::{Sayings, Topics};
 use super::payload;
+use super::ring::Member;
 use super::rules::Kind;
 use super::waiting::Waiting;
 use crate::{Context, Hearer, Running, Service, Speaker, Who};
@@ -91,6 +92,8 @@ struct Bridge {
     /// For the router.
     inward: Waiting<Inward>,
     sayings: Sayings,
+    /// The bridges of this router, whose messages a broker may send round.
+    ring: Member,
     /// Topics that are retained, as far as was seen.
     kept: Topics,
     /// Topics whose value came from the broker, or went there, since the connection began.
@@ -130,6 +133,7 @@ impl Bridge {
             must_subscribe: false,
             inward: Waiting::default(),
             sayings: Sayings::default(),
+            ring: Member::join(),
             kept: Topics::default(),
             seen: Topics::default(),
             told: Topics::default(),
@@ -315,6 +319,13 @@ impl Bridge {
             }
             return self.acknowledge(message.ack);
         };
+        if self.ring.comes_round(now, &address, topic, payload) {
+            if *retain {
+                self.kept.note(topic);
+            }
+            self.seen.note(topic);
+            return self.acknowledge(message.ack);
+        }
         let form = rule.payload.of_content(message.content_type.as_deref());
         let mut value = Vec::new();
         if payload::read(form, payload, &mut value).is_err() {
@@ -448,7 +459,8 @@ impl Bridge {
             return self.context.counters.refused.add(1);
         };
         let content_type = (!payload.is_empty()).then(|| content.mime());
-        let telling = Telling { topic, payload, qos: rule.qos, retain, expiry_s, content_type };
+        let (address, qos) = (address.to_owned(), rule.qos);
+        let telling = Telling { address, topic, payload, qos, retain, expiry_s, content_type };
         wait(telling, outward);
     }
 
@@ -477,7 +489,8 @@ impl Bridge {
                 self.next = Some(telling);
                 return;
             }
-            let Telling { topic, payload, .. } = &telling;
+            let Telling { address, topic, payload, .. } = &telling;
+            self.ring.said(Instant::now(), address, topic, payload);
             if telling.retain {
                 self.told.note(topic);
                 self.kept.note(topic);
@@ -572,6 +585,7 @@ fn wait(telling: Telling, outward: &mut Waiting<Telling>) {
 
 fn status(topic: &str, payload: &[u8]) -> Telling {
     Telling {
+        address: String::new(),
         topic: topic.to_owned(),
         payload: payload.to_vec(),
         qos: 1,
