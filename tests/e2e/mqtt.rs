@@ -6,6 +6,7 @@ use clasp_rt_tests::program::{Program, clasp_rt};
 use clasp_rt_tests::raw::Raw;
 use clasp_rt_tests::router::Router;
 use serde_json::{Value as Json, json};
+use std::cell::Cell;
 use std::process::Command;
 
 const VERSIONS: [&str; 2] = ["3.1.1", "5"];
@@ -299,4 +300,60 @@ fn rules_place_topics_and_choose_forms() {
     let subscriber = broker.subscribe(&["-t", "sensors/#"]);
     set(&mut client, "/room/hall/temperature", json!(19));
     assert_eq!(next_message(&subscriber), "sensors/hall/temp retained=0 qos=0 19");
+}
+
+#[test]
+fn two_bridges_of_one_router_to_one_broker_do_not_storm() {
+    for version in VERSIONS {
+        let broker = Broker::start(&[Listener::Plain]);
+        let port = broker.ports[0];
+        let bridge = format!(
+            "[[bridge]]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:{port}\"\nqos = 1\n\
+             version = \"{version}\"\nsubscribe = [\"#\"]\n"
+        );
+        let config = format!("{bridge}\n{bridge}");
+        broker.publish(&["-t", "ready", "-m", "1", "-r"]);
+        let router = Router::with_config(&config, &["--rate-limit", "0"]);
+        eventually_holds(&router, "/mqtt/ready", &json!(1));
+        let subscriber = broker.subscribe(&["-t", "stage/#", "-t", "end", "-q", "1"]);
+        let (mut client, mut watcher) = (router.join("client"), listen(&router, "watcher"));
+        for value in 1..=5 {
+            set(&mut client, "/mqtt/stage/level", json!(value));
+            client.send(json!({"type": "PUBLISH", "address": "/mqtt/stage/go", "signal": "event",
+                               "value": value}));
+        }
+        // Each bridge tells the broker what the router says, and neither what the other told.
+        subscriber.line_where(|line| line == "stage/go retained=0 qos=1 5");
+        subscriber.line_where(|line| line == "stage/go retained=0 qos=1 5");
+        set(&mut client, "/mqtt/end", json!(1));
+        let mut after = Vec::new();
+        let mut ends = 0;
+        while ends < 2 {
+            let line = next_message(&subscriber);
+            ends += usize::from(line.starts_with("end "));
+            after.push(line);
+        }
+        assert!(after.len() < 8, "{after:?}");
+        let told = count_until(&mut watcher, "/mqtt/stage/go", |message| {
+            message["address"] == "/mqtt/end"
+        });
+        assert_eq!(told, 5, "each event once");
+        // From outside it reaches the router at most once for each that has subscribed.
+        broker.publish(&["-t", "stage/out", "-m", "1"]);
+        broker.publish(&["-t", "end", "-m", "2", "-r"]);
+        let told = count_until(&mut watcher, "/mqtt/stage/out", |message| {
+            message["address"] == "/mqtt/end" && message["value"] == 2
+        });
+        assert!((1..=2).contains(&told), "{told}");
+    }
+}
+
+/// How many messages of `address` come before one that is `wanted`.
+fn count_until(client: &mut Raw, address: &str, wanted: impl Fn(&Json) -> bool) -> usize {
+    let told = Cell::new(0);
+    client.receive_where(|message| {
+        told.set(told.get() + usize::from(message["address"] == address));
+        wanted(message)
+    });
+    told.get()
 }

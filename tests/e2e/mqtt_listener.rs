@@ -247,6 +247,189 @@ fn paho_speaks_both_versions_and_is_told_what_it_may_not_subscribe_to() {
 }
 
 #[test]
+fn a_client_of_5_is_told_why_the_router_refuses_and_one_of_3_1_1_is_acknowledged() {
+    let tokens = "[auth]\ntokens = [\"boss\", \"paho write:/mqtt/paho/**\"]";
+    let (router, port) = router(tokens, &["--rate-limit", "0", "--shards", "2"]);
+    let mut desk = router.connect();
+    desk.hello(json!({"type": "HELLO", "version": 1, "name": "desk", "token": "boss"}));
+    desk.send(json!({"type": "SET", "address": "/mqtt/paho/held", "value": 1, "lock": true}));
+    desk.ask(json!({"type": "PING"}));
+    for version in ["4", "5"] {
+        let mut command = Command::new(installed("peers/venv/bin/python"));
+        command.arg(installed("peers/mqtt_peer.py"));
+        let mut peer = Program::start(command.args([&port.to_string(), version, "paho"]));
+        assert_eq!(next_with(&peer, "connected")["connected"], true);
+        let cases = [
+            ("lamp", true, 1, 0x87, "scope"),
+            ("lamp", false, 1, 0x87, "scope"),
+            ("lamp", false, 2, 0x87, "scope"),
+            ("paho/held", true, 1, 0x83, "lock held"),
+            ("paho/held", true, 2, 0x83, "lock held"),
+            ("$SYS/x", true, 1, 0x90, "topic"),
+            ("paho/free", true, 1, 0, ""),
+            ("paho/free", false, 1, 0, ""),
+            ("paho/free", false, 2, 0, ""),
+        ];
+        for (topic, retain, qos, code, why) in cases {
+            let publish = json!({"publish": topic, "payload": "2", "qos": qos, "retain": retain});
+            peer.write_line(&publish.to_string());
+            let told = next_with(&peer, "published");
+            if version == "5" && qos == 1 {
+                assert_eq!(told["code"], code, "{topic} {retain} {qos}: {told}");
+                let words = told["why"].as_str().unwrap_or_default();
+                assert!(words.contains(why), "{told}");
+            }
+        }
+    }
+    desk.send(json!({"type": "GET", "address": "/mqtt/paho/held"}));
+    let held = desk.receive_where(|answer| answer["params"][0]["address"] == "/mqtt/paho/held");
+    assert_eq!(held["params"][0]["value"], 1);
+    let refused = ["-V", "mqttv5", "-P", "paho", "-u", "x", "-t", "lamp", "-m", "1", "-q", "1"];
+    let (_, errors) = publish(port, &refused);
+    assert!(errors.contains("Not authorized"), "{errors}");
+}
+
+#[test]
+fn what_exceeds_a_rate_is_answered_too() {
+    let (_router, port) = router("", &["--rate-limit", "20"]);
+    let mut command = Command::new(installed("peers/venv/bin/python"));
+    command.arg(installed("peers/mqtt_peer.py"));
+    let mut peer = Program::start(command.args([&port.to_string(), "5"]));
+    assert_eq!(next_with(&peer, "connected")["connected"], true);
+    for number in 0..60 {
+        let publish = json!({"publish": format!("fast/{number}"), "payload": "1", "qos": 1,
+                             "retain": number % 2 == 0});
+        peer.write_line(&publish.to_string());
+    }
+    let codes: Vec<_> =
+        (0..60).map(|_| next_with(&peer, "published")["code"].as_u64().expect("a code")).collect();
+    let dropped = codes.iter().filter(|code| **code == 0x97).count();
+    let taken = codes.iter().filter(|code| **code == 0).count();
+    assert!(dropped > 0 && taken >= 15 && dropped + taken == 60, "{codes:x?}");
+}
+
+#[test]
+fn a_session_outlives_its_connection_in_both_versions() {
+    let (router, port) = router("", &["--rate-limit", "0", "--shards", "2"]);
+    for version in VERSIONS {
+        let mut desk = router.join("desk");
+        let topic = format!("kept/{version}/#");
+        let lasting = ["-V", version, "-i", "lamp", "-c", "-q", "1", "-t", &topic];
+        let expiry: &[&str] = if version == "mqttv5" { &["-x", "300"] } else { &[] };
+        let lasting = [&lasting[..], expiry].concat();
+        let mut first = subscribe("127.0.0.1", port, &lasting);
+        let event = |desk: &mut Raw, value: u32| {
+            desk.send(json!({"type": "PUBLISH", "signal": "event", "value": value,
+                             "address": format!("/mqtt/kept/{version}/go")}));
+        };
+        event(&mut desk, 0);
+        assert_eq!(next_message(&first), format!("kept/{version}/go retained=0 qos=1 0"));
+        first.kill();
+        for value in 1..=5 {
+            event(&mut desk, value);
+            set(&mut desk, &format!("/mqtt/kept/{version}/level"), json!(value * 10));
+        }
+        desk.ask(json!({"type": "PING"}));
+        let second = subscribe_at_once(port, &lasting);
+        let told: Vec<_> = (0..6).map(|_| next_message(&second)).collect();
+        let of = |name: &str| {
+            let begin = format!("kept/{version}/{name} retained=0 qos=1 ");
+            told.iter().filter_map(|line| line.strip_prefix(&begin)).collect::<Vec<_>>()
+        };
+        assert_eq!(of("go"), ["1", "2", "3", "4", "5"], "each, in order: {told:?}");
+        assert_eq!(of("level"), ["50"], "the newest: {told:?}");
+        drop(second);
+        let forgetful = ["-V", version, "-i", "lamp", "-q", "1", "-t", "other"];
+        drop(subscribe("127.0.0.1", port, &forgetful));
+        event(&mut desk, 6);
+        let third = subscribe("127.0.0.1", port, &lasting);
+        event(&mut desk, 7);
+        let next = third.line_where(|line| line.contains("/go retained="));
+        assert!(next.ends_with(" 7"), "a clean start has forgotten the session: {next}");
+    }
+}
+
+/// `mosquitto_sub`, whose messages may come before its subscription is answered.
+fn subscribe_at_once(port: u16, arguments: &[&str]) -> Program {
+    let mut command = Command::new("stdbuf");
+    command.arg("-oL").arg(in_path("mosquitto_sub"));
+    command.args(["-F", "%t retained=%r qos=%q %p", "-h", "127.0.0.1", "-p", &port.to_string()]);
+    Program::start(command.args(arguments))
+}
+
+#[test]
+fn a_session_is_present_for_its_own_password_alone() {
+    let tokens = "[auth]\ntokens = [\"boss\", \"other\"]";
+    let (_router, port) = router(tokens, &["--rate-limit", "0"]);
+    for version in ["4", "5"] {
+        let connect = |password: &str| {
+            let mut command = Command::new(installed("peers/venv/bin/python"));
+            command.arg(installed("peers/mqtt_peer.py"));
+            let peer = Program::start(command.args([&port.to_string(), version, password, "60"]));
+            let connected = next_with(&peer, "connected");
+            assert_eq!(connected["connected"], true, "{connected}");
+            (connected["present"].clone(), peer)
+        };
+        let (present, mut first) = connect("boss");
+        assert_eq!(present, false);
+        // It is taken over while its connection stands.
+        let (present, second) = connect("boss");
+        assert_eq!(present, true);
+        let lost = next_with(&first, "lost");
+        assert!(version == "4" || lost["lost"] == "Session taken over", "{lost}");
+        first.kill();
+        drop(second);
+        let (present, _third) = connect("other");
+        assert_eq!(present, false, "another token, another session");
+    }
+}
+
+#[test]
+fn mqtt_js_comes_over_websocket_with_tls_and_without_and_shortens_topics() {
+    let folder = folder();
+    make_certificates(&folder);
+    let file = |name: &str| folder.join(name).display().to_string();
+    let [ca, server, key] = ["ca.pem", "server.pem", "server.key"].map(file);
+    let listener = "[[bridge]]\ntype = \"mqtt-listener\"\nbind = \"127.0.0.1:0\"\n";
+    let tls = format!("{listener}cert = \"{server}\"\nkey = \"{key}\"\n");
+    let config = format!("{listener}\n{tls}");
+    let router = Router::with_config(&config, &["--rate-limit", "0"]);
+    installed("peers/node_modules");
+    for (scheme, url) in [("ws+mqtt://", "ws"), ("wss+mqtt://", "wss")] {
+        let port = router.served(scheme).port();
+        for version in ["4", "5"] {
+            let mut watcher = listen(&router);
+            let properties = match version {
+                "5" => json!({"topicAliasMaximum": 8}),
+                _ => json!({}),
+            };
+            let options = json!({
+                "url": format!("{url}://127.0.0.1:{port}/mqtt"), "ca": ca, "times": 5,
+                "properties": properties,
+                "options": {"autoAssignTopicAlias": version == "5"},
+            });
+            let mut command = Command::new("node");
+            command.arg(installed("peers/mqtt_peer.mjs")).args([&port.to_string(), version]);
+            let mut peer = Program::start(command.arg(options.to_string()));
+            let mut again = Vec::new();
+            while again.len() < 5 {
+                let line = next(&peer);
+                assert!(line["error"].is_null(), "{line}");
+                let is_again = line["topic"] == "js/again/and/again";
+                again.extend(line["payload"].as_str().filter(|_| is_again).map(str::to_owned));
+            }
+            assert_eq!(again, ["0", "1", "2", "3", "4"]);
+            heard(&mut watcher, "PUBLISH", "/mqtt/js/again/and/again");
+            peer.kill();
+            assert_eq!(heard(&mut watcher, "SET", "/mqtt/js/status")["value"], "offline");
+            set(&mut watcher, "/mqtt/js/status", Json::Null);
+            watcher.ask(json!({"type": "PING"}));
+        }
+    }
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+#[test]
 fn clients_beyond_the_limit_are_turned_away_and_places_come_back() {
     let (router, port) = router("clients_max = 2", &["--metrics", "127.0.0.1:0"]);
     let mut held = vec![];

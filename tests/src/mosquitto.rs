@@ -112,6 +112,11 @@ pub struct Stopped {
 }
 
 impl Stopped {
+    /// Its first port.
+    pub fn port(&self) -> u16 {
+        self.ports[0]
+    }
+
     pub fn start(self) -> Broker {
         Broker::launch(self.folder, self.listeners, self.ports)
     }
