@@ -232,12 +232,15 @@ fn what_fails_is_told_again_in_order_and_of_params_the_newest() {
     let mut command = Command::new(clasp_rt());
     command.args(["http", "--webhook", &hook, "--router", &router.url()]);
     let _bridge = Program::start(&mut command);
-    let event = |value: Json| json!({"type": "PUBLISH", "signal": "event", "address": "/s/go", "value": value});
+    let event = |value: u32| {
+        let address = "/s/go";
+        json!({"type": "PUBLISH", "signal": "event", "address": address, "value": value})
+    };
     server.told_of(&mut client, "/s/ready");
     client.ask(json!({"type": "SET", "address": "/s/x", "value": 1}));
-    client.send(event(json!(1)));
+    client.send(event(1));
     client.ask(json!({"type": "SET", "address": "/s/x", "value": 2}));
-    client.send(event(json!(2)));
+    client.send(event(2));
     // All of that waits behind what fails; then the server dies, and is there again.
     let port = server.port;
     drop(server);
@@ -256,14 +259,14 @@ fn what_fails_is_told_again_in_order_and_of_params_the_newest() {
     assert_eq!(paths, ["/x/2", "/go/1", "/go/2"]);
     // What the server refuses is not told again, and what is behind it is.
     server.answers(json!({ "path": "/go/3", "status": 404 }));
-    client.send(event(json!(3)));
-    client.send(event(json!(4)));
+    client.send(event(3));
+    client.send(event(4));
     assert_eq!(server.asked()["path"], "/go/3");
     assert_eq!(server.asked()["path"], "/go/4");
     // A redirect keeps the method and the body where it is a 307.
     let there = server.url("/there");
     server.answers(json!({ "path": "/go/5", "status": 307, "headers": { "Location": there } }));
-    client.send(event(json!(5)));
+    client.send(event(5));
     let first = server.asked();
     let second = server.asked();
     assert_eq!((&first["path"], &second["path"]), (&json!("/go/5"), &json!("/there")));
