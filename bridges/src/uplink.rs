@@ -237,12 +237,12 @@ impl Uplink {
     }
 
     /// Puts the marker in hand in front of the next param, unless it stands there already.
+    #[inline]
     fn put_marker(&mut self) {
-        let Self { marker, waiting, waiting_count, .. } = self;
-        if marker.is_in_hand && !marker.is_said {
-            marker.is_said = true;
-            waiting.extend_from_slice(&marker.message);
-            *waiting_count += 1;
+        if self.marker.is_in_hand && !self.marker.is_said {
+            self.marker.is_said = true;
+            self.waiting.extend_from_slice(&self.marker.message);
+            self.waiting_count += 1;
         }
     }
 
@@ -431,25 +431,32 @@ impl Uplink {
     }
 
     /// Counts the message that begins at `before`. What was there goes first if both are too much.
+    #[inline]
     fn added(&mut self, before: usize, counters: &mut Counters, out: &mut dyn Out) {
         self.waiting_count += 1;
         let full = self.waiting.len() - HEAD_LEN > PAYLOAD_BYTES_MAX - BUNDLE_HEAD_LEN
             || self.waiting_count > BUNDLE_MESSAGES_MAX;
         if full && self.waiting_count > 1 {
-            let last = self.waiting.split_off(before);
-            self.waiting_count -= 1;
-            let Marker { is_in_hand, is_said, .. } = self.marker;
-            if is_said && self.waiting_count == 1 {
-                // A marker by itself; and beside it the last one finds no room.
-                self.clear();
-            } else {
-                self.send(None, counters, out);
-                self.marker.is_in_hand = is_in_hand;
-                self.put_marker();
-            }
-            self.waiting.extend_from_slice(&last);
-            self.waiting_count += 1;
+            self.split(before, counters, out);
         }
+    }
+
+    /// Sends all that waits but the message that begins at `before`.
+    #[cold]
+    fn split(&mut self, before: usize, counters: &mut Counters, out: &mut dyn Out) {
+        let last = self.waiting.split_off(before);
+        self.waiting_count -= 1;
+        let Marker { is_in_hand, is_said, .. } = self.marker;
+        if is_said && self.waiting_count == 1 {
+            // A marker by itself; and beside it the last one finds no room.
+            self.clear();
+        } else {
+            self.send(None, counters, out);
+            self.marker.is_in_hand = is_in_hand;
+            self.put_marker();
+        }
+        self.waiting.extend_from_slice(&last);
+        self.waiting_count += 1;
     }
 
     fn flush(&self, frame: &[u8], counters: &mut Counters, out: &mut dyn Out) {
