@@ -40,8 +40,8 @@
 //!
 //! Params of one piece of input are told once each, the newest value, in one BUNDLE with its
 //! events. A sysex beyond 64 KiB is left out. When a device goes, or does active sensing and falls
-//! silent, its keys are let go of; one that is gone is lost as a source of its params. A router that
-//! comes back is told everything again.
+//! silent, its keys are let go of; one that is gone is lost as a source of its params. A router
+//! that comes back is told everything again.
 //!
 //! # To a device
 //!

@@ -41,9 +41,9 @@ pub struct Config {
     /// `mode = "universe"`, where a param may be of several. Default true; false where the router
     /// that hosts it arbitrates nothing.
     pub sources: bool,
-    /// CLASP patterns of what the router arbitrates: then it is told what the loser of a merge says,
-    /// too. Where this is not known, a loser is told with priority 0. Default: not known; of a
-    /// bridge that the router hosts: what it arbitrates.
+    /// CLASP patterns of what the router arbitrates: then it is told what the loser of a merge
+    /// says, too. Where this is not known, a loser is told with priority 0. Default: not known; of
+    /// a bridge that the router hosts: what it arbitrates.
     pub arbitrated: Option<Vec<String>>,
     /// Nodes that get every universe without being asked: `host` or `host:port`. Default none.
     pub targets: Vec<String>,

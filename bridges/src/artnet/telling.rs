@@ -1,5 +1,5 @@
-//! What the router is told of a universe: the SETs of its changed slots and whose they are, or one of
-//! it whole.
+//! What the router is told of a universe: the SETs of its changed slots and whose they are, or one
+//! of it whole.
 
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -1,5 +1,5 @@
-//! Whose what comes in is: each host, or each of its ports, is a source of its own at the router, and
-//! so is each connection.
+//! Whose what comes in is: each host, or each of its ports, is a source of its own at the router,
+//! and so is each connection.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -2,9 +2,9 @@
 //!
 //! Where sources are told, a marker says before the SETs of each whose they are. What a source says
 //! of a slot that another one has is told, too, where it is known what the router arbitrates: as a
-//! [bid](crate::uplink::Bid), with the source's own level and priority. Where that is not known, who
-//! loses a slot is told there with priority 0, behind the winner: the router must not go on with
-//! what it heard of the loser last.
+//! [bid](crate::uplink::Bid), with the source's own level and priority. Where that is not known,
+//! who loses a slot is told there with priority 0, behind the winner: the router must not go on
+//! with what it heard of the loser last.
 
 use std::fmt::Write;
 
