@@ -32,6 +32,16 @@ impl Cable {
         cable
     }
 
+    /// One whose device says whatever it is told.
+    pub fn looped() -> Self {
+        let mut cable = Self::unplugged();
+        let mut socat = Command::new("socat");
+        socat.arg(format!("pty,raw,echo=0,link={}", cable.host())).arg("pipe");
+        cable.program = Some(Program::start(&mut socat));
+        eventually("socat makes its end", || cable.ends[0].exists().then_some(()));
+        cable
+    }
+
     /// Where the bridge finds its line.
     pub fn host(&self) -> &str {
         self.ends[0].to_str().expect("a path of ours")
