@@ -517,7 +517,8 @@ impl Link {
             None if is_error(&told) => (vec![json!("error"), told], As::Event(None)),
             _ => return,
         };
-        if !self.joined {
+        // Some servers ask before they say that we are let in; the answer waits for that.
+        if self.carrier.is_none() {
             return;
         }
         match Packed::new(list) {
