@@ -1,14 +1,16 @@
 //! Who wins a rig: three published clients and a tablet drive one param, and `why` names them.
 //!
 //! liblo (`oscsend`) is the tablet; a route takes its fader to the rig. All of it is on loopback,
-//! on ports that the kernel chose, across two shards.
+//! on ports that the kernel chose, across two shards; two tablets and a console, which are told
+//! apart by their hosts, are in a network of their own.
 
 use std::net::UdpSocket;
 use std::process::Command;
 
 use clasp_rt_tests::eventually;
+use clasp_rt_tests::net::{self, DESKS, STAGE};
 use clasp_rt_tests::peer::{Client, Peer};
-use clasp_rt_tests::program::{clasp_rt, run};
+use clasp_rt_tests::program::{Program, clasp_rt, installed, run};
 use clasp_rt_tests::router::Router;
 use serde_json::{Value as Json, json};
 
@@ -71,6 +73,71 @@ fn the_right_one_of_four_wins_at_each_step_and_why_names_it() {
     stage.is(50.0, "one page is left");
     drop(js);
     stage.is(0.0, "the tablet is down");
+}
+
+#[test]
+fn a_fixture_names_the_hosts_of_two_tablets_and_a_console() {
+    net::of_its_own("a_fixture_names_the_hosts_of_two_tablets_and_a_console", |desks| {
+        let config = format!(
+            r#"
+            [[bridge]]
+            type = "osc"
+            bind = "{STAGE}:9000"
+            [[bridge]]
+            type = "artnet"
+            bind = "{STAGE}:6454"
+            inputs = "1"
+            [[route]]
+            from = "/osc/dimmer"
+            to = "/rig/spot/dimmer"
+            priority = 110
+            [[patch]]
+            fixture = "/rig/spot"
+            universe = "/artnet/1"
+            at = 21
+            slots = ["-", "dimmer"]
+            direction = "in"
+            [[arbitration]]
+            pattern = "/rig/**"
+            "#
+        );
+        let router = Router::with_config(&config, &["--shards", "2"]);
+        const CONSOLE: &str = "10.99.0.3";
+        let alias = ["addr", "add", "10.99.0.3/24", "dev", "desks"];
+        assert!(run(desks.command("ip").args(alias)).status.success());
+        let mut console = Program::start(
+            desks
+                .command(installed("peers/venv/bin/python"))
+                .arg(installed("peers/artnet_peer.py")),
+        );
+        let mut levels = [0; 22];
+        levels[21] = 255;
+        let send = json!({
+            "command": "send", "host": STAGE, "source": CONSOLE, "port": 6454, "universe": 1,
+            "levels": levels, "sync": false
+        });
+        let fader = |mut oscsend: Command, position: &str| {
+            let output = run(oscsend.args([STAGE, "9000", "/dimmer", "f", position]));
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        };
+        let is = |expected: &[Json], what: &str| {
+            eventually(what, || (told(&router, "/rig/spot/dimmer") == expected).then_some(()));
+        };
+        console.write_line(&send.to_string());
+        console.line_where(|line| line.contains("done"));
+        let console = json!(["artnet", "artnet", CONSOLE, 100, 1.0]);
+        is(&[console.clone()], "the console is a source through the patch");
+        let tablet = |host, level| json!(["osc", "osc", host, 110, level]);
+        fader(desks.command("oscsend"), "0.25");
+        let first = tablet(DESKS, 0.25);
+        is(&[first.clone(), console.clone()], "a tablet has more priority");
+        fader(Command::new("oscsend"), "0.75");
+        let second = tablet(STAGE, 0.75);
+        is(&[second, console.clone(), first.clone()], "the higher tablet wins");
+        fader(Command::new("oscsend"), "0.125");
+        let second = tablet(STAGE, 0.125);
+        is(&[first, console, second], "it is the same one, whatever port it sends from");
+    });
 }
 
 #[test]
@@ -247,6 +314,20 @@ impl Stage {
 fn name_of(answer: &Json, claim: &Json) -> String {
     let id = claim["source"].as_str().expect("an id");
     answer["sources"][id]["name"].as_str().unwrap_or(id).to_owned()
+}
+
+/// Name, protocol, host, priority and value of each source: the winner, then the others by these.
+fn told(router: &Router, address: &str) -> Vec<Json> {
+    let answer: Json = serde_json::from_str(&why(router, address, &["--json"])).unwrap_or_default();
+    let told = |claim: &Json| {
+        let source = &answer["sources"][claim["source"].as_str().unwrap_or_default()];
+        let value = &claim["value"];
+        json!([source["name"], source["protocol"], source["host"], claim["priority"], value])
+    };
+    let losers = answer["why"]["losers"].as_array().cloned().unwrap_or_default();
+    let mut losers: Vec<_> = losers.iter().map(told).collect();
+    losers.sort_by_key(ToString::to_string);
+    [vec![told(&answer["why"]["winner"])], losers].concat()
 }
 
 fn why(router: &Router, address: &str, more: &[&str]) -> String {
