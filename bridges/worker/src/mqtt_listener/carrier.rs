@@ -123,7 +123,9 @@ fn admit(
 mod tests {
     use super::*;
 
-    fn status(headers: &[(&str, &str)], origins: &[&str]) -> u16 {
+    type Header = (&'static str, &'static str);
+
+    fn status(headers: &[Header], origins: &[&str]) -> u16 {
         let mut request = Request::builder().uri("/mqtt");
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -141,9 +143,9 @@ mod tests {
 
     #[test]
     fn a_handshake_is_looked_at_for_its_origin_and_what_it_speaks() {
-        let mqtt = ("sec-websocket-protocol", "other, mqtt");
+        let mqtt: Header = ("sec-websocket-protocol", "other, mqtt");
         let page = ("origin", "https://show.example");
-        let cases: [(&[(&str, &str)], &[&str], u16); 5] = [
+        let cases: [(&[Header], &[&str], u16); 5] = [
             (&[mqtt], &[], 101),
             (&[mqtt, page], &["*"], 101),
             (&[mqtt, page], &["https://show.example"], 101),

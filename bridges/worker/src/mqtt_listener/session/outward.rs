@@ -47,9 +47,12 @@ pub struct Flight {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Awaits {
-    PubAck,
-    PubRec,
-    PubComp,
+    /// PUBACK, at QoS 1.
+    Taken,
+    /// PUBREC, at QoS 2.
+    Received,
+    /// PUBCOMP.
+    Completed,
 }
 
 impl Session {
@@ -185,7 +188,7 @@ impl Session {
     fn send(&mut self, mut publish: Publish, out: &mut Out) {
         if publish.qos > 0 {
             publish.id = self.free_id();
-            let awaits = if publish.qos == 1 { Awaits::PubAck } else { Awaits::PubRec };
+            let awaits = if publish.qos == 1 { Awaits::Taken } else { Awaits::Received };
             let flight =
                 Flight { awaits, publish: publish.clone(), number: self.flights, sent: true };
             self.flights += 1;
@@ -220,27 +223,27 @@ impl Session {
     }
 
     pub(super) fn taken_once(&mut self, id: u16, out: &mut Out) {
-        self.land(id, Awaits::PubAck);
+        self.land(id, Awaits::Taken);
         self.pump(out);
     }
 
     /// The client has a message at QoS 2, or does not want it.
     pub(super) fn taken_first(&mut self, id: u16, refused: bool, out: &mut Out) {
         if refused {
-            self.land(id, Awaits::PubRec);
+            self.land(id, Awaits::Received);
             return self.pump(out);
         }
-        let flight = self.flying.get_mut(&id).filter(|flight| flight.awaits != Awaits::PubAck);
+        let flight = self.flying.get_mut(&id).filter(|flight| flight.awaits != Awaits::Taken);
         let known = flight.is_some();
         if let Some(flight) = flight {
-            flight.awaits = Awaits::PubComp;
+            flight.awaits = Awaits::Completed;
             flight.publish = Publish::default();
         }
         self.answer(&Answer::PubRel { id, known }, out);
     }
 
     pub(super) fn taken_twice(&mut self, id: u16, out: &mut Out) {
-        self.land(id, Awaits::PubComp);
+        self.land(id, Awaits::Completed);
         self.pump(out);
     }
 
@@ -283,7 +286,7 @@ impl Session {
     fn send_again(&mut self, id: u16, out: &mut Out) {
         let Some(flight) = self.flying.get_mut(&id) else { return };
         flight.sent = true;
-        if flight.awaits == Awaits::PubComp {
+        if flight.awaits == Awaits::Completed {
             return self.answer(&Answer::PubRel { id, known: true }, out);
         }
         let publish = Publish { dup: true, ..flight.publish.clone() };
