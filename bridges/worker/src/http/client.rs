@@ -148,7 +148,9 @@ impl Asked {
         let uri = resolved(&self.uri, to).ok_or_else(refuse)?;
         let was_secure = self.uri.scheme() == Some(&Scheme::HTTPS);
         let is_secure = uri.scheme() == Some(&Scheme::HTTPS);
-        if (was_secure && !is_secure) || (!is_secure && uri.scheme() != Some(&Scheme::HTTP)) {
+        let is_plain = uri.scheme() == Some(&Scheme::HTTP);
+        let is_no_worse = is_secure || (is_plain && !was_secure);
+        if !is_no_worse {
             return Err(refuse());
         }
         let mut next = self.clone();
