@@ -18,10 +18,12 @@ struct Joint {
     from: String,
     to: String,
     delay: u64,
-    changes: fn(f64) -> f64,
+    changes: Change,
 }
 
-fn joint(from: &str, to: &str, delay: u64, changes: fn(f64) -> f64) -> Joint {
+type Change = fn(f64) -> f64;
+
+fn joint(from: &str, to: &str, delay: u64, changes: Change) -> Joint {
     Joint { from: from.to_owned(), to: to.to_owned(), delay, changes }
 }
 
@@ -143,7 +145,7 @@ const PAIR: &str = r#"
 
 #[test]
 fn a_ring_of_any_gain_settles_is_told_once_and_takes_a_later_touch() {
-    let gains: [(&str, fn(f64) -> f64); 7] = [
+    let gains: [(&str, Change); 7] = [
         ("1", |x| x),
         ("0.99", |x| x * 0.99),
         ("1.01", |x| x * 1.01),
@@ -217,7 +219,7 @@ fn events_that_run_in_a_ring_are_stopped() {
 
 #[test]
 fn a_motor_fader_that_says_what_it_was_told_is_no_ring() {
-    for changes in [of_f32 as fn(f64) -> f64, |x| x, of_7_bits] {
+    for changes in [of_f32 as Change, |x| x, of_7_bits] {
         let joints = vec![
             joint("/midi/fader", "/midi/fader", 3 * MS, changes),
             joint("/osc/fader", "/osc/fader", 3 * MS, of_f32),
@@ -396,7 +398,7 @@ proptest! {
         hops in prop::collection::vec((1_u64..50, 0_usize..6), 1..5),
         touches in prop::collection::vec((0_u64..3_000, -2.0..2.0_f64), 1..40),
     ) {
-        let gains: [fn(f64) -> f64; 6] =
+        let gains: [Change; 6] =
             [|x| x, |x| x * 0.99, |x| x * 1.01, |x| -x, of_7_bits, |x| 1.0 - x];
         let count = hops.len();
         let mut config = String::new();
