@@ -5,9 +5,10 @@
 //! ring waits, too, and whoever moves a fader does not. So every target of a route is watched.
 //!
 //! - A target *runs* from the beginning: every value is written at once.
-//! - Once many values came, none of them long after the one before, it is *asked*: what follows is
-//!   kept for three of the usual intervals, of params the newest. If values keep coming it runs on,
-//!   and is asked again later; also if none comes.
+//! - Once many values came, none of them long after the one before, and faster than a hand moves a
+//!   fader or longer than it does, it is *asked*: what follows is kept for three of the usual
+//!   intervals, of params the newest. If values keep coming it runs on, and is asked again later,
+//!   each time after twice as long; also if none comes.
 //! - If values came soon after what was written, and then none, what was kept is written and what
 //!   follows waits longer still. After five such waits in a row it is *cut*.
 //!
@@ -16,6 +17,9 @@
 //! anything the newest that was set aside is written, once: a person's value may come late, but it
 //! comes. A write that nothing follows within a second shows that the ring is open, and all is as
 //! in the beginning.
+//!
+//! What this does not find: many values that run in one slow ring and answer for each other. They go
+//! on, fewer than 125 a second.
 //!
 //! A device that says exactly what it was told (a motor fader) is no ring: what a route made of an
 //! address is not taken back there, when it is heard within a second where it was written.

@@ -12,9 +12,15 @@ const WAIT_MIN: Span = Span::from_millis(20);
 /// Nobody moves a fader so fast; several values that run in one ring are as fast.
 const HASTE: Span = Span::from_millis(8);
 
+/// Nor does a hand move it for so long without a rest: before that it is never kept waiting.
+const MOVE_MAX: Span = Span::from_secs(3);
+
 /// From one question to the next, as long as the values are somebody's.
 const PATIENCE_MIN: Span = Span::from_millis(250);
 const PATIENCE_MAX: Span = Span::from_secs(600);
+
+/// Whoever has been patient for so long is asked thoroughly: it may be several values in a slow ring.
+const LONG: Span = Span::from_secs(4);
 
 /// What is known of one target.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,12 +63,15 @@ impl Run {
         if self.count > 0 && now == self.last {
             return;
         }
-        let is_over = self.count == 0 || now.since(self.last) > window;
+        let was_silent = now.since(self.last) > window;
+        let is_over = self.count == 0 || was_silent;
         (self.prior, self.last) = (self.last, now);
         if is_over && !is_probed {
             (self.first, self.lap) = (now, now);
             (self.count, self.lap_count) = (0, 0);
-            (self.clean, self.ask_at, self.values_min) = (Span::ZERO, now, VALUES_MIN);
+            (self.clean, self.values_min) = (Span::ZERO, VALUES_MIN);
+            // What was kept waiting by a question somewhere else is asked as soon as can be.
+            self.ask_at = if was_silent { now + self.uneven(MOVE_MAX) } else { now };
             (self.wait_min, self.patience) = (WAIT_MIN, PATIENCE_MIN);
         }
         self.count = self.count.saturating_add(1);
@@ -73,12 +82,26 @@ impl Run {
             if is_faster {
                 (self.ask_at, self.first, self.count) = (now, self.lap, VALUES_MIN);
             }
+            // How it began says nothing of how it runs now.
+            if !self.was_asked() {
+                (self.first, self.count) = (self.lap, VALUES_MIN);
+            }
             (self.lap, self.lap_count) = (now, 0);
         }
     }
 
+    /// A quarter more at most: targets that ask at the same time would answer each other.
+    fn uneven(&self, span: Span) -> Span {
+        Span(span.0 + (span.0 / 4_096).saturating_mul(self.key % 1_024))
+    }
+
+    fn was_asked(&self) -> bool {
+        self.values_min != VALUES_MIN
+    }
+
     pub(super) fn is_to_be_asked(&self, now: Time) -> bool {
-        self.count >= self.values_min && now >= self.ask_at
+        let is_no_hand = !self.was_asked() && self.interval(now) < HASTE;
+        self.count >= self.values_min && (now >= self.ask_at || is_no_hand)
     }
 
     /// From one value to the next, usually.
@@ -104,10 +127,12 @@ impl Run {
                 (self.count, self.clean) = (1, interval);
                 if interval < HASTE {
                     self.wait_min = Span(self.wait_min.0 * 2).min(window);
+                } else if self.patience >= LONG {
+                    self.wait_min = window;
                 }
             }
         }
-        self.ask_at = now + self.patience;
+        self.ask_at = now + self.uneven(self.patience);
         if matches!(shown, Shown::Somebody) {
             self.patience = Span(self.patience.0 * 2).min(PATIENCE_MAX);
         }
