@@ -126,7 +126,7 @@ fn a_fixture_names_the_hosts_of_two_tablets_and_a_console() {
         console.write_line(&send.to_string());
         console.line_where(|line| line.contains("done"));
         let console = json!(["artnet", "artnet", CONSOLE, 100, 1.0]);
-        is(&[console.clone()], "the console is a source through the patch");
+        is(std::slice::from_ref(&console), "the console is a source through the patch");
         let tablet = |host, level| json!(["osc", "osc", host, 110, level]);
         fader(desks.command("oscsend"), "0.25");
         let first = tablet(DESKS, 0.25);

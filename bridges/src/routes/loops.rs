@@ -18,8 +18,8 @@
 //! comes. A write that nothing follows within a second shows that the ring is open, and all is as
 //! in the beginning.
 //!
-//! What this does not find: many values that run in one slow ring and answer for each other. They go
-//! on, fewer than 125 a second.
+//! What this does not find: many values that run in one slow ring and answer for each other. They
+//! go on, some 125 a second.
 //!
 //! A device that says exactly what it was told (a motor fader) is no ring: what a route made of an
 //! address is not taken back there, when it is heard within a second where it was written.

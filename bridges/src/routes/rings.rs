@@ -424,10 +424,10 @@ proptest! {
             world.say(at * MS, "/in/0", value);
         }
         world.run_until(120 * SECOND);
-        // Many values that run in one slow ring may answer for each other: they go on, no faster than
-        // a hand moves a fader.
+        // Many values that run in one slow ring may answer for each other: they go on, hardly
+        // faster than a hand moves a fader.
         let late = world.written_after(90 * SECOND);
-        let by_hand = 30 * 125 * count;
+        let by_hand = 30 * 200 * count;
         prop_assert!(late == 0 || touches_count > 4 && late <= by_hand, "{} values", late);
         prop_assert!(late > 0 || !world.loops.is_empty());
     }

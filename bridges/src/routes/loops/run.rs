@@ -19,7 +19,7 @@ const MOVE_MAX: Span = Span::from_secs(3);
 const PATIENCE_MIN: Span = Span::from_millis(250);
 const PATIENCE_MAX: Span = Span::from_secs(600);
 
-/// Whoever has been patient for so long is asked thoroughly: it may be several values in a slow ring.
+/// Whoever was patient for so long is asked thoroughly: it may be several values in a slow ring.
 const LONG: Span = Span::from_secs(4);
 
 /// What is known of one target.
@@ -63,7 +63,7 @@ impl Run {
         if self.count > 0 && now == self.last {
             return;
         }
-        let was_silent = now.since(self.last) > window;
+        let was_silent = self.last == Time::default() || now.since(self.last) > window;
         let is_over = self.count == 0 || was_silent;
         (self.prior, self.last) = (self.last, now);
         if is_over && !is_probed {

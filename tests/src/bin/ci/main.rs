@@ -1,9 +1,9 @@
 //! Everything that must hold before a change is taken, in one command: `cargo ci`.
 //!
 //! `cargo ci STEP...` runs only the named steps; `cargo ci counts --write` renews what a message
-//! may cost. The second tier, `cargo ci hardware`, runs last, where there is time for it. What is not
-//! here: advisories about dependencies, because their list has to be fetched and this runs offline;
-//! Miri and loom, which run at night.
+//! may cost. The second tier, `cargo ci hardware`, runs last, where there is time for it. What is
+//! not here: advisories about dependencies, because their list has to be fetched and this runs
+//! offline; Miri and loom, which run at night.
 
 mod licences;
 
