@@ -14,7 +14,7 @@
 //! A route hears everybody but the routes: what a route writes triggers no other route and never
 //! itself. So no loop can be built out of routes, and what must happen in two steps is one route
 //! with two transforms. Through devices and programs outside it can, and such a ring is stopped and
-//! told as the event `/clasp/loop`: [`loops`] has how.
+//! told as the event `/clasp/loop`: `loops` has how.
 //!
 //! | `/clasp/loop` has | |
 //! |---|---|

@@ -81,7 +81,7 @@ pub(super) struct Held {
     pub(super) claim: Option<Claim>,
     /// Encoded.
     pub(super) value: Vec<u8>,
-    /// Of the value: [`print`].
+    /// Of the value: [`print()`].
     pub(super) print: u64,
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Marker {
     by: Option<String>,
     /// As a BUNDLE holds it.
     pub(super) message: Vec<u8>,
-    /// Params belong to it until the next [`Uplink::send`].
+    /// Params belong to it until the next [`Uplink::send`](super::Uplink::send).
     pub(super) is_in_hand: bool,
     /// It stands among what waits.
     pub(super) is_said: bool,
