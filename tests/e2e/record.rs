@@ -80,15 +80,18 @@ fn a_recording_of_a_running_router_replays_to_equal_digests() {
     assert_eq!(replayed(&folder.0, "4"), once);
 }
 
+/// The thread of the recorder: it has one of its own, after that of the bridges.
+const RECORDER: usize = 1;
+
 #[test]
 fn a_router_records_itself_and_ends_the_file_in_order() {
     let folder = Folder::new("own");
     let config = format!("[record]\nfolder = {:?}\npatterns = [\"/cue/**\"]\n", folder.0);
     let arguments = ["--shards", "2", "--rate-limit", "0", "--metrics", "127.0.0.1:0"];
     let router = Router::with_config(&config, &arguments);
-    router.counters_where(|counters| counters.of_bridges(0, "uplinks_joined") == 1);
+    router.counters_where(|counters| counters.of_bridges(RECORDER, "uplinks_joined") == 1);
     show(&router);
-    router.counters_where(|counters| counters.of_bridges(0, "frames_in") >= 50);
+    router.counters_where(|counters| counters.of_bridges(RECORDER, "frames_in") >= 50);
     assert!(router.terminate().success());
     let text = replayed(&folder.0, "max");
     assert!(text.contains("recording: 50 messages, whole"), "{text}");

@@ -10,6 +10,9 @@ use crate::metrics::Counters;
 use crate::program::{Program, clasp_rt};
 use crate::raw::Raw;
 
+/// The bridges of routes and of the patch, which a router that was started with a file always has.
+pub const OWN_BRIDGES: u64 = 2;
+
 /// A running `clasp-rt server`. Ended when dropped; then a router that had died fails the test.
 pub struct Router {
     program: Program,
