@@ -92,8 +92,12 @@ mod tests {
     #[test]
     fn a_process_that_computes_is_seen_to_have_run() {
         let before = busy(std::process::id()).unwrap();
-        let digest = (0..20_000_000_u64).fold(1, |a, b| std::hint::black_box(a ^ b));
-        let after = busy(std::process::id()).unwrap();
-        assert!(after > before, "{digest}: {before:?}, then {after:?}");
+        // Counted in ticks: how much of a tick this takes is the machine's.
+        let is_seen = (0..10_000_u64).any(|round| {
+            let digest = (0..1_000_000).fold(round, |a, b| std::hint::black_box(a ^ b));
+            std::hint::black_box(digest);
+            busy(std::process::id()).unwrap() > before
+        });
+        assert!(is_seen, "{before:?} and no more");
     }
 }
