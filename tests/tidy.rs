@@ -120,6 +120,33 @@ fn lines_and_files_stay_short() {
 }
 
 #[test]
+fn pages_link_to_files_that_exist_and_to_tests_by_their_names() {
+    let root = root();
+    let pages = tracked().into_iter().filter(|path| path.extension().is_some_and(|e| e == "md"));
+    let mut tests = 0;
+    for page in pages {
+        let Ok(text) = std::fs::read_to_string(root.join(&page)) else { continue };
+        let folder = page.parent().expect("a file has a folder");
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (target, title) = link.split_once(' ').unwrap_or((link, ""));
+            if target.contains("://") || target.starts_with('#') {
+                continue;
+            }
+            let file = root.join(folder).join(target);
+            assert!(file.exists(), "{} links to {target}, which is not there", page.display());
+            // The title of a link to a test file is the test that shows what the link says.
+            if let Some(name) = title.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
+                let code = std::fs::read_to_string(&file).unwrap_or_default();
+                let there = code.contains(&format!("fn {name}("));
+                assert!(there, "{}: {target} has no test {name}", page.display());
+                tests += 1;
+            }
+        }
+    }
+    assert!(tests > 50, "the README's table of protocols names its tests, not {tests}");
+}
+
+#[test]
 fn every_bridge_has_golden_packets() {
     let root = root();
     for name in ["osc", "artnet", "sacn", "midi", "dmx"] {
