@@ -27,9 +27,9 @@
 //! | `[[route]]` and `[[patch]]`: patterns, templates, formulas, conditions | `routes`, `patch` |
 //! | recordings | `capture` |
 //!
-//! Without a target: HTTP requests, which `hyper` reads (what lies behind is `json`), TOML files,
-//! which `toml` reads, mDNS, which `mdns-sd` reads; token files; pcap files, whose test breaks each
-//! of their bytes.
+//! Without a target: HTTP requests, which `hyper` reads (bodies behind them are `json`; paths and
+//! entity tags have tests only), TOML files, which `toml` reads, mDNS, which `mdns-sd` reads; token
+//! files; pcap files, whose test breaks each of their bytes.
 
 use std::io;
 use std::panic;
