@@ -40,8 +40,10 @@ CHOSEN = [
 
 PREFIXES = {"artnet": b"Art-Net\0", "sacn": b"\x00\x10\x00\x00ASC-E1.17\0\0\0"}
 
-# Whole captures of sACN: each datagram behind its length (2 octets), and what a router is told.
-WHOLE = ["sacn-olad", "sacn-4-universes-sync", "qlcplus-artnet-sacn"]
+# Whole captures, and what a router is told. Each datagram stands behind its length (2 octets); of
+# Art-Net, where the sender's address counts, behind that (4 octets) and its length.
+WHOLE_SACN = ["sacn-olad", "sacn-4-universes-sync", "qlcplus-artnet-sacn"]
+WHOLE_ARTNET = ["artnet-olad-poll", "artnet-20-universes-artsync", "qlcplus-artnet-sacn"]
 
 OPCODES = {"dmx": b"\x00\x50", "poll": b"\x00\x20", "reply": b"\x00\x21"}
 
@@ -67,27 +69,58 @@ def blocks(data):
         at += size
 
 
-def datagrams(path):
-    """Payload of every IPv4 UDP datagram."""
+def sent(path):
+    """Sender's address and payload of every IPv4 UDP datagram."""
     head = {1: 14, 113: 16, 276: 20}
     for link, packet in blocks(path.read_bytes()):
         packet = packet[head[link] :]
         if packet[0] >> 4 == 4 and packet[9] == 17:
             udp = packet[(packet[0] & 15) * 4 :]
-            yield udp[8 : struct.unpack_from(">H", udp, 4)[0]]
+            yield packet[12:16], udp[8 : struct.unpack_from(">H", udp, 4)[0]]
 
 
-def told(packets):
-    """Levels that a router is told, in order: `universe/slot level`. A second, naive reading."""
-    held, looks, synced, lines = {}, {}, False, []
+def datagrams(path):
+    """Payload of every IPv4 UDP datagram."""
+    return (payload for _, payload in sent(path))
 
-    def show(universe, levels):
-        look = looks.setdefault(universe, {})
+
+class Told:
+    """Levels that a router is told, in order: `universe/slot level`."""
+
+    def __init__(self):
+        self.looks, self.lines = {}, []
+
+    def show(self, universe, levels):
+        look = self.looks.setdefault(universe, {})
         for slot, level in enumerate(levels, 1):
             if look.get(slot) != level:
                 look[slot] = level
-                lines.append(f"{universe}/{slot} {level}")
+                self.lines.append(f"{universe}/{slot} {level}")
 
+
+def told_of_artnet(packets):
+    """A second, naive reading: what who says ArtSync has sent before waits for the next one."""
+    held, synced, told = {}, set(), Told()
+    for sender, packet in packets:
+        (opcode,) = struct.unpack_from("<H", packet, 8)
+        if opcode == 0x5200:
+            synced.add(sender)
+            for universe in [one for one, (whose, _) in held.items() if whose == sender]:
+                told.show(universe, held.pop(universe)[1])
+        elif opcode == 0x5000:
+            (universe,) = struct.unpack_from("<H", packet, 14)
+            (length,) = struct.unpack_from(">H", packet, 16)
+            if sender in synced:
+                held[universe] = sender, packet[18 : 18 + length]
+            else:
+                told.show(universe, packet[18 : 18 + length])
+    return told.lines
+
+
+def told_of_sacn(packets):
+    """A second, naive reading."""
+    held, synced, told = {}, False, Told()
+    show = told.show
     for packet in packets:
         (root,) = struct.unpack_from(">I", packet, 18)
         (frame,) = struct.unpack_from(">I", packet, 40)
@@ -103,17 +136,27 @@ def told(packets):
                 held[universe] = packet[126:]
             else:
                 show(universe, packet[126:])
-    return lines
+    return told.lines
 
 
 def replay():
-    for name in WHOLE:
+    for name in WHOLE_SACN:
         ours = PREFIXES["sacn"]
         packets = [one for one in datagrams(CAPTURES / f"{name}.pcap") if one.startswith(ours)]
         whole = b"".join(struct.pack(">H", len(packet)) + packet for packet in packets)
-        (HERE / "sacn-captures" / f"{name}.bin").write_bytes(whole)
-        text = "\n".join(told(packets)) + "\n"
-        (HERE / "sacn-captures" / f"{name}.txt").write_text(text)
+        write(f"sacn-captures/{name}", whole, told_of_sacn(packets))
+    for name in WHOLE_ARTNET:
+        ours = PREFIXES["artnet"]
+        packets = [one for one in sent(CAPTURES / f"{name}.pcap") if one[1].startswith(ours)]
+        whole = b"".join(
+            sender + struct.pack(">H", len(packet)) + packet for sender, packet in packets
+        )
+        write(f"artnet-captures/{name}", whole, told_of_artnet(packets))
+
+
+def write(name, whole, lines):
+    (HERE / f"{name}.bin").write_bytes(whole)
+    (HERE / f"{name}.txt").write_text("\n".join(lines) + "\n")
 
 
 def main():

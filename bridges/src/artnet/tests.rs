@@ -125,6 +125,27 @@ const OTHER: &str = "10.0.0.2:6454";
 const THIRD: &str = "10.0.0.3:6454";
 
 #[test]
+fn captures_of_other_programs_become_what_a_second_reading_says() {
+    let count = vectors::each("artnet-captures", |mut bytes, expected| {
+        let mut rig = rig("");
+        let mut told = Vec::new();
+        while let Some((head, rest)) = bytes.split_first_chunk::<6>() {
+            let [a, b, c, d, len @ ..] = *head;
+            let (packet, rest) = rest.split_at(u16::from_be_bytes(len).into());
+            rig.receive(&format!("{a}.{b}.{c}.{d}:6454"), packet);
+            let lines = rig.said.take_lines();
+            let levels = lines.iter().filter_map(|line| line.trim().strip_prefix("SET /artnet/"));
+            told.extend(levels.filter(|line| !line.starts_with("nodes/")).map(str::to_owned));
+            rig.wait(Span::from_millis(20));
+            bytes = rest;
+        }
+        assert_eq!(rig.bridge.counters().malformed, 0);
+        assert!(told.iter().eq(expected.lines()), "{told:#?}");
+    });
+    assert_eq!(count, 3);
+}
+
+#[test]
 fn the_first_frame_tells_every_slot_and_later_ones_only_what_changed() {
     let mut rig = rig("");
     rig.dmx(DESK, 1, 19, &[0, 0, 7, 0]);
