@@ -243,7 +243,7 @@ impl Shard {
         let mut shared = None;
         for member in audiences.members(audience) {
             if member.wants(outgoing.signal) && Some(member.link()) != left_out {
-                exits.send(member.link(), class, frame, &mut shared, fx);
+                exits.send(member.link(), &class, frame, &mut shared, fx);
             }
         }
     }
@@ -253,7 +253,7 @@ impl Shard {
         let mut exits = Exits { ports, doomed, counts };
         let mut shared = None;
         for &link in &egress.targets {
-            exits.send(link, class, frame, &mut shared, fx);
+            exits.send(link, &class, frame, &mut shared, fx);
         }
     }
 
@@ -278,9 +278,9 @@ impl Shard {
         for &link in &egress.targets {
             // A SET that fills a frame leaves no room for its marker.
             if egress.is_told(link) && !marked.is_empty() {
-                exits.send(link, class, &marked, &mut shared_marked, fx);
+                exits.send(link, &class, &marked, &mut shared_marked, fx);
             } else {
-                exits.send(link, class, frame, &mut shared, fx);
+                exits.send(link, &class, frame, &mut shared, fx);
             }
         }
         self.give_back(marked);

@@ -516,7 +516,7 @@ impl Shard {
     /// Sends `frame` to a link of this shard. Where it finds no room the slowest link is doomed.
     fn send(&mut self, link: LinkId, class: Class, frame: &[u8], fx: &mut impl Effects) {
         let Self { ports, doomed, counts, .. } = self;
-        Exits { ports, doomed, counts }.send(link, class, frame, &mut None, fx);
+        Exits { ports, doomed, counts }.send(link, &class, frame, &mut None, fx);
     }
 
     /// Marks a link for closing at the next deadline, which is now: never in the middle of a
@@ -603,10 +603,11 @@ struct Exits<'s> {
 
 impl Exits<'_> {
     /// Sends `frame` to one of the links that get it, for all of which it then waits once.
+    #[inline(always)]
     fn send(
         &mut self,
         link: LinkId,
-        class: Class,
+        class: &Class,
         frame: &[u8],
         shared: &mut Option<SharedFrame>,
         fx: &mut impl Effects,
@@ -617,6 +618,7 @@ impl Exits<'_> {
         }
     }
 
+    #[cold]
     fn doom(&mut self, link: LinkId, reason: CloseReason) {
         if self.ports.is_open(link) {
             self.ports.shut(link);

@@ -26,9 +26,27 @@ pub(crate) enum Sent {
 
 #[derive(Clone, Copy, Default)]
 struct Port {
-    open: bool,
+    state: State,
     /// Frame bytes handed to the edge that the kernel has not taken.
     unsent: u32,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Shut,
+    /// Nothing waits in the outbox.
+    Clear,
+    /// Something does.
+    Behind,
+}
+
+impl Port {
+    /// Whether `window` has room for `len` bytes more; for one frame it always has.
+    #[inline(always)]
+    fn fits(self, window: u32, len: usize) -> bool {
+        self.unsent == 0 || self.unsent as usize + len <= window as usize
+    }
 }
 
 pub(crate) struct Ports {
@@ -65,7 +83,7 @@ impl Ports {
     }
 
     pub(crate) fn open(&mut self, link: LinkId) {
-        self.ports[link.0 as usize] = Port { open: true, unsent: 0 };
+        self.ports[link.0 as usize] = Port { state: State::Clear, unsent: 0 };
     }
 
     /// Nothing leaves this port any more, and what waited is forgotten.
@@ -76,29 +94,58 @@ impl Ports {
     }
 
     pub(crate) fn is_open(&self, link: LinkId) -> bool {
-        self.ports.get(link.0 as usize).is_some_and(|port| port.open)
+        self.ports.get(link.0 as usize).is_some_and(|port| port.state != State::Shut)
     }
 
     /// Whether another part of a snapshot may be asked for: half a window is free, and nothing
     /// waits but samples and moves, which would leave after it.
     pub(crate) fn is_clear(&self, link: LinkId) -> bool {
         let port = &self.ports[link.0 as usize];
-        port.open && port.unsent <= self.window / 2 && self.outbox.has_samples_only(link)
+        port.state != State::Shut
+            && port.unsent <= self.window / 2
+            && self.outbox.has_samples_only(link)
     }
 
+    /// Hands a frame to the edge, or lets it wait.
+    #[inline(always)]
     pub(crate) fn send(
         &mut self,
         link: LinkId,
-        class: Class,
+        class: &Class,
         frame: &[u8],
         shared: &mut Option<SharedFrame>,
         counts: &mut Counts,
         fx: &mut impl Effects,
     ) -> Sent {
-        if !self.ports[link.0 as usize].open {
+        let window = self.window_of(class.rank);
+        let port = &mut self.ports[link.0 as usize];
+        if port.state == State::Clear && port.fits(window, frame.len()) {
+            port.unsent += frame.len() as u32;
+            counts.frames_out += 1;
+            fx.send(link, frame);
             return Sent::Ok;
         }
-        if self.outbox.is_free_for(link, class) && self.fits(link, class.rank, frame.len()) {
+        self.send_behind(link, class, frame, shared, counts, fx)
+    }
+
+    /// The same for a link that has something waiting, or no room. Out of the way of all others.
+    #[inline(never)]
+    fn send_behind(
+        &mut self,
+        link: LinkId,
+        class: &Class,
+        frame: &[u8],
+        shared: &mut Option<SharedFrame>,
+        counts: &mut Counts,
+        fx: &mut impl Effects,
+    ) -> Sent {
+        let port = self.ports[link.0 as usize];
+        if port.state == State::Shut {
+            return Sent::Ok;
+        }
+        if self.outbox.is_free_for(link, *class)
+            && port.fits(self.window_of(class.rank), frame.len())
+        {
             self.ports[link.0 as usize].unsent += frame.len() as u32;
             counts.frames_out += 1;
             fx.send(link, frame);
@@ -108,7 +155,9 @@ impl Ports {
             self.stalled.set(link.0, self.now + self.stall_timeout);
         }
         let overtakes = class.rank == Rank::Critical && self.outbox.has_behind(link);
-        match self.outbox.push(link, class, frame, shared) {
+        let pushed = self.outbox.push(link, *class, frame, shared);
+        self.note_waiting(link);
+        match pushed {
             Push::Kept => {}
             Push::Replaced => match class.kind {
                 Kind::Move { .. } => counts.moves_coalesced += 1,
@@ -126,21 +175,26 @@ impl Ports {
         Sent::Ok
     }
 
-    /// Whether the window has room for `len` bytes more of this rank; for one frame it always has.
-    fn fits(&self, link: LinkId, rank: Rank, len: usize) -> bool {
-        let window = match rank {
+    /// The window for frames of this rank.
+    #[inline(always)]
+    fn window_of(&self, rank: Rank) -> u32 {
+        match rank {
             Rank::Critical | Rank::Ordinary => self.window,
             Rank::Sample => self.window / 2,
-        };
-        let unsent = self.ports[link.0 as usize].unsent;
-        unsent == 0 || unsent as usize + len <= window as usize
+        }
+    }
+
+    /// Whether anything waits for an open link may have changed.
+    fn note_waiting(&mut self, link: LinkId) {
+        let behind = !self.outbox.is_empty(link);
+        self.ports[link.0 as usize].state = if behind { State::Behind } else { State::Clear };
     }
 
     /// Lets go what waits, as far as the window has room.
     fn pump(&mut self, link: LinkId, counts: &mut Counts, fx: &mut impl Effects) {
         while let Some((rank, frame)) = self.outbox.front(link) {
             let len = frame.len();
-            if !self.fits(link, rank, len) {
+            if !self.ports[link.0 as usize].fits(self.window_of(rank), len) {
                 return;
             }
             self.ports[link.0 as usize].unsent += len as u32;
@@ -151,6 +205,7 @@ impl Ports {
             }
             self.outbox.pop(link);
         }
+        self.ports[link.0 as usize].state = State::Clear;
         self.stalled.clear(link.0);
     }
 
@@ -163,11 +218,8 @@ impl Ports {
         fx: &mut impl Effects,
     ) {
         let port = &mut self.ports[link.0 as usize];
-        if !port.open {
-            return;
-        }
         port.unsent = port.unsent.saturating_sub(bytes);
-        if !self.outbox.is_empty(link) {
+        if port.state == State::Behind {
             self.stalled.set(link.0, self.now + self.stall_timeout);
             self.pump(link, counts, fx);
         }
