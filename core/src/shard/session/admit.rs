@@ -127,7 +127,7 @@ impl Shard {
         set: &RawSet<'_>,
         fx: &mut impl Effects,
     ) -> Result<Outcome, Malformed> {
-        let place = self.place_of(link, set.address);
+        let place = self.place_of_param(link, set.address);
         if place.is_none() {
             set.text()?;
         }
@@ -215,7 +215,17 @@ impl Shard {
         address: &[u8],
         home: ShardId,
     ) -> Option<Place> {
-        let hash = self.store.hash(address);
+        self.note_hashed(link, address, self.store.hash(address), home)
+    }
+
+    #[inline]
+    fn note_hashed(
+        &mut self,
+        link: LinkId,
+        address: &[u8],
+        hash: u64,
+        home: ShardId,
+    ) -> Option<Place> {
         let place = self.known.note(address, hash)?;
         self.known.set_home(place, home);
         self.sessions[link.0 as usize].last = place;
@@ -229,7 +239,16 @@ impl Shard {
         self.known.follow(last, address)
     }
 
-    /// The same of an address of a bundle.
+    /// The same of the address of a SET: it is known too if this home holds its param.
+    #[inline]
+    fn place_of_param(&mut self, link: LinkId, address: &[u8]) -> Option<Place> {
+        match self.place_of(link, address) {
+            None => self.recall_param(link, address),
+            place => place,
+        }
+    }
+
+    /// The same of the address of a SET in a bundle.
     #[inline]
     pub(in crate::shard) fn place_after_last(
         &mut self,
@@ -237,7 +256,20 @@ impl Shard {
         address: &[u8],
     ) -> Option<Place> {
         let last = &mut self.sessions[link.0 as usize].last;
-        self.known.follow_on(last, address)
+        match self.known.follow_on(last, address) {
+            None => self.recall_param(link, address),
+            place => place,
+        }
+    }
+
+    /// Makes the address of a param of this home known again. It was checked when the param came.
+    #[inline(never)]
+    fn recall_param(&mut self, link: LinkId, address: &[u8]) -> Option<Place> {
+        let hash = self.store.hash(address);
+        let slot = self.store.find(hash, address)?;
+        let place = self.note_hashed(link, address, hash, self.settings.id)?;
+        self.known.set_slot(place, slot, self.store.removed());
+        Some(place)
     }
 
     #[inline]
