@@ -55,11 +55,12 @@ impl<'a> Value<'a> {
         // Nearly all values have a length that their type tells.
         let data = match WIDTH.get(usize::from(code)) {
             Some(&width) if width != VARYING => reader.take(usize::from(width))?,
-            _ => reader.span(|reader| check(code, reader, 0))?,
+            _ => reader.aside(|reader| varying(code, reader))?,
         };
         Ok(Self { code, data })
     }
 
+    #[inline(always)]
     pub(crate) fn read_tagged(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let code = reader.u8()?;
         Self::read(code, reader)
@@ -158,6 +159,12 @@ impl<'a> Value<'a> {
 const WIDTH: [u8; 12] = [0, 1, 1, 2, 4, 8, 4, 8, VARYING, VARYING, VARYING, VARYING];
 /// The data itself says how long it is.
 const VARYING: u8 = u8::MAX;
+
+/// The data of a value that says itself how long it is.
+#[inline(never)]
+fn varying<'a>(code: u8, reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
+    reader.span(|reader| check(code, reader, 0))
+}
 
 /// Goes over one value. Counts are believed only as far as there are bytes behind them.
 fn check(code: u8, reader: &mut Reader<'_>, depth: usize) -> Result<(), Malformed> {

@@ -30,6 +30,19 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    /// What `read` reads, where that is seldom called: it is given a copy, so that the reader itself
+    /// need not lie in memory for it.
+    #[inline(always)]
+    pub fn aside<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<T, Malformed> {
+        let mut copy = *self;
+        let found = read(&mut copy);
+        *self = copy;
+        found
+    }
+
     /// The bytes that `read` goes over.
     #[inline(always)]
     pub fn span(

@@ -210,7 +210,8 @@ fn publish_with<'a, A>(
     let address = address(reader)?;
     let carries = reader.u8()?;
     let value = reader.optional(carries == indicator::VALUE, Value::read_tagged)?;
-    let samples = reader.optional(carries == indicator::SAMPLES, Samples::read)?;
+    let samples =
+        reader.optional(carries == indicator::SAMPLES, |reader| reader.aside(Samples::read))?;
     let timestamp_us = reader.optional(flags & publish_flag::TIMESTAMP != 0, Reader::u64)?;
     let id = reader.optional(flags & publish_flag::ID != 0, Reader::u32)?;
     // The rate has no flag: four bytes more are a rate, whatever they are.
