@@ -23,6 +23,11 @@ use clasp_rt_core::time::Time;
 use clasp_rt_core::value::{Value, code};
 use clasp_rt_core::wire::list::{Features, Messages};
 use clasp_rt_core::wire::{Scratch, binary, decode, header};
+use mimalloc::MiMalloc;
+
+/// As the program has it: a large table lies in huge pages where the machine grants them.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Its name, and how it runs so many messages.
 type Case = (&'static str, fn(u64) -> Run);
