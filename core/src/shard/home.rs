@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::audience::Audience;
 use super::contend;
 use super::input::Lane;
-use super::known::Place;
+use super::known::{Met, Place};
 use super::marker::{self, Tag};
 use super::record::{Origin, Record};
 use super::refused::Refused;
@@ -117,7 +117,7 @@ impl Shard {
     /// A SET, PUBLISH or ANNOUNCE that its ingress shard admitted.
     pub(super) fn write(&mut self, origin: &Origin, payload: &[u8], fx: &mut impl Effects) {
         match binary::decode(payload).expect("shards forward only what they decoded") {
-            Message::Set(set) => self.settle(origin, &set.raw(), None, fx),
+            Message::Set(set) => self.settle(origin, &set.raw(), Met::New, fx),
             Message::Publish(publish) => self.publish(origin, &publish.raw(), None, None, fx),
             Message::Announce(announce) => self.announce(origin, &announce, fx),
             other => unreachable!("only writes are forwarded as such: {other:?}"),
@@ -130,10 +130,10 @@ impl Shard {
         &mut self,
         origin: &Origin,
         set: &RawSet<'_>,
-        place: Option<Place>,
+        met: Met,
         fx: &mut impl Effects,
     ) {
-        match self.take(origin, set, place, fx) {
+        match self.take(origin, set, met, fx) {
             Ok(revision) if origin.confirm => {
                 self.acknowledge(origin, Some(text_of(set.address)), Some(revision), fx);
             }
@@ -148,10 +148,10 @@ impl Shard {
         &mut self,
         origin: &Origin,
         set: &RawSet<'_>,
-        place: Option<Place>,
+        met: Met,
         fx: &mut impl Effects,
     ) -> Result<u64, Refused> {
-        let (place, hash, slot) = self.locate(place, set.address);
+        let (place, hash, slot) = self.locate(met, set.address);
         let slot = match slot {
             Some(slot) if self.store.overwrites(slot, set) => {
                 self.store.overwrite_in_place(self.stamp(origin), slot, set.value);
@@ -192,12 +192,11 @@ impl Shard {
 
     /// Where a checked address is known, its hash, and where its param is, if it has one.
     #[inline]
-    pub(super) fn locate(
-        &mut self,
-        place: Option<Place>,
-        address: &[u8],
-    ) -> (Option<Place>, u64, Option<u32>) {
-        let (place, hash) = self.resolve(place, address);
+    fn locate(&mut self, met: Met, address: &[u8]) -> (Option<Place>, u64, Option<u32>) {
+        if let Met::Param { hash, slot } = met {
+            return (None, hash, Some(slot));
+        }
+        let (place, hash) = self.resolve(met.place(), address);
         let known = place.and_then(|place| self.known.slot(place, self.store.removed()));
         (place, hash, known.or_else(|| self.store.find(hash, address)))
     }

@@ -15,6 +15,8 @@ use crate::limits::Limits;
 const PLACES_PER_PARAM: u32 = 4;
 const PLACES_MIN: u32 = 64;
 const PLACES_MAX: u32 = 16_384;
+/// Of so many addresses that are found elsewhere, one is kept here too.
+const KEPT_OF: u8 = 8;
 /// Longer addresses are not kept.
 const ADDRESS_BYTES_MAX: usize = 88;
 const NO_SLOT: u32 = u32::MAX;
@@ -31,6 +33,27 @@ impl Place {
     /// The other place of the same addresses.
     fn other(self) -> Self {
         Self(self.0 ^ 1)
+    }
+}
+
+/// What is known of the address of a SET where it comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Met {
+    /// Nothing, not even whether it is one.
+    New,
+    /// It came lately.
+    Lately(Place),
+    /// This home holds its param; it was checked when that came.
+    Param { hash: u64, slot: u32 },
+}
+
+impl Met {
+    #[inline(always)]
+    pub(super) fn place(self) -> Option<Place> {
+        match self {
+            Self::Lately(place) => Some(place),
+            Self::New | Self::Param { .. } => None,
+        }
     }
 }
 
@@ -65,20 +88,27 @@ const VACANT: Entry = Entry {
 /// have them. Who makes strangers' addresses collide slows them down to what a new address costs.
 pub(super) struct Known {
     entries: Box<[Entry]>,
+    /// Of each place, 15 bits of what its address mixes to; 0: vacant. All of them stay in the cache
+    /// where the entries do not, and nearly all that is not here is known by them not to be.
+    tags: Box<[u16]>,
     seed: u64,
     /// Which of two taken places goes next.
     turn: bool,
+    /// Since the last turn of [`Self::is_turn`].
+    passed: u8,
 }
 
 impl Known {
     pub(super) fn new(limits: &Limits, seed: [u64; 2]) -> Self {
         let wanted = limits.params_max.saturating_mul(PLACES_PER_PARAM);
         let places = wanted.clamp(PLACES_MIN, PLACES_MAX).next_power_of_two();
-        Self { entries: vec![VACANT; places as usize].into(), seed: seed[0], turn: false }
+        let (entries, tags) = (vec![VACANT; places as usize], vec![0; places as usize]);
+        let (entries, tags) = (entries.into(), tags.into());
+        Self { entries, tags, seed: seed[0], turn: false, passed: 0 }
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
-        size_of_val(&*self.entries) as u64
+        (size_of_val(&*self.entries) + size_of_val(&*self.tags)) as u64
     }
 
     /// Where `address` is, if it came lately, for a link that wrote what is at `last` before.
@@ -107,11 +137,20 @@ impl Known {
     /// Where `address` is, if it came lately.
     #[inline]
     pub(super) fn find(&self, address: &[u8]) -> Option<Place> {
-        let place = self.place_of(address);
-        if self.is_at(place, address) {
-            return Some(place);
-        }
-        self.is_at(place.other(), address).then_some(place.other())
+        let mixed = self.mix(address);
+        let (place, tag) = (self.place_of(mixed), tag_of(mixed));
+        [place, place.other()]
+            .into_iter()
+            .find(|&place| self.tags[place.0 as usize] == tag && self.is_at(place, address))
+    }
+
+    /// Whether the next address that is found elsewhere is to be kept here too.
+    ///
+    /// Where more come and go than there are places, few find what was kept of them before another
+    /// took its place; keeping them all would cost each of them more than it saves the few.
+    pub(super) fn is_turn(&mut self) -> bool {
+        self.passed = (self.passed + 1) % KEPT_OF;
+        self.passed == 0
     }
 
     /// Keeps a checked address that was not found; `None` if it is too long for that.
@@ -121,12 +160,17 @@ impl Known {
         if address.starts_with(b"/clasp/") {
             return None;
         }
-        let place = self.place_to_take(address);
+        if address.is_empty() || address.len() > ADDRESS_BYTES_MAX {
+            return None;
+        }
+        let mixed = self.mix(address);
+        let place = self.place_to_take(self.place_of(mixed));
+        self.tags[place.0 as usize] = tag_of(mixed);
         let entry = &mut self.entries[place.0 as usize];
-        let text = entry.text.get_mut(..address.len()).filter(|text| !text.is_empty())?;
-        text.copy_from_slice(address);
-        let (len, next) = (address.len() as u8, entry.next);
-        *entry = Entry { text: entry.text, len, hash, next, ..VACANT };
+        entry.text[..address.len()].copy_from_slice(address);
+        entry.len = address.len() as u8;
+        entry.hash = hash;
+        (entry.home, entry.slot, entry.audience) = (NO_HOME, NO_SLOT, Audience::UNKNOWN);
         Some(place)
     }
 
@@ -187,9 +231,8 @@ impl Known {
     }
 
     /// A place for an address that has none: a vacant one, or one whose address is forgotten.
-    fn place_to_take(&mut self, address: &[u8]) -> Place {
-        let place = self.place_of(address);
-        let is_vacant = |place: Place| self.entries[place.0 as usize].len == 0;
+    fn place_to_take(&mut self, place: Place) -> Place {
+        let is_vacant = |place: Place| self.tags[place.0 as usize] == 0;
         if is_vacant(place) {
             return place;
         }
@@ -199,7 +242,7 @@ impl Known {
 
     /// Mixes all bytes, eight at a time: much cheaper than a hash that no stranger can foresee.
     #[inline]
-    fn place_of(&self, address: &[u8]) -> Place {
+    fn mix(&self, address: &[u8]) -> u64 {
         const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
         let mut mixed = self.seed ^ address.len() as u64;
         let (words, tail) = address.as_chunks::<8>();
@@ -212,9 +255,20 @@ impl Known {
             Some(last) => u64::from_be_bytes(*last),
             None => tail.iter().fold(0, |left, &byte| left << 8 | u64::from(byte)),
         };
-        mixed = (mixed ^ left).wrapping_mul(ODD);
+        (mixed ^ left).wrapping_mul(ODD)
+    }
+
+    /// The first of the two places of what mixes to this.
+    #[inline]
+    fn place_of(&self, mixed: u64) -> Place {
         Place((mixed >> 32) as u32 & (self.entries.len() as u32 - 1))
     }
+}
+
+/// Never that of a vacant place. Places take other bits.
+#[inline]
+fn tag_of(mixed: u64) -> u16 {
+    (mixed >> 48) as u16 | 1
 }
 
 #[cfg(test)]
@@ -238,9 +292,10 @@ mod tests {
     #[test]
     fn of_three_addresses_that_want_the_same_two_places_one_is_forgotten() {
         let mut known = known();
-        let places = [known.place_of(b"/a"), known.place_of(b"/a").other()];
+        let place_of = |address: &[u8]| known.place_of(known.mix(address));
+        let places = [place_of(b"/a"), place_of(b"/a").other()];
         let others = (0..).map(|n| format!("/{n}"));
-        let others = others.filter(|a| places.contains(&known.place_of(a.as_bytes())));
+        let others = others.filter(|a| places.contains(&place_of(a.as_bytes())));
         let [second, third]: [String; 2] = others.take(2).collect::<Vec<_>>().try_into().unwrap();
         let all = [b"/a", second.as_bytes(), third.as_bytes()];
         let mut noted = vec![];
@@ -254,6 +309,27 @@ mod tests {
         assert_ne!(noted[0], noted[1], "a vacant place is taken first");
         let left = all.iter().filter(|address| known.find(address).is_some());
         assert_eq!(left.count(), 2);
+    }
+
+    #[test]
+    fn of_more_addresses_than_places_most_that_are_kept_stay() {
+        let mut known = known();
+        let places = known.entries.len();
+        let addresses: Vec<String> = (0..2 * places).map(|n| format!("/{n}")).collect();
+        let (mut rounds, mut found) = (0, 0);
+        while rounds < 20 {
+            rounds += 1;
+            found = 0;
+            for address in &addresses {
+                if known.find(address.as_bytes()).is_some() {
+                    found += 1;
+                } else if known.is_turn() {
+                    known.note(address.as_bytes(), 1).unwrap();
+                }
+            }
+        }
+        // One that is kept at every turn would be gone before it comes again.
+        assert!(found > places / 2 && found <= places, "{found} of {places}");
     }
 
     #[test]

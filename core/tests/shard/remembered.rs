@@ -2,7 +2,7 @@
 
 use clasp_rt_core::limits::Limits;
 use clasp_rt_core::message::{Message, Publish, Set, Subscribe, SubscribeOptions, Ttl};
-use clasp_rt_core::shard::Settings;
+use clasp_rt_core::shard::{Arbitration, OnLoss, Order, Settings};
 use clasp_rt_core::signal::{Phase, Qos, Signal, SignalMask};
 
 use super::net::{Client, Net, set_of};
@@ -127,6 +127,27 @@ fn addresses_that_evict_each_other_keep_their_values_apart() {
             let expected = format!("SNAPSHOT {address} {} r{round}", round * 10 + n as i32);
             assert_eq!(held(&mut net, address), expected);
         }
+    }
+}
+
+#[test]
+fn a_param_that_goes_because_its_writer_is_introduced_is_written_anew() {
+    let limits = Limits { params_max: 1, ..limits() };
+    let arbitration = Arbitration {
+        pattern: "/won/**".into(),
+        order: Order::Latest,
+        timeout: None,
+        on_loss: OnLoss::Hold,
+        default_priority: 100,
+    };
+    let mut net = Net::new(Settings { limits, arbitrations: vec![arbitration], ..settings(1) });
+    // Too long to be known, so that each write finds its param in the store.
+    let address = format!("/{}", "x".repeat(100));
+    for (client, value) in [(A, 1), (OTHER, 2)] {
+        net.join(client);
+        // The first write of a session says who it is, and takes the only place there is.
+        net.set(client, &address, f64::from(value));
+        assert_eq!(held(&mut net, &address), format!("SNAPSHOT {address} {value} r{value}"));
     }
 }
 

@@ -8,7 +8,7 @@ use crate::address::text_of;
 use crate::error::Malformed;
 use crate::limits::PAYLOAD_BYTES_MAX;
 use crate::message::{Bundle, Message};
-use crate::shard::known::Place;
+use crate::shard::known::{Met, Place};
 use crate::shard::marker::{Marker, SOURCE};
 use crate::shard::refused::Refused;
 use crate::shard::session::{canonical, is_for_session};
@@ -239,16 +239,20 @@ impl Shard {
         drafted: &mut Drafted,
     ) -> Result<(), Stopped<'a>> {
         let (set, left) = binary::raw_set(body)?;
-        let place = self.place_after_last(link, set.address);
-        if place.is_none() {
+        let met = self.meet_next(link, set.address);
+        if met == Met::New {
             set.text()?;
         }
         let refused = |refused| Stopped::Refused(refused, Some(text_of(set.address)));
-        self.may_set(link, set.address, place).map_err(refused)?;
-        let known = place.and_then(|place| self.known.all(place, self.store.removed()));
+        self.may_set(link, set.address, met).map_err(refused)?;
+        let known = match met {
+            Met::Lately(place) => self.known.all(place, self.store.removed()),
+            Met::Param { hash, slot } => Some((hash, self.settings.id, slot)),
+            Met::New => None,
+        };
         let (hash, home, slot) = match known {
             Some((hash, home, slot)) => (hash, home, Some(slot)),
-            None => self.find_out(link, set.address, place),
+            None => self.find_out(link, set.address, met.place()),
         };
         let at = if left == 0 {
             payload.keep(range)

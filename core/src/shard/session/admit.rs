@@ -8,7 +8,7 @@ use crate::shard::bundle::{gesture_in, messages_of};
 use crate::shard::contend::asked_about;
 use crate::shard::gesture::Move;
 use crate::shard::input::Lane;
-use crate::shard::known::Place;
+use crate::shard::known::{Met, Place};
 use crate::shard::marker::{self, Marker};
 use crate::shard::record::{Origin, Record};
 use crate::shard::refused::Refused;
@@ -127,11 +127,14 @@ impl Shard {
         set: &RawSet<'_>,
         fx: &mut impl Effects,
     ) -> Result<Outcome, Malformed> {
-        let place = self.place_of_param(link, set.address);
-        if place.is_none() {
+        let met = self.meet(link, set.address);
+        if met == Met::New {
             set.text()?;
         }
-        let home = self.home_at(place, set.address);
+        let home = match met {
+            Met::Param { .. } => self.settings.id,
+            _ => self.home_at(met.place(), set.address),
+        };
         if !self.in_order(link, home, fx) {
             return Ok(Outcome::Held);
         }
@@ -140,14 +143,20 @@ impl Shard {
         }
         let mut origin = self.origin(link);
         origin.confirm = qos > Qos::Fire;
-        if let Err(refused) = self.may_set(link, set.address, place) {
+        if let Err(refused) = self.may_set(link, set.address, met) {
             self.refuse(&origin, refused, Some(text_of(set.address)), fx);
             return Ok(Outcome::Taken);
         }
-        let place = place.or_else(|| self.note(link, set.address, home));
+        let met = match met {
+            Met::New => self.note(link, set.address, home).map_or(Met::New, Met::Lately),
+            met => met,
+        };
+        let removed = self.store.removed();
         self.introduce(link, fx);
+        // Saying who writes may take the place of a param.
+        let met = if self.store.removed() == removed { met } else { Met::New };
         if home == self.settings.id {
-            self.settle(&origin, set, place, fx);
+            self.settle(&origin, set, met, fx);
         } else {
             self.forward(&origin, home, &Message::Set(set.text()?), fx);
         }
@@ -239,37 +248,40 @@ impl Shard {
         self.known.follow(last, address)
     }
 
-    /// The same of the address of a SET: it is known too if this home holds its param.
+    /// What is known of the address of a SET.
     #[inline]
-    fn place_of_param(&mut self, link: LinkId, address: &[u8]) -> Option<Place> {
+    fn meet(&mut self, link: LinkId, address: &[u8]) -> Met {
         match self.place_of(link, address) {
-            None => self.recall_param(link, address),
-            place => place,
+            Some(place) => Met::Lately(place),
+            None => self.meet_param(link, address),
         }
     }
 
-    /// The same of the address of a SET in a bundle.
+    /// The same of a SET in a bundle.
     #[inline]
-    pub(in crate::shard) fn place_after_last(
-        &mut self,
-        link: LinkId,
-        address: &[u8],
-    ) -> Option<Place> {
+    pub(in crate::shard) fn meet_next(&mut self, link: LinkId, address: &[u8]) -> Met {
         let last = &mut self.sessions[link.0 as usize].last;
         match self.known.follow_on(last, address) {
-            None => self.recall_param(link, address),
-            place => place,
+            Some(place) => Met::Lately(place),
+            None => self.meet_param(link, address),
         }
     }
 
-    /// Makes the address of a param of this home known again. It was checked when the param came.
+    /// The same of an address that did not come lately: whether this home holds its param.
     #[inline(never)]
-    fn recall_param(&mut self, link: LinkId, address: &[u8]) -> Option<Place> {
+    fn meet_param(&mut self, link: LinkId, address: &[u8]) -> Met {
+        if marker::is_reserved(address) || self.home_of(address) != self.settings.id {
+            return Met::New;
+        }
         let hash = self.store.hash(address);
-        let slot = self.store.find(hash, address)?;
-        let place = self.note_hashed(link, address, hash, self.settings.id)?;
-        self.known.set_slot(place, slot, self.store.removed());
-        Some(place)
+        let Some(slot) = self.store.find(hash, address) else { return Met::New };
+        if self.known.is_turn()
+            && let Some(place) = self.note_hashed(link, address, hash, self.settings.id)
+        {
+            self.known.set_slot(place, slot, self.store.removed());
+            return Met::Lately(place);
+        }
+        Met::Param { hash, slot }
     }
 
     #[inline]
@@ -296,7 +308,10 @@ impl Shard {
         publish: &RawPublish<'_>,
         place: Option<Place>,
     ) -> Result<(), Refused> {
-        self.may_write(link, publish.address, place)?;
+        if place.is_none() {
+            address::check_bytes(publish.address).map_err(Refused::Address)?;
+        }
+        self.may_write(link, publish.address)?;
         if place.is_none()
             && publish.address.starts_with(P2P_SIGNAL.as_bytes())
             && let Some(from) = publish.value.and_then(|v| v.get("from")).and_then(|v| v.as_str())
@@ -307,27 +322,26 @@ impl Shard {
         Ok(())
     }
 
-    /// The same of a SET. What is reserved never has a `place`.
+    /// The same of a SET. What is reserved is always new.
     #[inline]
     pub(in crate::shard) fn may_set(
         &self,
         link: LinkId,
         address: &[u8],
-        place: Option<Place>,
+        met: Met,
     ) -> Result<(), Refused> {
-        self.may_write(link, address, place)?;
-        if place.is_none() && marker::is_reserved(address) {
+        if met == Met::New {
+            address::check_bytes(address).map_err(Refused::Address)?;
+        }
+        self.may_write(link, address)?;
+        if met == Met::New && marker::is_reserved(address) {
             return Err(Refused::Reserved);
         }
         Ok(())
     }
 
-    /// An address that has a `place` was checked.
     #[inline]
-    fn may_write(&self, link: LinkId, address: &[u8], place: Option<Place>) -> Result<(), Refused> {
-        if place.is_none() {
-            address::check_bytes(address).map_err(Refused::Address)?;
-        }
+    fn may_write(&self, link: LinkId, address: &[u8]) -> Result<(), Refused> {
         let session = &self.sessions[link.0 as usize];
         let scopes = self.scopes(session.grant);
         if !scopes.is_none_or(|scopes| scope::may_write(scopes, text_of(address))) {
@@ -466,7 +480,7 @@ impl Shard {
     ) {
         if home == self.settings.id {
             return match message {
-                Message::Set(set) => self.settle(origin, &set.raw(), None, fx),
+                Message::Set(set) => self.settle(origin, &set.raw(), Met::New, fx),
                 Message::Publish(publish) => {
                     self.publish(origin, &publish.raw(), None, None, fx);
                 }
