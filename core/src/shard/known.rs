@@ -88,8 +88,8 @@ const VACANT: Entry = Entry {
 /// have them. Who makes strangers' addresses collide slows them down to what a new address costs.
 pub(super) struct Known {
     entries: Box<[Entry]>,
-    /// Of each place, 15 bits of what its address mixes to; 0: vacant. All of them stay in the cache
-    /// where the entries do not, and nearly all that is not here is known by them not to be.
+    /// Of each place, 15 bits of what its address mixes to; 0: vacant. All of them stay in the
+    /// cache where the entries do not, and tell of nearly all that is not here that it is not.
     tags: Box<[u16]>,
     seed: u64,
     /// Which of two taken places goes next.

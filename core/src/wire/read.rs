@@ -30,8 +30,8 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// What `read` reads, where that is seldom called: it is given a copy, so that the reader itself
-    /// need not lie in memory for it.
+    /// What `read` reads, where that is seldom called: it is given a copy, so that the reader
+    /// itself need not lie in memory for it.
     #[inline(always)]
     pub fn aside<T>(
         &mut self,
