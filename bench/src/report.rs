@@ -50,6 +50,7 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use clasp_rt_perf::calendar;
 use clasp_rt_perf::histogram::{Latency, Summary};
 use serde_json::{Value, json};
 
@@ -322,26 +323,7 @@ impl Report {
 /// `<results>/<date>-<machine>`.
 pub fn folder_of_today(results: &Path, machine: &Machine) -> io::Result<PathBuf> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
-    Ok(folder(results, machine, now.as_secs()))
-}
-
-fn folder(results: &Path, machine: &Machine, unix_s: u64) -> PathBuf {
-    results.join(format!("{}-{}", date(unix_s), machine.slug()))
-}
-
-/// The day in UTC, `2026-11-23`: days counted from 1 March of year 0, so that a leap day ends a
-/// year.
-fn date(unix_s: u64) -> String {
-    let days = unix_s / 86_400 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
+    Ok(results.join(format!("{}-{}", calendar::day(now.as_secs()), machine.slug())))
 }
 
 fn table_line(out: &mut String, name: &str, latency: &Latency, row: &Row) {
@@ -517,18 +499,5 @@ mod tests {
         assert_eq!(json["rows"][0]["rounds"][0]["latency"]["count"], 1_000);
         assert_eq!(json["rates"][0]["per_second"], 50_000.0);
         assert_eq!(json["figures"][0]["rounds"][1], 152.25);
-    }
-
-    #[test]
-    fn days_are_counted_as_the_calendar_does() {
-        let cases = [
-            (0, "1970-01-01"),
-            (951_782_400, "2000-02-29"),
-            (1_795_392_000, "2026-11-23"),
-            (4_107_542_400, "2100-03-01"),
-        ];
-        for (unix_s, expected) in cases {
-            assert_eq!(date(unix_s), expected);
-        }
     }
 }
