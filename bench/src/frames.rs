@@ -6,7 +6,8 @@ use std::io;
 use clasp_rt_core::message::{Hello, Message as Packet, Publish, Set, Subscribe, SubscribeOptions};
 use clasp_rt_core::signal::{Phase, Qos, Signal, SignalMask};
 use clasp_rt_core::value::{Value, push_bytes, push_i64};
-use clasp_rt_core::wire::{binary, header, list::Features};
+use clasp_rt_core::wire::binary::{self, code};
+use clasp_rt_core::wire::{header, list::Features};
 
 /// What a router does with the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -161,7 +162,7 @@ impl NumberReader {
 /// Whether `frame` is a PUBLISH of an event.
 pub fn is_event(frame: &[u8]) -> bool {
     let signal = header::parse(frame).ok().and_then(|frame| match frame.payload {
-        [PUBLISH, flags, ..] => Some(Signal::from_code(flags >> 5)),
+        [code::PUBLISH, flags, ..] => Some(Signal::from_code(flags >> 5)),
         _ => None,
     });
     signal == Some(Signal::Event)
@@ -185,15 +186,10 @@ pub fn ping() -> Vec<u8> {
     encoded(&Packet::Ping)
 }
 
-/// Whether `frame` holds the message that the first byte of its payload names.
+/// Whether `frame` holds the message with this [`code`].
 pub fn is(frame: &[u8], message_code: u8) -> bool {
     header::parse(frame).is_ok_and(|frame| frame.payload.first() == Some(&message_code))
 }
-
-const PUBLISH: u8 = 0x20;
-pub const WELCOME: u8 = 0x02;
-pub const PONG: u8 = 0x42;
-pub const ERROR: u8 = 0x51;
 
 fn unfit(why: impl Debug) -> io::Error {
     let message = format!("the message does not fit into a frame: {why:?}");
@@ -261,6 +257,6 @@ mod tests {
         for frame in [hello("bench"), subscribe(1, "/bench/**"), ping(), Vec::new()] {
             assert_eq!(number(&frame), None);
         }
-        assert!(is(&ping(), 0x41) && !is(&ping(), PONG));
+        assert!(is(&ping(), code::PING) && !is(&ping(), code::PONG));
     }
 }

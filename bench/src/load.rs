@@ -7,7 +7,7 @@ use clasp_rt_core::limits::PAYLOAD_BYTES_MAX;
 use clasp_rt_core::message::{Bundle, Message, Set};
 use clasp_rt_core::signal::Qos;
 use clasp_rt_core::value::{Value, push_f64};
-use clasp_rt_core::wire::binary;
+use clasp_rt_core::wire::binary::{self, code};
 use clasp_rt_core::wire::list::Messages;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -97,7 +97,7 @@ fn fill(peer: &mut Peer, rig: usize, params: usize) -> io::Result<u64> {
 /// Waits until the router has handled what was said, and counts its refusals.
 fn settle(peer: &mut Peer) -> io::Result<u64> {
     let mut refused = 0;
-    peer.settle_seeing(|frame| refused += u64::from(frames::is(frame, frames::ERROR)))?;
+    peer.settle_seeing(|frame| refused += u64::from(frames::is(frame, code::ERROR)))?;
     Ok(refused)
 }
 

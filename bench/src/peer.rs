@@ -6,6 +6,7 @@
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use clasp_rt_core::wire::binary::code;
 use clasp_rt_link::stream::Stream;
 use clasp_rt_link::ws::Ws;
 use clasp_rt_link::{AnyTransport, Event, Transport};
@@ -45,7 +46,7 @@ impl Peer {
         self.queue(&frames::hello(name));
         let mut welcomed = false;
         self.await_frame(|frame| {
-            welcomed |= frames::is(frame, frames::WELCOME);
+            welcomed |= frames::is(frame, code::WELCOME);
             welcomed
         })?;
         self.settle()
@@ -67,7 +68,7 @@ impl Peer {
         self.queue(&frames::ping());
         self.await_frame(|frame| {
             seen(frame);
-            frames::is(frame, frames::PONG)
+            frames::is(frame, code::PONG)
         })
     }
 

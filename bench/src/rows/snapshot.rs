@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use clasp_rt_core::wire::binary::code;
 use clasp_rt_perf::histogram::Latency;
 
 use super::round_length;
@@ -28,9 +29,6 @@ const JOINERS: usize = 4;
 
 /// Of undisturbed traffic in one round, and at least of disturbed.
 const ROUND: Duration = Duration::from_secs(1);
-
-/// The code of a SNAPSHOT, and where its count lies in a frame of ours: `wire.md` §0x23.
-const SNAPSHOT: u8 = 0x23;
 
 pub fn run(program: &Path, places: Places, rounds: u32, size: Size) -> io::Result<Vec<Row>> {
     // One param is the fader of the others.
@@ -102,12 +100,12 @@ fn join(url: &str, params: usize) -> io::Result<Duration> {
     Ok(start.elapsed())
 }
 
-/// How many params a frame tells, if it is a SNAPSHOT; the count is believed, so that looking costs
-/// the measurement nothing.
+/// How many params a frame tells, if it is a SNAPSHOT; the count behind its code is believed, so
+/// that looking costs the measurement nothing.
 fn params_in(frame: &[u8]) -> usize {
     let Ok(parsed) = clasp_rt_core::wire::header::parse(frame) else { return 0 };
     match parsed.payload {
-        [SNAPSHOT, high, low, ..] => usize::from(u16::from_be_bytes([*high, *low])),
+        [code::SNAPSHOT, high, low, ..] => usize::from(u16::from_be_bytes([*high, *low])),
         _ => 0,
     }
 }
