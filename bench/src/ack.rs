@@ -34,14 +34,10 @@ pub fn run(url: &str, message: &Message<'_>, schedule: &Schedule) -> io::Result<
     let mut measured = Measured::default();
     let total = schedule.len() as u64;
     let start = Instant::now() + Duration::from_millis(1);
-    let due = |number: u64| {
-        let offset_ns = schedule.offset_ns(usize::try_from(number).ok()?)?;
-        Some(start + Duration::from_nanos(offset_ns))
-    };
     let mut last_progress = start;
     loop {
         let now = Instant::now();
-        if due(measured.sent).is_some_and(|due| due <= now) {
+        if schedule.due(start, measured.sent).is_some_and(|due| due <= now) {
             peer.queue(numbered.frame(measured.sent));
             peer.flush()?;
             measured.sent += 1;
@@ -53,7 +49,7 @@ pub fn run(url: &str, message: &Message<'_>, schedule: &Schedule) -> io::Result<
             if !frames::is(frame, code::ACK) {
                 return;
             }
-            let Some(due) = due(measured.arrived) else { return };
+            let Some(due) = schedule.due(start, measured.arrived) else { return };
             measured.latency.record_duration(seen.saturating_duration_since(due));
             measured.arrived += 1;
             last_progress = seen;

@@ -91,11 +91,7 @@ impl FanOut {
         let mut events = Vec::with_capacity(EVENTS);
         loop {
             let now = Instant::now();
-            let is_due = |sent: u64| {
-                let offset_ns = schedule.offset_ns(usize::try_from(sent).ok()?)?;
-                Some(start + Duration::from_nanos(offset_ns) <= now)
-            };
-            while is_due(measured.sent) == Some(true) {
+            while schedule.due(start, measured.sent).is_some_and(|due| due <= now) {
                 self.publisher.publish(measured.sent);
                 measured.sent += 1;
                 last_progress = now;
@@ -110,9 +106,8 @@ impl FanOut {
                 };
                 end.poll(&mut |number| {
                     let seen = Instant::now();
-                    let Some(offset_ns) = schedule.offset_ns(number as usize) else { return };
-                    let latency =
-                        seen.saturating_duration_since(start + Duration::from_nanos(offset_ns));
+                    let Some(due) = schedule.due(start, number) else { return };
+                    let latency = seen.saturating_duration_since(due);
                     measured.each.record_duration(latency);
                     measured.arrived += 1;
                     let left = &mut missing[number as usize];

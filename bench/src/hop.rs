@@ -67,7 +67,7 @@ impl Path {
         loop {
             let now = Instant::now();
             // All that is due goes with one system call: at high rates one each would be the limit.
-            while let Some(due) = due(start, schedule, measured.sent).filter(|due| *due <= now) {
+            while let Some(due) = schedule.due(start, measured.sent).filter(|due| *due <= now) {
                 measured.send_lag.record_duration(now - due);
                 self.publisher.publish(measured.sent);
                 measured.sent += 1;
@@ -76,7 +76,7 @@ impl Path {
             self.publisher.flush()?;
             self.subscriber.poll(&mut |number| {
                 let seen = Instant::now();
-                let Some(due) = due(start, schedule, number) else { return };
+                let Some(due) = schedule.due(start, number) else { return };
                 measured.latency.record_duration(seen.saturating_duration_since(due));
                 measured.arrived += 1;
                 measured.reordered += u64::from(last_arrived.is_some_and(|last| number < last));
@@ -92,11 +92,6 @@ impl Path {
             }
         }
     }
-}
-
-fn due(start: Instant, schedule: &Schedule, number: u64) -> Option<Instant> {
-    let offset_ns = schedule.offset_ns(usize::try_from(number).ok()?)?;
-    Some(start + Duration::from_nanos(offset_ns))
 }
 
 #[cfg(test)]

@@ -122,16 +122,12 @@ impl Stage {
     fn run(&mut self, schedule: &Schedule, length: Duration, case: Case) -> io::Result<Measured> {
         let mut measured = Measured::default();
         let start = Instant::now() + Duration::from_millis(1);
-        let due_at = |number: u64| {
-            let offset_ns = schedule.offset_ns(usize::try_from(number).ok()?)?;
-            Some(start + Duration::from_nanos(offset_ns))
-        };
         let (mut next_sample, mut read, mut last_arrival) = (0, 0, start);
         let mut read_before_go = Vec::with_capacity(schedule.len());
         loop {
             let now = Instant::now();
             let elapsed = now.saturating_duration_since(start);
-            if due_at(measured.go_sent).is_some_and(|due| due <= now) {
+            if schedule.due(start, measured.go_sent).is_some_and(|due| due <= now) {
                 read_before_go.push(read);
                 self.go.queue(self.go_frame.frame(measured.go_sent));
                 self.go.flush()?;
@@ -159,7 +155,7 @@ impl Stage {
                     if !frames::is_event(frame) {
                         return measured.samples.seen(number);
                     }
-                    let Some(due) = due_at(number) else { return };
+                    let Some(due) = schedule.due(start, number) else { return };
                     measured.go.record_duration(seen.saturating_duration_since(due));
                     measured.go_arrived += 1;
                     if let Some(before) = read_before_go.get(number as usize) {

@@ -3,7 +3,7 @@
 //! Open loop: a late answer never delays the next message, and latency counts from the instant
 //! written here. A router that stalls therefore shows the stall in every message it made wait.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Offsets from the start of a run at which messages should leave, ascending.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +42,15 @@ impl Schedule {
         self.offsets_ns.len()
     }
 
-    /// When message `index` should leave, if there is one.
+    /// How long after the start message `index` should leave, if there is one.
     pub fn offset_ns(&self, index: usize) -> Option<u64> {
         self.offsets_ns.get(index).copied()
+    }
+
+    /// When message `number` of a run that began at `start` should leave, if there is one.
+    pub fn due(&self, start: Instant, number: u64) -> Option<Instant> {
+        let offset_ns = self.offset_ns(usize::try_from(number).ok()?)?;
+        Some(start + Duration::from_nanos(offset_ns))
     }
 }
 

@@ -178,9 +178,9 @@ impl Side {
         let (mut sent, mut last) = (0, run.start);
         loop {
             let now = Instant::now();
-            let due = schedule.offset_ns(sent).map(|ns| run.start + Duration::from_nanos(ns));
+            let due = schedule.due(run.start, sent);
             if due.is_some_and(|due| due <= now) {
-                let frame = message.frame(sent as u64);
+                let frame = message.frame(sent);
                 self.step(time(run.origin, now), Input::Frame { link: PUBLISHER, frame });
                 sent += 1;
                 last = now;
@@ -206,8 +206,7 @@ impl Side {
     fn report(&mut self, run: &Run, schedule: &Schedule) {
         let Hands { delivered, latency, .. } = &mut self.hands;
         for delivered in delivered.drain(..) {
-            let offset = schedule.offset_ns(delivered.number as usize);
-            let due = offset.map(|ns| run.start + Duration::from_nanos(ns));
+            let due = schedule.due(run.start, delivered.number);
             latency.record_duration(
                 due.map_or(Duration::ZERO, |due| delivered.at.saturating_duration_since(due)),
             );

@@ -170,23 +170,20 @@ impl Hop {
         let mut latency = Latency::new();
         let mut sent = 0;
         let start = Instant::now() + Duration::from_millis(1);
-        let due = |number: usize| {
-            schedule.offset_ns(number).map(|offset_ns| start + Duration::from_nanos(offset_ns))
-        };
         let mut last_progress = start;
         loop {
             let now = Instant::now();
-            let next = due(sent);
+            let next = schedule.due(start, sent);
             if next.is_some_and(|due| due <= now) {
-                self.publisher.queue(self.message.frame(sent as u64));
+                self.publisher.queue(self.message.frame(sent));
                 self.publisher.flush()?;
                 sent += 1;
                 last_progress = now;
             }
             self.subscriber.poll(|frame| {
                 let seen = Instant::now();
-                let Some(due) = frames::number(frame).and_then(|number| due(number as usize))
-                else {
+                let number = frames::number(frame);
+                let Some(due) = number.and_then(|number| schedule.due(start, number)) else {
                     return;
                 };
                 latency.record_duration(seen.saturating_duration_since(due));
