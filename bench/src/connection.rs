@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use clasp_rt_core::signal::Qos;
 
+use crate::floor::Floor;
 use crate::frames::{Message, NumberReader, Numbered};
 use crate::peer::Peer;
 use crate::peers::mqtt::Mqtt;
@@ -93,6 +94,28 @@ impl Connection for Clasp {
 
     fn fd(&self) -> BorrowedFd<'_> {
         self.peer.as_fd()
+    }
+}
+
+/// Both ends of a path, driven by one thread so that one clock and one core see all of it.
+#[derive(Debug)]
+pub struct Path {
+    pub publisher: Box<dyn Connection>,
+    pub subscriber: Box<dyn Connection>,
+}
+
+impl Path {
+    /// Through the router at `url`, in the protocol of its scheme.
+    pub fn through_router(url: &str, message: &Message<'_>) -> io::Result<Self> {
+        let subscriber = subscriber(url, message)?;
+        Ok(Self { publisher: publisher(url, message)?, subscriber })
+    }
+
+    /// CLASP frames over the floor's relay. Always over `tcp`, which the relay need not understand.
+    pub fn through_floor(floor: &Floor, message: &Message<'_>) -> io::Result<Self> {
+        // The relay hears the first that connects.
+        let publisher = Box::new(Clasp::bare(&floor.url(), message)?);
+        Ok(Self { publisher, subscriber: Box::new(Clasp::bare(&floor.url(), message)?) })
     }
 }
 

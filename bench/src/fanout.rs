@@ -42,24 +42,30 @@ pub struct Measured {
     pub seconds: f64,
 }
 
-impl FanOut {
-    pub fn through_router(url: &str, subscribers: usize, kind: Kind) -> io::Result<Self> {
-        let message = Message { pattern: PATTERN, ..Message::new(kind, ADDRESS) };
-        Self::at(url, subscribers, &message)
-    }
+/// A small control message for the address that fan-out is measured at; a crowd subscribes to a
+/// branch, as lamps do.
+pub fn message(kind: Kind) -> Message<'static> {
+    Message { pattern: PATTERN, ..Message::new(kind, ADDRESS) }
+}
 
+impl FanOut {
     /// Through the router at `url`, in the protocol of its scheme.
-    pub fn at(url: &str, subscribers: usize, message: &Message<'_>) -> io::Result<Self> {
+    pub fn through_router(
+        url: &str,
+        subscribers: usize,
+        message: &Message<'_>,
+    ) -> io::Result<Self> {
         let ends = (0..subscribers).map(|_| connection::subscriber(url, message));
         let ends = ends.collect::<io::Result<_>>()?;
         Self::new(connection::publisher(url, message)?, ends)
     }
 
-    pub fn through_floor(floor: &Floor, subscribers: usize, kind: Kind) -> io::Result<Self> {
-        Self::over(floor, subscribers, &Message::new(kind, ADDRESS))
-    }
-
-    pub fn over(floor: &Floor, subscribers: usize, message: &Message<'_>) -> io::Result<Self> {
+    /// CLASP frames over the floor's relay.
+    pub fn through_floor(
+        floor: &Floor,
+        subscribers: usize,
+        message: &Message<'_>,
+    ) -> io::Result<Self> {
         let bare = || -> io::Result<Box<dyn Connection>> {
             Ok(Box::new(Clasp::bare(&floor.url(), message)?))
         };
@@ -137,7 +143,7 @@ mod tests {
     #[test]
     fn each_copy_of_a_small_run_arrives_over_the_floor() {
         let floor = Floor::start(None, 4).unwrap();
-        let mut fan = FanOut::through_floor(&floor, 4, Kind::Event).unwrap();
+        let mut fan = FanOut::through_floor(&floor, 4, &message(Kind::Event)).unwrap();
         let schedule = Schedule::jittered(500.0, Duration::from_millis(100), 1);
         let measured = fan.run(&schedule).unwrap();
         assert_eq!(measured.arrived, measured.expected);

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use clasp_rt_perf::histogram::Latency;
 
-use crate::connection::{self, Clasp, Connection};
-use crate::floor::Floor;
+use crate::connection::Path;
 use crate::frames::{Kind, Message};
 use crate::pace::Schedule;
 
@@ -15,13 +14,6 @@ const ADDRESS: &str = "/bench/hop/fader/1/level";
 
 /// How long the last message may take before it counts as lost.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// Both ends of a path, driven by one thread so that one clock and one core see all of it.
-#[derive(Debug)]
-pub struct Path {
-    publisher: Box<dyn Connection>,
-    subscriber: Box<dyn Connection>,
-}
 
 /// What one run over a path showed.
 #[derive(Clone, Debug, Default)]
@@ -36,60 +28,44 @@ pub struct Measured {
     pub send_lag: Latency,
 }
 
-impl Path {
-    pub fn through_router(url: &str, kind: Kind) -> io::Result<Self> {
-        Self::at(url, &Message::new(kind, ADDRESS))
-    }
+/// A small control message for the address that hops are measured at.
+pub fn message(kind: Kind) -> Message<'static> {
+    Message::new(kind, ADDRESS)
+}
 
-    /// Through the router at `url`, in the protocol of its scheme.
-    pub fn at(url: &str, message: &Message<'_>) -> io::Result<Self> {
-        let subscriber = connection::subscriber(url, message)?;
-        Ok(Self { publisher: connection::publisher(url, message)?, subscriber })
-    }
-
-    /// CLASP frames over the floor's relay. Always over `tcp`, which the relay need not understand.
-    pub fn through_floor(floor: &Floor, kind: Kind) -> io::Result<Self> {
-        Self::over(floor, &Message::new(kind, ADDRESS))
-    }
-
-    pub fn over(floor: &Floor, message: &Message<'_>) -> io::Result<Self> {
-        let publisher = Box::new(Clasp::bare(&floor.url(), message)?);
-        Ok(Self { publisher, subscriber: Box::new(Clasp::bare(&floor.url(), message)?) })
-    }
-
-    /// Sends what `schedule` says. Every sample is kept.
-    pub fn run(&mut self, schedule: &Schedule) -> io::Result<Measured> {
-        let mut measured = Measured::default();
-        let total = schedule.len() as u64;
-        let mut last_arrived = None;
-        let start = Instant::now() + Duration::from_millis(1);
-        let mut last_progress = start;
-        loop {
-            let now = Instant::now();
-            // All that is due goes with one system call: at high rates one each would be the limit.
-            while let Some(due) = schedule.due(start, measured.sent).filter(|due| *due <= now) {
-                measured.send_lag.record_duration(now - due);
-                self.publisher.publish(measured.sent);
-                measured.sent += 1;
-                last_progress = now;
-            }
-            self.publisher.flush()?;
-            self.subscriber.poll(&mut |number| {
-                let seen = Instant::now();
-                let Some(due) = schedule.due(start, number) else { return };
-                measured.latency.record_duration(seen.saturating_duration_since(due));
-                measured.arrived += 1;
-                measured.reordered += u64::from(last_arrived.is_some_and(|last| number < last));
-                last_arrived = Some(number);
-                last_progress = seen;
-            })?;
-            // Acknowledgements and pings of the router must not fill the publisher's socket.
-            self.publisher.poll(&mut |_| {})?;
-            let all_sent = measured.sent == total;
-            let gave_up = now.saturating_duration_since(last_progress) > GRACE;
-            if all_sent && (measured.arrived == total || gave_up) {
-                return Ok(measured);
-            }
+/// Sends over `path` what `schedule` says. Every sample is kept.
+pub fn run(path: &mut Path, schedule: &Schedule) -> io::Result<Measured> {
+    let Path { publisher, subscriber } = path;
+    let mut measured = Measured::default();
+    let total = schedule.len() as u64;
+    let mut last_arrived = None;
+    let start = Instant::now() + Duration::from_millis(1);
+    let mut last_progress = start;
+    loop {
+        let now = Instant::now();
+        // All that is due goes with one system call: at high rates one each would be the limit.
+        while let Some(due) = schedule.due(start, measured.sent).filter(|due| *due <= now) {
+            measured.send_lag.record_duration(now - due);
+            publisher.publish(measured.sent);
+            measured.sent += 1;
+            last_progress = now;
+        }
+        publisher.flush()?;
+        subscriber.poll(&mut |number| {
+            let seen = Instant::now();
+            let Some(due) = schedule.due(start, number) else { return };
+            measured.latency.record_duration(seen.saturating_duration_since(due));
+            measured.arrived += 1;
+            measured.reordered += u64::from(last_arrived.is_some_and(|last| number < last));
+            last_arrived = Some(number);
+            last_progress = seen;
+        })?;
+        // Acknowledgements and pings of the router must not fill the publisher's socket.
+        publisher.poll(&mut |_| {})?;
+        let all_sent = measured.sent == total;
+        let gave_up = now.saturating_duration_since(last_progress) > GRACE;
+        if all_sent && (measured.arrived == total || gave_up) {
+            return Ok(measured);
         }
     }
 }
@@ -97,14 +73,15 @@ impl Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::floor::Floor;
 
     #[test]
     fn every_message_of_a_small_run_arrives_over_the_floor_in_order() {
         for kind in [Kind::Set, Kind::Event] {
             let floor = Floor::start(None, 1).unwrap();
-            let mut path = Path::through_floor(&floor, kind).unwrap();
+            let mut path = Path::through_floor(&floor, &message(kind)).unwrap();
             let schedule = Schedule::jittered(2_000.0, Duration::from_millis(200), 1);
-            let measured = path.run(&schedule).unwrap();
+            let measured = run(&mut path, &schedule).unwrap();
             assert_eq!(measured.sent, schedule.len() as u64);
             assert_eq!((measured.arrived, measured.reordered), (measured.sent, 0));
             assert_eq!(measured.latency.count(), measured.sent);

@@ -1,15 +1,16 @@
-//! What counting costs: the same pipe through a router with histograms and through one without.
+//! What counting costs: the same path through a router with histograms and through one without.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::connection::Path;
 use crate::frames::Kind;
 use crate::machine::{self, Machine, Places};
 use crate::report::{self, Rate, RateRound, Report};
 use crate::router::{Idle, Router};
 use crate::suite::Size;
-use crate::throughput::{Measured, Pipe};
+use crate::throughput::{self, Measured};
 
 /// The arguments of `clasp-bench overhead`.
 #[derive(clap::Args)]
@@ -47,27 +48,27 @@ impl Command {
     }
 }
 
-/// A router of each kind and a pipe through it. Only one of the two runs at a time.
+/// A router of each kind and a path through it. Only one of the two runs at a time.
 struct Side {
     router: Router,
-    pipe: Pipe,
+    path: Path,
 }
 
 /// Before this thread keeps to its core, because a program keeps to that of who starts it.
-fn open(program: &Path, places: Places, histograms: &str) -> io::Result<Router> {
+fn open(program: &std::path::Path, places: Places, histograms: &str) -> io::Result<Router> {
     Router::open_with(program, places, Idle::Spin, &["--histograms", histograms])
 }
 
 impl Side {
     fn of(router: Router, kind: Kind) -> io::Result<Self> {
-        let pipe = Pipe::through_router(router.url("ws")?, kind)?;
+        let path = Path::through_router(router.url("ws")?, &throughput::message(kind))?;
         router.pause();
-        Ok(Self { router, pipe })
+        Ok(Self { router, path })
     }
 
     fn run(&mut self, length: Duration) -> io::Result<Measured> {
         self.router.resume();
-        let measured = self.pipe.run(length);
+        let measured = throughput::run(&mut self.path, length);
         self.router.pause();
         measured
     }

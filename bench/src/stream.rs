@@ -162,7 +162,7 @@ mod tests {
     fn every_subscriber_gets_the_whole_stream_over_the_floor_message_by_message() {
         let message = Message::new(Kind::Stream, "/bench/stream/1");
         let floor = Floor::start_message_by_message(None, 5, &message).unwrap();
-        let mut fan = FanOut::over(&floor, 5, &message).unwrap();
+        let mut fan = FanOut::through_floor(&floor, 5, &message).unwrap();
         let measured = run(&mut fan, Duration::from_millis(50)).unwrap();
         assert!(measured.deliveries >= 5 * BURST, "{measured:?}");
         assert_eq!((measured.breaks, measured.deliveries % (5 * BURST)), (0, 0), "{measured:?}");

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use clasp_rt_perf::histogram::Latency;
 
+use crate::connection::Path;
 use crate::fanout::{self, FanOut};
 use crate::floor::Floor;
 use crate::frames::Kind;
-use crate::hop::{self, Path};
+use crate::hop;
 use crate::machine::Places;
 use crate::pace::Schedule;
 use crate::report::{Rate, RateRound, Row};
 use crate::router::Router;
-use crate::throughput::Pipe;
+use crate::throughput;
 
 /// Thrown away before every run: first touches, first wakes, congestion windows.
 const WARM_UP: Duration = Duration::from_millis(200);
@@ -44,8 +45,8 @@ pub struct Hop<'a> {
 
 pub fn hop(router: &Router, places: Places, hop: Hop<'_>) -> io::Result<Row> {
     let Hop { scheme, kind, rate_hz, length, rounds, idle } = hop;
-    let mut path = Path::through_router(router.url(scheme)?, kind)?;
-    path.run(&Schedule::jittered(rate_hz, WARM_UP, SEED))?;
+    let mut path = Path::through_router(router.url(scheme)?, &hop::message(kind))?;
+    hop::run(&mut path, &Schedule::jittered(rate_hz, WARM_UP, SEED))?;
     let name = format!("hop {scheme} {} {rate_hz:.0}/s, {idle}", kind.name());
     let key = format!("hop/{scheme}/{}/{rate_hz:.0}/{idle}", kind.name());
     let mut row = Row::new(key, name);
@@ -53,7 +54,7 @@ pub fn hop(router: &Router, places: Places, hop: Hop<'_>) -> io::Result<Row> {
     for round in 0..rounds {
         let schedule = Schedule::jittered(rate_hz, length / rounds, SEED + u64::from(round));
         let floor = floor_beside(router, places, kind, &schedule)?;
-        let measured = path.run(&schedule)?;
+        let measured = hop::run(&mut path, &schedule)?;
         row.round(&measured.latency, Some(&floor.latency));
         row.sent += measured.sent;
         row.expected += measured.sent;
@@ -82,9 +83,9 @@ fn floor_beside(
 
 pub fn floor(places: Places, kind: Kind, schedule: &Schedule) -> io::Result<hop::Measured> {
     let floor = Floor::start(Some(places.router), 1)?;
-    let mut path = Path::through_floor(&floor, kind)?;
-    path.run(&Schedule::jittered(1_000.0, WARM_UP, SEED))?;
-    path.run(schedule)
+    let mut path = Path::through_floor(&floor, &hop::message(kind))?;
+    hop::run(&mut path, &Schedule::jittered(1_000.0, WARM_UP, SEED))?;
+    hop::run(&mut path, schedule)
 }
 
 /// One fan-out to be measured.
@@ -106,7 +107,8 @@ pub fn fan_out(router: &Router, places: Places, crowd: Crowd<'_>) -> io::Result<
         Row::new(format!("fanout/{subscribers}/{what}"), name)
     };
     let (mut each, mut last) = (row("each"), row("last"));
-    let mut fan = FanOut::through_router(router.url(scheme)?, subscribers, Kind::Set)?;
+    let message = fanout::message(Kind::Set);
+    let mut fan = FanOut::through_router(router.url(scheme)?, subscribers, &message)?;
     fan.run(&Schedule::jittered(rate_hz, WARM_UP, SEED))?;
     for round in 0..rounds {
         let schedule = Schedule::jittered(rate_hz, length / rounds, SEED + u64::from(round));
@@ -133,7 +135,7 @@ fn floor_fan_out(
     schedule: &Schedule,
 ) -> io::Result<fanout::Measured> {
     let floor = Floor::start(Some(places.router), subscribers)?;
-    FanOut::through_floor(&floor, subscribers, Kind::Set)?.run(schedule)
+    FanOut::through_floor(&floor, subscribers, &fanout::message(Kind::Set))?.run(schedule)
 }
 
 /// Rounds of `length` each, floor and router in turns.
@@ -147,13 +149,13 @@ pub fn throughput(
 ) -> io::Result<Rate> {
     let key = format!("throughput/{scheme}/{}", kind.name());
     let mut rate = Rate::new(key, format!("throughput {scheme} {}", kind.name()));
-    let mut pipe = Pipe::through_router(router.url(scheme)?, kind)?;
+    let mut path = Path::through_router(router.url(scheme)?, &throughput::message(kind))?;
     for _ in 0..rounds {
         router.pause();
         let floor = floor_throughput(places, kind, length);
         router.resume();
         let floor = floor?;
-        let measured = pipe.run(length)?;
+        let measured = throughput::run(&mut path, length)?;
         rate.rounds.push(RateRound {
             per_second: measured.per_second(),
             floor_per_second: Some(floor),
@@ -166,7 +168,8 @@ pub fn throughput(
 
 fn floor_throughput(places: Places, kind: Kind, length: Duration) -> io::Result<f64> {
     let floor = Floor::start(Some(places.router), 1)?;
-    Ok(Pipe::through_floor(&floor, kind)?.run(length)?.per_second())
+    let mut path = Path::through_floor(&floor, &throughput::message(kind))?;
+    Ok(throughput::run(&mut path, length)?.per_second())
 }
 
 impl Size {

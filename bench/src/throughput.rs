@@ -3,8 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::connection::{self, Clasp, Connection};
-use crate::floor::Floor;
+use crate::connection::Path;
 use crate::frames::{Kind, Message};
 
 const ADDRESS: &str = "/bench/throughput/fader/1";
@@ -34,65 +33,45 @@ impl Measured {
     }
 }
 
-#[derive(Debug)]
-pub struct Pipe {
-    publisher: Box<dyn Connection>,
-    subscriber: Box<dyn Connection>,
+/// A small control message for the address that throughput is measured at.
+pub fn message(kind: Kind) -> Message<'static> {
+    Message::new(kind, ADDRESS)
 }
 
-impl Pipe {
-    pub fn through_router(url: &str, kind: Kind) -> io::Result<Self> {
-        Self::at(url, &Message::new(kind, ADDRESS))
-    }
-
-    /// Through the router at `url`, in the protocol of its scheme.
-    pub fn at(url: &str, message: &Message<'_>) -> io::Result<Self> {
-        let subscriber = connection::subscriber(url, message)?;
-        Ok(Self { publisher: connection::publisher(url, message)?, subscriber })
-    }
-
-    pub fn through_floor(floor: &Floor, kind: Kind) -> io::Result<Self> {
-        Self::over(floor, &Message::new(kind, ADDRESS))
-    }
-
-    pub fn over(floor: &Floor, message: &Message<'_>) -> io::Result<Self> {
-        let publisher = Box::new(Clasp::bare(&floor.url(), message)?);
-        Ok(Self { publisher, subscriber: Box::new(Clasp::bare(&floor.url(), message)?) })
-    }
-
-    /// Sends as fast as the window allows for `length`, then waits for what is still on its way.
-    pub fn run(&mut self, length: Duration) -> io::Result<Measured> {
-        let mut measured = Measured::default();
-        let (mut sent, mut next) = (0, 0);
-        let start = Instant::now();
-        let mut last_progress = start;
-        loop {
-            let now = Instant::now();
-            let sending = now - start < length;
-            let room = WINDOW - (sent - next).min(WINDOW);
-            if sending && room >= BURST && self.publisher.unsent_bytes() == 0 {
-                for _ in 0..BURST {
-                    self.publisher.publish(sent);
-                    sent += 1;
-                }
+/// Sends over `path` as fast as the window allows for `length`, then waits for what is still on its
+/// way.
+pub fn run(path: &mut Path, length: Duration) -> io::Result<Measured> {
+    let Path { publisher, subscriber } = path;
+    let mut measured = Measured::default();
+    let (mut sent, mut next) = (0, 0);
+    let start = Instant::now();
+    let mut last_progress = start;
+    loop {
+        let now = Instant::now();
+        let sending = now - start < length;
+        let room = WINDOW - (sent - next).min(WINDOW);
+        if sending && room >= BURST && publisher.unsent_bytes() == 0 {
+            for _ in 0..BURST {
+                publisher.publish(sent);
+                sent += 1;
             }
-            self.publisher.flush()?;
-            let before = measured.messages;
-            self.subscriber.poll(&mut |number| {
-                measured.breaks += u64::from(number != next);
-                measured.messages += 1;
-                next = number + 1;
-            })?;
-            if measured.messages > before {
-                last_progress = Instant::now();
-            }
-            self.publisher.poll(&mut |_| {})?;
-            let gave_up = now.saturating_duration_since(last_progress) > GRACE;
-            if gave_up || (!sending && next >= sent) {
-                measured.breaks += u64::from(next != sent);
-                measured.seconds = (last_progress - start).as_secs_f64().max(f64::MIN_POSITIVE);
-                return Ok(measured);
-            }
+        }
+        publisher.flush()?;
+        let before = measured.messages;
+        subscriber.poll(&mut |number| {
+            measured.breaks += u64::from(number != next);
+            measured.messages += 1;
+            next = number + 1;
+        })?;
+        if measured.messages > before {
+            last_progress = Instant::now();
+        }
+        publisher.poll(&mut |_| {})?;
+        let gave_up = now.saturating_duration_since(last_progress) > GRACE;
+        if gave_up || (!sending && next >= sent) {
+            measured.breaks += u64::from(next != sent);
+            measured.seconds = (last_progress - start).as_secs_f64().max(f64::MIN_POSITIVE);
+            return Ok(measured);
         }
     }
 }
@@ -100,12 +79,13 @@ impl Pipe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::floor::Floor;
 
     #[test]
     fn all_messages_of_a_short_burst_pass_the_floor_in_order() {
         let floor = Floor::start(None, 1).unwrap();
-        let mut pipe = Pipe::through_floor(&floor, Kind::Event).unwrap();
-        let measured = pipe.run(Duration::from_millis(50)).unwrap();
+        let mut path = Path::through_floor(&floor, &message(Kind::Event)).unwrap();
+        let measured = run(&mut path, Duration::from_millis(50)).unwrap();
         assert!(measured.messages >= BURST, "{measured:?}");
         assert_eq!(measured.breaks, 0);
         assert!(measured.per_second() > 0.0);

@@ -156,10 +156,11 @@ mod tests {
         // The same through the runs that are measured, at a rate that no machine is too slow for.
         let schedule = Schedule::jittered(200.0, Duration::from_millis(100), 1);
         let message = Message::new(Kind::Event, "/bench/hop/1");
-        let measured = hop::Path::at(running.url(), &message).unwrap().run(&schedule).unwrap();
+        let mut path = connection::Path::through_router(running.url(), &message).unwrap();
+        let measured = hop::run(&mut path, &schedule).unwrap();
         assert_eq!((measured.arrived, measured.reordered), (measured.sent, 0));
         let message = Message { pattern: "/bench/**", ..message };
-        let mut fan = fanout::FanOut::at(running.url(), 5, &message).unwrap();
+        let mut fan = fanout::FanOut::through_router(running.url(), 5, &message).unwrap();
         let measured = fan.run(&schedule).unwrap();
         assert_eq!(measured.arrived, 5 * schedule.len() as u64);
     }

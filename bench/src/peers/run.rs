@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use super::launch::{Installed, PROGRAMS};
 use super::workload::{Contender, Load, Workload};
+use crate::connection::Path;
 use crate::fanout::{self, FanOut};
 use crate::floor::Floor;
 use crate::frames::Message;
 use crate::machine::{self, Places};
 use crate::pace::Schedule;
 use crate::report::{Rate, RateRound, Row};
-use crate::throughput::Pipe;
-use crate::{ack, hop, stream};
+use crate::{ack, hop, stream, throughput};
 
 /// Thrown away before every turn: first touches, first wakes, congestion windows.
 const WARM_UP: Duration = Duration::from_millis(200);
@@ -188,8 +188,8 @@ impl Entry {
 
     fn hop(&mut self, way: &Way<'_>, turn: &Turn<'_>, hz: f64) -> io::Result<()> {
         let mut path = way.path(turn)?;
-        path.run(&Schedule::jittered(hz, WARM_UP, SEED))?;
-        let measured = path.run(&turn.schedule(hz))?;
+        hop::run(&mut path, &Schedule::jittered(hz, WARM_UP, SEED))?;
+        let measured = hop::run(&mut path, &turn.schedule(hz))?;
         add_hop(self.row(&format!("hop/{hz:.0}"), &format!("hop {hz:.0}/s")), &measured);
         Ok(())
     }
@@ -199,8 +199,8 @@ impl Entry {
         let Way::Router(url) = way else {
             // A relay acknowledges nothing: its hop takes the same way, there and back.
             let mut path = way.path(turn)?;
-            path.run(&Schedule::jittered(hz, WARM_UP, SEED))?;
-            let measured = path.run(&turn.schedule(hz))?;
+            hop::run(&mut path, &Schedule::jittered(hz, WARM_UP, SEED))?;
+            let measured = hop::run(&mut path, &turn.schedule(hz))?;
             add_hop(self.row(&key, &format!("hop in place of an ACK {hz:.0}/s")), &measured);
             return Ok(());
         };
@@ -214,12 +214,9 @@ impl Entry {
     }
 
     fn throughput(&mut self, way: &Way<'_>, turn: &Turn<'_>) -> io::Result<()> {
-        let mut pipe = match way {
-            Way::Router(url) => Pipe::at(url, &turn.message)?,
-            Way::Floor(floor) => Pipe::over(floor, &turn.message)?,
-        };
-        pipe.run(WARM_UP)?;
-        let measured = pipe.run(turn.workload.length)?;
+        let mut path = way.path(turn)?;
+        throughput::run(&mut path, WARM_UP)?;
+        let measured = throughput::run(&mut path, turn.workload.length)?;
         self.rate("throughput", "throughput").rounds.push(RateRound {
             per_second: measured.per_second(),
             floor_per_second: None,
@@ -305,11 +302,11 @@ impl Entry {
     /// stall of the machine must not pass for the router's limit.
     fn sweep(&mut self, way: &Way<'_>, turn: &Turn<'_>, hz: f64, hz_max: f64) -> io::Result<()> {
         let mut path = way.path(turn)?;
-        path.run(&Schedule::jittered(hz, WARM_UP, SEED))?;
+        hop::run(&mut path, &Schedule::jittered(hz, WARM_UP, SEED))?;
         let mut hz = hz;
         let mut saturated = false;
         while hz <= hz_max {
-            let measured = path.run(&turn.schedule(hz));
+            let measured = hop::run(&mut path, &turn.schedule(hz));
             let row = self.row(&format!("sweep/{hz:.0}"), &format!("sweep {hz:.0}/s"));
             let measured = match measured {
                 Ok(measured) => measured,
@@ -371,17 +368,17 @@ impl Turn<'_> {
 }
 
 impl Way<'_> {
-    fn path(&self, turn: &Turn<'_>) -> io::Result<hop::Path> {
+    fn path(&self, turn: &Turn<'_>) -> io::Result<Path> {
         match self {
-            Self::Router(url) => hop::Path::at(url, &turn.message),
-            Self::Floor(floor) => hop::Path::over(floor, &turn.message),
+            Self::Router(url) => Path::through_router(url, &turn.message),
+            Self::Floor(floor) => Path::through_floor(floor, &turn.message),
         }
     }
 
     fn fan(&self, turn: &Turn<'_>, subscribers: usize) -> io::Result<FanOut> {
         match self {
-            Self::Router(url) => FanOut::at(url, subscribers, &turn.message),
-            Self::Floor(floor) => FanOut::over(floor, subscribers, &turn.message),
+            Self::Router(url) => FanOut::through_router(url, subscribers, &turn.message),
+            Self::Floor(floor) => FanOut::through_floor(floor, subscribers, &turn.message),
         }
     }
 }
