@@ -5,14 +5,17 @@
 //! skipped by the sender, as a sensor would, and the next sample is the newest again.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clasp_rt_perf::histogram::Latency;
 
+use crate::commands::{RouterArgs, length};
 use crate::frames::{self, Kind, Numbered};
+use crate::machine::{self, Places};
 use crate::pace::Schedule;
 use crate::peer::Peer;
-use crate::report::{Figure, Row};
+use crate::report::{Figure, Report, Row};
 use crate::router::Router;
 
 const GO: &str = "/bench/lanes/go";
@@ -37,6 +40,44 @@ const ALL_IT_TAKES: f64 = 1e8;
 
 /// Receive buffer of the slow reader: what a small device has.
 const SLOW_BUFFER_BYTES: usize = 16 << 10;
+
+/// The arguments of `clasp-bench lanes`.
+#[derive(clap::Args)]
+pub struct Command {
+    #[command(flatten)]
+    router: RouterArgs,
+    #[arg(long, default_value = "ws")]
+    transport: String,
+    /// GO events a second.
+    #[arg(long, default_value_t = 20.0)]
+    rate: f64,
+    /// Of each case and round.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    #[arg(long, default_value_t = 1)]
+    rounds: u32,
+    /// Results go to `DIR/<date>-<machine>/`, too.
+    #[arg(long, value_name = "DIR")]
+    results: Option<PathBuf>,
+}
+
+impl Command {
+    pub fn run(&self, places: Places) -> io::Result<Report> {
+        let (router, name) = self.router.open(places)?;
+        let wish = Wish {
+            scheme: self.router.scheme(&self.transport),
+            go_hz: self.rate,
+            length: length(self.seconds)?,
+            rounds: self.rounds.max(1),
+        };
+        let (rows, figures) = machine::on_core(places.client, || measure(&router, wish))?;
+        let report = Report { rows, figures, ..Report::new("GO among streams", places, name) };
+        if let Some(results) = &self.results {
+            report.keep(results, "lanes")?;
+        }
+        Ok(report)
+    }
+}
 
 /// What is sent, and how it is read.
 #[derive(Clone, Copy, Debug)]
@@ -176,17 +217,17 @@ impl Stage {
 
 /// What is measured in each round.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish<'a> {
-    pub scheme: &'a str,
-    pub go_hz: f64,
+struct Wish<'a> {
+    scheme: &'a str,
+    go_hz: f64,
     /// Of each case and round.
-    pub length: Duration,
-    pub rounds: u32,
+    length: Duration,
+    rounds: u32,
 }
 
 /// A GO alone, under ten times the samples that its way carries, and to a receiver that reads a
 /// tenth of what is sent.
-pub fn measure(router: &Router, wish: Wish<'_>) -> io::Result<(Vec<Row>, Vec<Figure>)> {
+fn measure(router: &Router, wish: Wish<'_>) -> io::Result<(Vec<Row>, Vec<Figure>)> {
     let Wish { scheme, go_hz, length, rounds } = wish;
     let url = router.url(scheme)?;
     let row = |case: &str, what: &str| Row::new(format!("lanes/go/{case}"), what.to_owned());

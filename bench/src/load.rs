@@ -25,6 +25,27 @@ const _: () = assert!(BUNDLE_SETS * SET_BYTES_MAX <= PAYLOAD_BYTES_MAX);
 /// Progress is told this many times.
 const STEPS: usize = 10;
 
+/// The arguments of `clasp-bench load`.
+#[derive(clap::Args)]
+pub struct Command {
+    #[arg(long, default_value_t = 1_000)]
+    connections: usize,
+    #[arg(long, default_value_t = 1_000_000)]
+    params: usize,
+    /// Its rate limit must be off: `--rate-limit 0`.
+    #[arg(long, default_value = "ws://localhost:7330")]
+    router: String,
+}
+
+impl Command {
+    pub fn run(&self) -> io::Result<()> {
+        let Self { connections, params, router } = self;
+        let load = Load::run(router, *connections, *params, |step| println!("{step}"))?;
+        println!("{}", load.text());
+        io::copy(&mut io::stdin(), &mut io::sink()).map(drop)
+    }
+}
+
 /// A router that is full: the connections stay open until this is dropped.
 #[derive(Debug)]
 pub struct Load {

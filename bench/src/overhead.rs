@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::connection::Path;
 use crate::frames::Kind;
-use crate::machine::{self, Machine, Places};
-use crate::report::{self, Rate, RateRound, Report};
+use crate::machine::{self, Places};
+use crate::report::{Rate, RateRound, Report};
 use crate::router::{Idle, Router};
 use crate::suite::Size;
 use crate::throughput::{self, Measured};
@@ -32,18 +32,10 @@ impl Command {
         let Self { spawn, kind, size, results } = self;
         let routers = [open(spawn, places, "on")?, open(spawn, places, "off")?];
         let pair = machine::on_core(places.client, || pair(routers, *kind, *size))?;
-        let report = Report {
-            title: "What histograms cost".to_owned(),
-            machine: Machine::look(),
-            places,
-            router: spawn.display().to_string(),
-            rows: Vec::new(),
-            rates: pair.into(),
-            figures: Vec::new(),
-        };
-        let folder = report::folder_of_today(results, &report.machine)?;
-        report.write(&folder, "overhead")?;
-        eprintln!("written to {}", folder.display());
+        let router = spawn.display().to_string();
+        let report =
+            Report { rates: pair.into(), ..Report::new("What histograms cost", places, router) };
+        report.keep(results, "overhead")?;
         Ok(report)
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -14,12 +16,61 @@ use clasp_rt_perf::histogram::Latency;
 
 use crate::expect::{Expectation, Protocol};
 use crate::pace::Schedule;
-use crate::pcap::{Capture, Said};
+use crate::pcap::{self, Capture, Said};
 use crate::peer::Peer;
+use crate::recording;
 
 /// After the last packet, how long nothing may come out before the replay is over: longer than the
 /// 2.5 s for which sACN waits for a synchronisation packet.
 const QUIET: Duration = Duration::from_secs(3);
+
+/// The arguments of `clasp-bench replay`.
+#[derive(clap::Args)]
+pub struct Command {
+    /// A pcap file, a .clasprec file, or a folder of .clasprec files.
+    file: PathBuf,
+    /// `osc=ADDR`, `artnet=ADDR`, `sacn=ADDR`, `mqtt=ADDR`: where a protocol's packets go.
+    #[arg(long, value_delimiter = ',')]
+    to: Vec<Target>,
+    /// `1`: as captured, `N`: N times as fast, `max`: without pauses.
+    #[arg(long, default_value = "1", value_parser = speed)]
+    speed: f64,
+    /// Where a CLASP subscriber watches.
+    #[arg(long, default_value = "ws://localhost:7330")]
+    router: String,
+}
+
+impl Command {
+    pub fn run(&self) -> io::Result<()> {
+        let Self { file, to, speed, router } = self;
+        let files = recording::files(file)?;
+        let mut files = files.iter().map(fs::read).collect::<io::Result<Vec<_>>>()?;
+        if files.iter().all(|file| recording::is_one(file)) {
+            let recording = recording::read(&files).map_err(io::Error::other)?;
+            let mut subscriber = watcher(router)?;
+            let mut publisher = Peer::connect(router)?;
+            publisher.join("bench replay")?;
+            let played = recording::play(&recording, *speed, &mut publisher, &mut subscriber)?;
+            print!("{}", played.text(&recording));
+            return Ok(());
+        }
+        if to.is_empty() {
+            return Err(io::Error::other("say with --to where the packets of a pcap file go"));
+        }
+        let bytes = files.swap_remove(0);
+        let capture = pcap::read(&bytes).map_err(io::Error::other)?;
+        print!("{}", run(&capture, to, *speed, &mut watcher(router)?)?.text());
+        Ok(())
+    }
+}
+
+/// Somebody who hears everything.
+fn watcher(router: &str) -> io::Result<Peer> {
+    let mut subscriber = Peer::connect(router)?;
+    subscriber.join("bench replay subscriber")?;
+    subscriber.subscribe(1, "/**")?;
+    Ok(subscriber)
+}
 
 /// `osc=127.0.0.1:9000`: where the packets of one protocol go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +91,7 @@ impl FromStr for Target {
 }
 
 /// `1`, `10`, `max`: how many times as fast as captured.
-pub fn speed(text: &str) -> Result<f64, String> {
+fn speed(text: &str) -> Result<f64, String> {
     match text {
         "max" => Ok(f64::INFINITY),
         number => number
@@ -82,7 +133,7 @@ enum Does<'a> {
 }
 
 /// Sends what `targets` want of `capture` on its schedule while `subscriber` listens to everything.
-pub fn run(
+fn run(
     capture: &Capture<'_>,
     targets: &[Target],
     speed: f64,

@@ -203,6 +203,19 @@ pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
 }
 
 impl Report {
+    /// Of this machine, with nothing measured yet. `router`: how it is started, or where it runs.
+    pub fn new(title: &str, places: Places, router: impl Into<String>) -> Self {
+        Self {
+            title: title.to_owned(),
+            machine: Machine::look(),
+            places,
+            router: router.into(),
+            rows: Vec::new(),
+            rates: Vec::new(),
+            figures: Vec::new(),
+        }
+    }
+
     pub fn markdown(&self) -> String {
         let mut out = String::new();
         let Machine { cpu, cores, kernel, governor, hypervisor, load, commit } = &self.machine;
@@ -285,6 +298,14 @@ impl Report {
             "rates": self.rates.iter().map(rate_json).collect::<Vec<_>>(),
             "figures": self.figures.iter().map(figure_json).collect::<Vec<_>>(),
         })
+    }
+
+    /// Writes what `command` measured into the folder of today, and says where that is.
+    pub fn keep(&self, results: &Path, command: &str) -> io::Result<PathBuf> {
+        let folder = folder_of_today(results, &self.machine)?;
+        self.write(&folder, command)?;
+        eprintln!("written to {}", folder.display());
+        Ok(folder)
     }
 
     /// Writes `<command>.md`, `<command>.json`, a `.hgrm` file for each curve and a picture of each

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::machine::{Machine, Places};
+use crate::machine::Places;
 use crate::picture::{self, Curve};
-use crate::report::{self, Report, Row};
+use crate::report::{Report, Row};
 use crate::suite::Size;
 
 pub mod curves;
@@ -61,19 +61,9 @@ impl Command {
         if !compared.missing.is_empty() {
             router += &format!("; not measured: {}", compared.missing.join("; "));
         }
-        let report = Report {
-            title: "Routers side by side".to_owned(),
-            machine: Machine::look(),
-            places,
-            router,
-            rows: compared.rows,
-            rates: compared.rates,
-            figures: Vec::new(),
-        };
-        let folder = report::folder_of_today(&self.results, &report.machine)?;
-        report.write(&folder, "peers")?;
-        draw(&report, &folder)?;
-        eprintln!("written to {}", folder.display());
+        let (rows, rates) = (compared.rows, compared.rates);
+        let report = Report { rows, rates, ..Report::new("Routers side by side", places, router) };
+        draw(&report, &report.keep(&self.results, "peers")?)?;
         Ok(report)
     }
 }
@@ -245,15 +235,8 @@ mod tests {
         }
         let folder = std::env::temp_dir().join(format!("clasp-peers-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let report = Report {
-            title: "A run".to_owned(),
-            machine: Machine::look(),
-            places: places(),
-            router: String::new(),
-            rows: compared.rows,
-            rates: compared.rates,
-            figures: Vec::new(),
-        };
+        let (rows, rates) = (compared.rows, compared.rates);
+        let report = Report { rows, rates, ..Report::new("A run", places(), "") };
         draw(&report, &folder).unwrap();
         for subject in ["hop-200", "fanout-3-last", "stream-fanout-3-200", "sweep"] {
             let svg = fs::read_to_string(folder.join(format!("peers-{subject}.svg"))).unwrap();

@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::machine::{Machine, Places};
-use crate::report::{self, Figure, Report, Row};
+use crate::machine::Places;
+use crate::report::{Figure, Report, Row};
 use crate::suite::Size;
 
 mod codec;
@@ -98,15 +98,8 @@ fn example(told: Option<&Path>, package: &str, name: &str) -> io::Result<PathBuf
 impl Command {
     /// All parts, whatever happens to one; what there is is written before an error is told.
     pub fn run(&self, places: Places) -> io::Result<Report> {
-        let mut report = Report {
-            title: "clasp-rt against itself".to_owned(),
-            machine: Machine::look(),
-            places,
-            router: self.spawn.display().to_string(),
-            rows: Vec::new(),
-            rates: Vec::new(),
-            figures: Vec::new(),
-        };
+        let router = self.spawn.display().to_string();
+        let mut report = Report::new("clasp-rt against itself", places, router);
         let parts = if self.only.is_empty() { &Part::ALL[..] } else { &self.only };
         let mut failed = Vec::new();
         for part in parts {
@@ -119,9 +112,7 @@ impl Command {
                 Err(error) => failed.push(format!("{part:?}: {error}")),
             }
         }
-        let folder = report::folder_of_today(&self.results, &report.machine)?;
-        report.write(&folder, "rows")?;
-        eprintln!("written to {}", folder.display());
+        report.keep(&self.results, "rows")?;
         if failed.is_empty() { Ok(report) } else { Err(io::Error::other(failed.join("; "))) }
     }
 
