@@ -1,13 +1,14 @@
 //! Where the time goes, as a picture: the stacks of `perf script` as a flame graph.
 //!
-//! Written by hand, because a flame graph is rectangles, and the crates that draw them have
-//! licences that this repository does not take.
+//! Drawn here, because a flame graph is rectangles, and the crates that draw them have licences
+//! that this repository does not take.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+
+use crate::svg::{Svg, escaped};
 
 const WIDTH: f64 = 1_200.0;
 const ROW: f64 = 17.0;
@@ -100,7 +101,7 @@ impl Stacks {
         sorted.sort_by_key(|(_, samples)| std::cmp::Reverse(*samples));
         let mut out = String::new();
         for (name, samples) in sorted.into_iter().take(LIST) {
-            put(&mut out, format_args!("{:6.2} %  {name}\n", self.percent(samples)));
+            out += &format!("{:6.2} %  {name}\n", self.percent(samples));
         }
         out
     }
@@ -119,45 +120,31 @@ impl Stacks {
     /// The picture: callers below, what they call above, as wide as their share.
     fn svg(&self, title: &str) -> String {
         let height = TOP + ROW * (self.depth() + 1) as f64 + 12.0;
-        let mut svg = String::new();
-        put(
-            &mut svg,
-            format_args!(
-                "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
-                 font-family=\"monospace\" font-size=\"11\">\n\
-                 <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-                 <text x=\"12\" y=\"26\" font-size=\"16\">{}, {} samples</text>\n",
-                escaped(title),
-                self.samples
-            ),
-        );
+        let title = format!("{title}, {} samples", self.samples);
+        let mut svg = Svg::new((WIDTH, height), ("monospace", 11), (12.0, &title));
         self.draw(&mut svg, self.samples, 0.0, height - ROW - 8.0);
-        svg.push_str("</svg>\n");
-        svg
+        svg.finish()
     }
 
-    fn draw(&self, svg: &mut String, all: u64, mut left: f64, bottom: f64) {
+    fn draw(&self, svg: &mut Svg, all: u64, mut left: f64, bottom: f64) {
         for (name, call) in &self.calls {
             let width = WIDTH * call.samples as f64 / all.max(1) as f64;
             if width >= WIDTH_MIN {
                 let share = 100.0 * call.samples as f64 / all as f64;
                 let shown: String = name.chars().take((width / LETTER) as usize).collect();
-                put(
-                    svg,
-                    format_args!(
-                        "<g><title>{name}: {share:.2} %, itself {:.2} %</title>\
-                         <rect x=\"{left:.1}\" y=\"{bottom:.1}\" width=\"{width:.1}\" \
-                         height=\"{}\" fill=\"{}\" stroke=\"#fff\"/>\
-                         <text x=\"{:.1}\" y=\"{:.1}\">{}</text></g>\n",
-                        100.0 * call.own() as f64 / all as f64,
-                        ROW - 1.0,
-                        colour(name),
-                        left + 2.0,
-                        bottom + 12.0,
-                        escaped(&shown),
-                        name = escaped(name),
-                    ),
-                );
+                svg.push(format_args!(
+                    "<g><title>{name}: {share:.2} %, itself {:.2} %</title>\
+                     <rect x=\"{left:.1}\" y=\"{bottom:.1}\" width=\"{width:.1}\" \
+                     height=\"{}\" fill=\"{}\" stroke=\"#fff\"/>\
+                     <text x=\"{:.1}\" y=\"{:.1}\">{}</text></g>\n",
+                    100.0 * call.own() as f64 / all as f64,
+                    ROW - 1.0,
+                    colour(name),
+                    left + 2.0,
+                    bottom + 12.0,
+                    escaped(&shown),
+                    name = escaped(name),
+                ));
                 call.draw(svg, all, left, bottom - ROW);
             }
             left += width;
@@ -180,14 +167,6 @@ fn plain(symbol: &str) -> &str {
     let (name, hash) = symbol.rsplit_once("::h").unwrap_or((symbol, ""));
     let is_hash = hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_hash { name } else { symbol }
-}
-
-fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("writing to a String cannot fail");
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

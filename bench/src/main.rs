@@ -33,6 +33,7 @@ mod rows;
 mod socket;
 mod stream;
 mod suite;
+mod svg;
 mod table;
 mod throughput;
 mod universes;

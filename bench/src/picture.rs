@@ -1,10 +1,8 @@
 //! Percentile curves as an SVG picture: how long the slowest one in a hundred, thousand, … took.
-//!
-//! Written by hand, because one picture of lines and labels does not justify a plotting library.
-
-use std::fmt::Write;
 
 use clasp_rt_perf::histogram::Latency;
+
+use crate::svg::{COLOURS, DASHED, Svg};
 
 const WIDTH: f64 = 1020.0;
 const HEIGHT: f64 = 540.0;
@@ -12,10 +10,6 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 290.0;
 const TOP: f64 = 48.0;
 const BOTTOM: f64 = 56.0;
-
-/// Told apart also by people who do not see red against green.
-const COLOURS: [&str; 8] =
-    ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c8c00"];
 
 pub struct Curve<'a> {
     pub name: &'a str,
@@ -27,50 +21,25 @@ pub struct Curve<'a> {
 /// Draws `curves` over nines of percentile, with latency on a logarithmic scale.
 pub fn percentile_curves(title: &str, curves: &[Curve<'_>]) -> String {
     let scale = Scale::covering(curves);
-    let mut svg = String::new();
-    push(
-        &mut svg,
-        format_args!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-             font-family=\"sans-serif\" font-size=\"13\">\n\
-             <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-             <text x=\"{LEFT}\" y=\"28\" font-size=\"17\">{}</text>\n",
-            escaped(title)
-        ),
-    );
+    let mut svg = Svg::new((WIDTH, HEIGHT), ("sans-serif", 13), (LEFT, title));
     grid(&mut svg, &scale);
     for (index, curve) in curves.iter().enumerate() {
         let colour = COLOURS[index % COLOURS.len()];
         let dash = match (curve.reference, index < COLOURS.len()) {
-            (true, _) => " stroke-dasharray=\"7 4\"",
+            (true, _) => DASHED,
             // Colours come again: dots tell the second use from the first.
             (false, false) => " stroke-dasharray=\"2 3\"",
             (false, true) => "",
         };
-        let mut points = String::new();
-        for point in curve.latency.curve() {
-            let x = scale.x(point.quantile);
-            push(&mut points, format_args!("{x:.1},{:.1} ", scale.y(point.value_ns as f64)));
-        }
-        let y = TOP + 14.0 + 22.0 * index as f64;
-        let x = WIDTH - RIGHT + 14.0;
-        push(
-            &mut svg,
-            format_args!(
-                "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"{dash} \
-                 points=\"{}\"/>\n\
-                 <line x1=\"{x}\" y1=\"{y}\" x2=\"{}\" y2=\"{y}\" stroke=\"{colour}\" \
-                 stroke-width=\"2\"{dash}/><text x=\"{}\" y=\"{}\">{}</text>\n",
-                points.trim_end(),
-                x + 26.0,
-                x + 32.0,
-                y + 4.0,
-                escaped(curve.name)
-            ),
-        );
+        let point = |quantile, ns| format!("{:.1},{:.1} ", scale.x(quantile), scale.y(ns));
+        let points = curve.latency.curve();
+        let points =
+            points.into_iter().map(|it| point(it.quantile, it.value_ns as f64)).collect::<String>();
+        svg.curve(&points, colour, dash);
+        let place = (WIDTH - RIGHT + 14.0, TOP + 14.0 + 22.0 * index as f64);
+        svg.legend(place, colour, dash, curve.name);
     }
-    svg.push_str("</svg>\n");
-    svg
+    svg.finish()
 }
 
 /// From quantiles and nanoseconds to places in the picture.
@@ -106,45 +75,36 @@ impl Scale {
     }
 }
 
-fn grid(svg: &mut String, scale: &Scale) {
+fn grid(svg: &mut Svg, scale: &Scale) {
     for nines in 0..=scale.nines as i32 {
         let quantile = 1.0 - 10_f64.powi(-nines);
         let x = scale.x(quantile);
         let decimals = usize::try_from(nines - 2).unwrap_or(0);
-        push(
-            svg,
-            format_args!(
-                "<line x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{}\" stroke=\"#ddd\"/>\
+        svg.push(format_args!(
+            "<line x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{}\" stroke=\"#ddd\"/>\
                  <text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{:.decimals$}%</text>\n",
-                HEIGHT - BOTTOM,
-                HEIGHT - BOTTOM + 20.0,
-                quantile * 100.0
-            ),
-        );
+            HEIGHT - BOTTOM,
+            HEIGHT - BOTTOM + 20.0,
+            quantile * 100.0
+        ));
     }
     for power in scale.low_log as i32..=scale.high_log as i32 {
         let y = scale.y(10_f64.powi(power));
-        push(
-            svg,
-            format_args!(
-                "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{}\" y2=\"{y:.1}\" stroke=\"#ddd\"/>\
+        svg.push(format_args!(
+            "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{}\" y2=\"{y:.1}\" stroke=\"#ddd\"/>\
                  <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\n",
-                WIDTH - RIGHT,
-                LEFT - 8.0,
-                y + 4.0,
-                unit(power)
-            ),
-        );
+            WIDTH - RIGHT,
+            LEFT - 8.0,
+            y + 4.0,
+            unit(power)
+        ));
     }
     let middle = (LEFT + WIDTH - RIGHT) / 2.0;
-    push(
-        svg,
-        format_args!(
-            "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">share of messages that were as \
+    svg.push(format_args!(
+        "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">share of messages that were as \
              fast or faster</text>\n",
-            HEIGHT - 14.0
-        ),
-    );
+        HEIGHT - 14.0
+    ));
 }
 
 /// A power of ten of nanoseconds, as people say it.
@@ -156,14 +116,6 @@ fn unit(power: i32) -> String {
         _ => (10_f64.powi(power - 9), "s"),
     };
     format!("{value:.0} {unit}")
-}
-
-fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("writing to a String cannot fail");
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! The sweep as a picture: three panels, each a quantile of latency against the rate.
 
-use std::fmt::Write;
-
 use super::{peer, subject};
 use crate::report::Row;
+use crate::svg::{COLOURS, DASHED, Svg};
 
 const PANEL_WIDTH: f64 = 330.0;
 const PANEL_HEIGHT: f64 = 380.0;
@@ -12,12 +11,6 @@ const LEFT: f64 = 60.0;
 const TOP: f64 = 60.0;
 const LEGEND: f64 = 170.0;
 const BOTTOM: f64 = 56.0;
-
-/// Told apart also by people who do not see red against green.
-const COLOURS: [&str; 9] = [
-    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c8c00",
-    "#7f3f98",
-];
 
 /// What one router showed at one rate, nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,37 +42,17 @@ pub fn sweep(rows: &[Row]) -> Option<String> {
     };
     let width = LEFT + 3.0 * PANEL_WIDTH + 2.0 * GAP + LEGEND;
     let height = TOP + PANEL_HEIGHT + BOTTOM;
-    let mut svg = String::new();
-    push(
-        &mut svg,
-        format_args!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
-             font-family=\"sans-serif\" font-size=\"12\">\n\
-             <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-             <text x=\"{LEFT}\" y=\"24\" font-size=\"17\">Latency of one hop against messages a \
-             second, up to saturation</text>\n"
-        ),
-    );
+    let title = "Latency of one hop against messages a second, up to saturation";
+    let mut svg = Svg::new((width, height), ("sans-serif", 12), (LEFT, title));
     for (index, name) in QUANTILES.into_iter().enumerate() {
         panel(&mut svg, &scale, index, name, &curves);
     }
     for (index, (name, _)) in curves.iter().enumerate() {
-        let x = width - LEGEND + 14.0;
-        let y = TOP + 10.0 + 20.0 * index as f64;
+        let place = (width - LEGEND + 14.0, TOP + 10.0 + 20.0 * index as f64);
         let (colour, dash) = stroke(index, name);
-        push(
-            &mut svg,
-            format_args!(
-                "<line x1=\"{x}\" y1=\"{y}\" x2=\"{}\" y2=\"{y}\" stroke=\"{colour}\" \
-                 stroke-width=\"2\"{dash}/><text x=\"{}\" y=\"{}\">{name}</text>\n",
-                x + 24.0,
-                x + 30.0,
-                y + 4.0
-            ),
-        );
+        svg.legend(place, colour, dash, name);
     }
-    svg.push_str("</svg>\n");
-    Some(svg)
+    Some(svg.finish())
 }
 
 /// The points of each router, in the order of the rows.
@@ -119,72 +92,52 @@ impl Scale {
     }
 }
 
-fn panel(svg: &mut String, scale: &Scale, index: usize, name: &str, curves: &[(&str, Vec<Point>)]) {
+fn panel(svg: &mut Svg, scale: &Scale, index: usize, name: &str, curves: &[(&str, Vec<Point>)]) {
     let left = scale.x(index, scale.low_hz);
     let (right, bottom) = (left + PANEL_WIDTH, TOP + PANEL_HEIGHT);
-    push(
-        svg,
-        format_args!(
-            "<text x=\"{}\" y=\"{}\" font-size=\"14\">{name}</text>\n",
-            left + 6.0,
-            TOP - 8.0
-        ),
-    );
+    svg.push(format_args!(
+        "<text x=\"{}\" y=\"{}\" font-size=\"14\">{name}</text>\n",
+        left + 6.0,
+        TOP - 8.0
+    ));
     for power in scale.low_log as i32..=scale.high_log as i32 {
         let y = scale.y(10_f64.powi(power));
-        push(
-            svg,
-            format_args!(
-                "<line x1=\"{left:.1}\" y1=\"{y:.1}\" x2=\"{right:.1}\" y2=\"{y:.1}\" \
+        svg.push(format_args!(
+            "<line x1=\"{left:.1}\" y1=\"{y:.1}\" x2=\"{right:.1}\" y2=\"{y:.1}\" \
                  stroke=\"#ddd\"/>\n"
-            ),
-        );
+        ));
         if index == 0 {
             let label = micros(power);
-            push(
-                svg,
-                format_args!(
-                    "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{label}</text>\n",
-                    left - 6.0,
-                    y + 4.0
-                ),
-            );
+            svg.push(format_args!(
+                "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{label}</text>\n",
+                left - 6.0,
+                y + 4.0
+            ));
         }
     }
     for octave in (0..=scale.octaves as i32).step_by(2) {
         let rate_hz = scale.low_hz * 2_f64.powi(octave);
         let x = scale.x(index, rate_hz);
-        push(
-            svg,
-            format_args!(
-                "<line x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{bottom}\" stroke=\"#ddd\"/>\
+        svg.push(format_args!(
+            "<line x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{bottom}\" stroke=\"#ddd\"/>\
                  <text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n",
-                bottom + 18.0,
-                rate(rate_hz)
-            ),
-        );
+            bottom + 18.0,
+            rate(rate_hz)
+        ));
     }
     for (number, (name, points)) in curves.iter().enumerate() {
-        let mut places = String::new();
-        for point in points {
+        let place = |point: &Point| {
             let (x, y) = (scale.x(index, point.rate_hz), scale.y(point.quantiles_ns[index] as f64));
-            push(&mut places, format_args!("{x:.1},{y:.1} "));
-        }
+            format!("{x:.1},{y:.1} ")
+        };
         let (colour, dash) = stroke(number, name);
-        push(
-            svg,
-            format_args!(
-                "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"{dash} \
-                 points=\"{}\"/>\n",
-                places.trim_end()
-            ),
-        );
+        svg.curve(&points.iter().map(place).collect::<String>(), colour, dash);
     }
 }
 
 /// The floor is something to compare with: dashed.
 fn stroke(index: usize, name: &str) -> (&'static str, &'static str) {
-    let dash = if name == "floor" { " stroke-dasharray=\"7 4\"" } else { "" };
+    let dash = if name == "floor" { DASHED } else { "" };
     (COLOURS[index % COLOURS.len()], dash)
 }
 
@@ -196,10 +149,6 @@ fn micros(power: i32) -> String {
 /// `16k`.
 fn rate(hz: f64) -> String {
     if hz >= 1_000.0 { format!("{:.0}k", hz / 1_000.0) } else { format!("{hz:.0}") }
-}
-
-fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("writing to a String cannot fail");
 }
 
 #[cfg(test)]
