@@ -10,6 +10,7 @@ mod ack;
 mod commands;
 mod connection;
 mod counts;
+mod digest;
 mod expect;
 mod fanout;
 mod flame;

@@ -19,8 +19,10 @@ use clasp_rt_core::wire::{binary, header};
 use clasp_rt_perf::capture::{self, Item};
 use clasp_rt_perf::histogram::Latency;
 
+use crate::digest::Digest;
 use crate::pace::Schedule;
 use crate::peer::Peer;
+use crate::report;
 
 /// After the last message, how long nothing may come out before the replay is over.
 const QUIET: Duration = Duration::from_secs(2);
@@ -155,35 +157,14 @@ fn told_of_publish(publish: &Publish<'_>) -> Told {
     Told { address: publish.address.to_owned(), what: digest_of(signal, value, samples) }
 }
 
-/// FNV-1a over what happened at an address.
+/// What happened at an address, as a number.
 fn digest_of(signal: Signal, value: Value<'_>, samples: Option<Vec<u64>>) -> u64 {
-    let mut digest = Fnv::default();
+    let mut digest = Digest::default();
     digest.byte(signal as u8);
     digest.byte(value.code());
-    digest.bytes(value.data());
-    samples.into_iter().flatten().for_each(|bits| digest.bytes(&bits.to_le_bytes()));
+    digest.piece(value.data());
+    samples.into_iter().flatten().for_each(|bits| digest.piece(&bits.to_le_bytes()));
     digest.0
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xCBF2_9CE4_8422_2325)
-    }
-}
-
-impl Fnv {
-    fn byte(&mut self, byte: u8) {
-        self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.byte(*byte));
-        // Ends each piece, so that two pieces are not taken for one.
-        self.byte(0xFF);
-    }
 }
 
 /// What a replay showed.
@@ -247,7 +228,7 @@ pub fn play(
     let mut played = Played::default();
     let mut awaited = Awaited::default();
     let mut state: BTreeMap<String, u64> = BTreeMap::new();
-    let mut order: BTreeMap<String, Fnv> = BTreeMap::new();
+    let mut order: BTreeMap<String, Digest> = BTreeMap::new();
     let mut next = 0;
     let start = Instant::now() + Duration::from_millis(1);
     let mut last_progress = start;
@@ -285,7 +266,7 @@ pub fn play(
                     played.latency.record_duration(seen.saturating_duration_since(due));
                 }
             }
-            order.entry(told.address.clone()).or_default().bytes(&told.what.to_le_bytes());
+            order.entry(told.address.clone()).or_default().piece(&told.what.to_le_bytes());
             state.insert(told.address, told.what);
         })?;
         publisher.poll(|_| {})?;
@@ -295,8 +276,10 @@ pub fn play(
             played.missing = awaited.count;
             played.seconds = (last_progress - start.min(last_progress)).as_secs_f64();
             played.addresses = order.len();
-            played.state_digest = digest(state.iter().map(|(address, what)| (address, *what)));
-            played.order_digest = digest(order.iter().map(|(address, fnv)| (address, fnv.0)));
+            played.state_digest =
+                Digest::of(state.iter().map(|(address, what)| (address, what.to_le_bytes())));
+            played.order_digest =
+                Digest::of(order.iter().map(|(address, said)| (address, said.0.to_le_bytes())));
             return Ok(played);
         }
     }
@@ -310,20 +293,9 @@ fn heard(frame: &[u8]) -> Option<Told> {
     }
 }
 
-fn digest<'a>(pairs: impl Iterator<Item = (&'a String, u64)>) -> u64 {
-    let mut digest = Fnv::default();
-    for (address, what) in pairs {
-        digest.bytes(address.as_bytes());
-        digest.bytes(&what.to_le_bytes());
-    }
-    digest.0
-}
-
 impl Played {
     pub fn text(&self, recording: &Recording) -> String {
         let mut out = String::new();
-        let s = self.latency.summary();
-        let us = |ns: u64| ns as f64 / 1_000.0;
         let complete = match (recording.whole, recording.lost) {
             (true, 0) => "whole".to_owned(),
             (true, lost) => format!("{lost} frames are missing in it"),
@@ -336,17 +308,7 @@ impl Played {
             "said {}, arrived {}, superseded {}, unexpected {}, missing {}; {:.3} s, {rate:.0}/s",
             self.said, self.arrived, self.superseded, self.unexpected, self.missing, self.seconds
         );
-        let _ = writeln!(
-            out,
-            "latency from the intended instant: p50 {:.1} p90 {:.1} p99 {:.1} p99.9 {:.1} max \
-             {:.1} us of {} samples",
-            us(s.p50_ns),
-            us(s.p90_ns),
-            us(s.p99_ns),
-            us(s.p99_9_ns),
-            us(s.max_ns),
-            s.count
-        );
+        let _ = writeln!(out, "{}", report::latency_text(&self.latency));
         let _ = writeln!(
             out,
             "digest of the state {:#018x}, of the order {:#018x}, {} addresses",
@@ -419,17 +381,6 @@ mod tests {
         let recording = read(&[cut]).unwrap();
         assert_eq!(recording.said.len(), 2, "the second frame is cut off");
         assert!(!recording.whole);
-    }
-
-    #[test]
-    fn an_order_is_told_from_another_order_of_the_same_values() {
-        let order = |values: &[u64]| {
-            let mut fnv = Fnv::default();
-            values.iter().for_each(|value| fnv.bytes(&value.to_le_bytes()));
-            fnv.0
-        };
-        assert_ne!(order(&[1, 2]), order(&[2, 1]));
-        assert_eq!(order(&[1, 2]), order(&[1, 2]));
     }
 
     #[test]

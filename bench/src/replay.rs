@@ -14,11 +14,12 @@ use clasp_rt_core::value::Value;
 use clasp_rt_core::wire::{binary, header};
 use clasp_rt_perf::histogram::Latency;
 
+use crate::digest::Digest;
 use crate::expect::{Expectation, Protocol};
 use crate::pace::Schedule;
 use crate::pcap::{self, Capture, Said};
 use crate::peer::Peer;
-use crate::recording;
+use crate::{recording, report};
 
 /// After the last packet, how long nothing may come out before the replay is over: longer than the
 /// 2.5 s for which sACN waits for a synchronisation packet.
@@ -187,7 +188,7 @@ fn run(
         // What was expected is there: a short wait still catches what should not come.
         let patience = if all_out { QUIET / 8 } else { QUIET };
         if sent == chosen.len() && quiet > patience {
-            replayed.digest = digest(&state);
+            replayed.digest = Digest::of(state.iter());
             replayed.params = state.len();
             return Ok(replayed);
         }
@@ -281,35 +282,19 @@ impl Replayed {
         let mut out = String::new();
         let Self { packets, left_out, arrived, expectation, latency, digest, params } = self;
         for (protocol, count) in packets {
-            line(&mut out, format_args!("sent {count} {} packets or pieces", protocol.name()));
+            let _ = writeln!(out, "sent {count} {} packets or pieces", protocol.name());
         }
-        line(&mut out, format_args!("left out {left_out} datagrams and pieces that no --to names"));
-        line(
-            &mut out,
-            format_args!(
-                "expected {} values, arrived {arrived}, superseded {}, unexpected {}, missing {}",
-                expectation.expected,
-                expectation.superseded,
-                expectation.unexpected,
-                expectation.missing()
-            ),
+        let _ = writeln!(out, "left out {left_out} datagrams and pieces that no --to names");
+        let _ = writeln!(
+            out,
+            "expected {} values, arrived {arrived}, superseded {}, unexpected {}, missing {}",
+            expectation.expected,
+            expectation.superseded,
+            expectation.unexpected,
+            expectation.missing()
         );
-        let s = latency.summary();
-        let us = |ns: u64| ns as f64 / 1_000.0;
-        line(
-            &mut out,
-            format_args!(
-                "latency from the intended instant: p50 {:.1} p90 {:.1} p99 {:.1} p99.9 {:.1} max \
-                 {:.1} us of {} samples",
-                us(s.p50_ns),
-                us(s.p90_ns),
-                us(s.p99_ns),
-                us(s.p99_9_ns),
-                us(s.max_ns),
-                s.count
-            ),
-        );
-        line(&mut out, format_args!("digest {digest:#018x} of {params} addresses"));
+        let _ = writeln!(out, "{}", report::latency_text(latency));
+        let _ = writeln!(out, "digest {digest:#018x} of {params} addresses");
         out
     }
 }
@@ -324,21 +309,6 @@ fn written(frame: &[u8]) -> Option<(&str, Value<'_>)> {
         }
         _ => None,
     }
-}
-
-/// FNV-1a over addresses and values, each ended by a byte that UTF-8 never contains.
-fn digest(state: &BTreeMap<String, Vec<u8>>) -> u64 {
-    let bytes = state.iter().flat_map(|(address, value)| {
-        address.as_bytes().iter().chain(&[0xFF]).chain(value.iter()).chain(&[0xFF])
-    });
-    bytes.fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
-    })
-}
-
-fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("writing to a String cannot fail");
-    out.push('\n');
 }
 
 #[cfg(test)]
@@ -359,15 +329,5 @@ mod tests {
         {
             assert_eq!(speed(text).ok(), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn a_digest_tells_states_apart_and_nothing_else() {
-        let state = |pairs: &[(&str, &[u8])]| {
-            digest(&pairs.iter().map(|(a, v)| ((*a).to_owned(), v.to_vec())).collect())
-        };
-        assert_eq!(state(&[("/a", b"1"), ("/b", b"2")]), state(&[("/b", b"2"), ("/a", b"1")]));
-        assert_ne!(state(&[("/a", b"1")]), state(&[("/a", b"2")]));
-        assert_ne!(state(&[("/a", b"b1")]), state(&[("/ab", b"1")]));
     }
 }

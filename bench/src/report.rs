@@ -421,6 +421,18 @@ fn summary_json(s: &Summary) -> Value {
     })
 }
 
+/// The quantiles of a latency in one line, for a terminal.
+pub fn latency_text(latency: &Latency) -> String {
+    let s = latency.summary();
+    let [p50, p90, p99, p99_9, max] =
+        [s.p50_ns, s.p90_ns, s.p99_ns, s.p99_9_ns, s.max_ns].map(|ns| ns as f64 / 1_000.0);
+    format!(
+        "latency from the intended instant: p50 {p50:.1} p90 {p90:.1} p99 {p99:.1} \
+         p99.9 {p99_9:.1} max {max:.1} us of {} samples",
+        s.count
+    )
+}
+
 fn write_hgrm(path: &Path, latency: &Latency) -> io::Result<()> {
     latency.write_hgrm(&mut BufWriter::new(File::create(path)?))
 }
