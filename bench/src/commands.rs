@@ -178,11 +178,7 @@ impl Floor {
             machine::on_core(places.client, || suite::floor(places, Kind::Set, &schedule))?;
         let key = format!("peer/floor/hop/{rate:.0}");
         let mut row = Row::new(key, format!("floor tcp {rate:.0}/s"));
-        row.round(&measured.latency, None);
-        row.sent = measured.sent;
-        row.expected = measured.sent;
-        row.arrived = measured.arrived;
-        row.reordered = measured.reordered;
+        measured.add_to(&mut row, None);
         Ok(Report { rows: vec![row], ..Report::new("Floor", places, "none") })
     }
 }

@@ -8,6 +8,7 @@ use clasp_rt_perf::histogram::Latency;
 use crate::connection::Path;
 use crate::frames::{Kind, Message};
 use crate::pace::Schedule;
+use crate::report::Row;
 
 /// Long enough for a handshake and a pattern, short enough to stay a control message of 40 bytes.
 const ADDRESS: &str = "/bench/hop/fader/1/level";
@@ -26,6 +27,17 @@ pub struct Measured {
     /// How much later than planned the worst message left: above a few microseconds the load
     /// generator itself was held up, and its latencies say so too.
     pub send_lag: Latency,
+}
+
+impl Measured {
+    /// Adds this run to `row`, beside the floor of its turn.
+    pub fn add_to(&self, row: &mut Row, floor: Option<&Latency>) {
+        row.round(&self.latency, floor);
+        row.sent += self.sent;
+        row.expected += self.sent;
+        row.arrived += self.arrived;
+        row.reordered += self.reordered;
+    }
 }
 
 /// A small control message for the address that hops are measured at.

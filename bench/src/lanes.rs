@@ -17,6 +17,7 @@ use crate::pace::Schedule;
 use crate::peer::Peer;
 use crate::report::{Figure, Report, Row};
 use crate::router::Router;
+use crate::suite::SEED;
 
 const GO: &str = "/bench/lanes/go";
 
@@ -244,7 +245,7 @@ fn measure(router: &Router, wish: Wish<'_>) -> io::Result<(Vec<Row>, Vec<Figure>
     let mut delivered = figure("delivered", "samples delivered under overload");
     let mut dropped = figure("dropped", "samples due under overload and not delivered");
     for round in 0..rounds {
-        let schedule = Schedule::jittered(go_hz, length, 0xC1A5 + u64::from(round));
+        let schedule = Schedule::jittered(go_hz, length, SEED + u64::from(round));
         let nothing = Schedule::recorded([], 1.0);
         let mut stage = Stage::at(url, false)?;
         let silence = Case { samples_hz: 0.0, reads_hz: None };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::connection::Path;
 use crate::frames::Kind;
 use crate::machine::{self, Places};
-use crate::report::{Rate, RateRound, Report};
+use crate::report::{Rate, Report};
 use crate::router::{Idle, Router};
 use crate::suite::Size;
 use crate::throughput::{self, Measured};
@@ -85,14 +85,12 @@ fn pair(routers: [Router; 2], kind: Kind, size: Size) -> io::Result<[Rate; 2]> {
             halves[side].push(sides[side].run(length)?);
         }
         for (rate, halves) in rates.iter_mut().zip(halves) {
-            let messages: u64 = halves.iter().map(|half| half.messages).sum();
-            let seconds: f64 = halves.iter().map(|half| half.seconds).sum();
-            rate.rounds.push(RateRound {
-                per_second: messages as f64 / seconds,
-                floor_per_second: None,
-                messages,
+            let both = Measured {
+                messages: halves.iter().map(|half| half.messages).sum(),
+                seconds: halves.iter().map(|half| half.seconds).sum(),
                 breaks: halves.iter().map(|half| half.breaks).sum(),
-            });
+            };
+            rate.rounds.push(both.round());
         }
     }
     Ok(rates)

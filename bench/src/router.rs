@@ -1,6 +1,7 @@
 //! The router under test: started here, or already running somewhere.
 
-use std::io::{self, BufRead, BufReader, ErrorKind};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -8,10 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value as Json;
 
 use crate::machine::Places;
 
-/// How long a router may take to print where it listens.
+/// How long a router may take to print where it listens, or to say what it counted.
 const START_MAX: Duration = Duration::from_secs(20);
 
 /// After the first address, others follow at once; this long without a line means there are no
@@ -125,6 +127,20 @@ impl Router {
     /// Of the process, if it was started here.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
+    }
+
+    /// What its threads counted, by thread and name, if `--metrics` asked for that; it is told anew
+    /// once a second.
+    pub fn counters(&self) -> io::Result<Json> {
+        let url = self.url("http")?;
+        let host = url.trim_start_matches("http://").split('/').next().unwrap_or_default();
+        let mut stream = TcpStream::connect(host)?;
+        stream.set_read_timeout(Some(START_MAX))?;
+        stream.write_all(b"GET /metrics.json HTTP/1.1\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (_, body) = answer.split_once("\r\n\r\n").ok_or(ErrorKind::InvalidData)?;
+        serde_json::from_str(body).map_err(io::Error::other)
     }
 
     pub fn is_ours(&self) -> bool {

@@ -17,9 +17,10 @@ use crate::router::Router;
 use crate::throughput;
 
 /// Thrown away before every run: first touches, first wakes, congestion windows.
-const WARM_UP: Duration = Duration::from_millis(200);
+pub const WARM_UP: Duration = Duration::from_millis(200);
 
-const SEED: u64 = 0xC1A5;
+/// Of the schedules: the same in every run, another in each of its rounds.
+pub const SEED: u64 = 0xC1A5;
 
 /// How much of everything a run does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -55,11 +56,7 @@ pub fn hop(router: &Router, places: Places, hop: Hop<'_>) -> io::Result<Row> {
         let schedule = Schedule::jittered(rate_hz, length / rounds, SEED + u64::from(round));
         let floor = floor_beside(router, places, kind, &schedule)?;
         let measured = hop::run(&mut path, &schedule)?;
-        row.round(&measured.latency, Some(&floor.latency));
-        row.sent += measured.sent;
-        row.expected += measured.sent;
-        row.arrived += measured.arrived;
-        row.reordered += measured.reordered;
+        measured.add_to(&mut row, Some(&floor.latency));
         send_lag.merge(&measured.send_lag);
     }
     let lag_us = send_lag.quantile_ns(0.99) as f64 / 1_000.0;
@@ -156,12 +153,7 @@ pub fn throughput(
         router.resume();
         let floor = floor?;
         let measured = throughput::run(&mut path, length)?;
-        rate.rounds.push(RateRound {
-            per_second: measured.per_second(),
-            floor_per_second: Some(floor),
-            messages: measured.messages,
-            breaks: measured.breaks,
-        });
+        rate.rounds.push(RateRound { floor_per_second: Some(floor), ..measured.round() });
     }
     Ok(rate)
 }

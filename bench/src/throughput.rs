@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::connection::Path;
 use crate::frames::{Kind, Message};
+use crate::report::RateRound;
 
 const ADDRESS: &str = "/bench/throughput/fader/1";
 
@@ -30,6 +31,16 @@ pub struct Measured {
 impl Measured {
     pub fn per_second(&self) -> f64 {
         self.messages as f64 / self.seconds
+    }
+
+    /// As a report has it, without a floor.
+    pub fn round(&self) -> RateRound {
+        RateRound {
+            per_second: self.per_second(),
+            floor_per_second: None,
+            messages: self.messages,
+            breaks: self.breaks,
+        }
     }
 }
 

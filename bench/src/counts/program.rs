@@ -1,7 +1,6 @@
 //! What a message costs the running program in system calls and allocations, by its own counters.
 
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -71,7 +70,7 @@ pub fn count(program: &Path, places: Places, kind: Kind) -> io::Result<Counted> 
 fn settled(router: &Router, frames: u64) -> io::Result<Json> {
     let start = Instant::now();
     loop {
-        let counters = ask(router.url("http")?)?;
+        let counters = router.counters()?;
         if counter(&counters, "frames_in")? >= frames {
             return Ok(counters);
         }
@@ -82,17 +81,6 @@ fn settled(router: &Router, frames: u64) -> io::Result<Json> {
 fn counter(counters: &Json, name: &str) -> io::Result<u64> {
     let missing = || io::Error::other(format!("the router counts no {name}"));
     counters["shard 0"][name].as_u64().ok_or_else(missing)
-}
-
-fn ask(url: &str) -> io::Result<Json> {
-    let host = url.trim_start_matches("http://").split('/').next().unwrap_or_default();
-    let mut stream = TcpStream::connect(host)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET /metrics.json HTTP/1.1\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (_, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
-    serde_json::from_str(body).map_err(io::Error::other)
 }
 
 fn patience(start: Instant, what: &str) -> io::Result<()> {

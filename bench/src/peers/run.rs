@@ -4,7 +4,6 @@
 //! another that waits, or quickened by one that keeps the cores awake.
 
 use std::io;
-use std::time::Duration;
 
 use super::launch::{Installed, PROGRAMS};
 use super::workload::{Contender, Load, Workload};
@@ -15,12 +14,8 @@ use crate::frames::Message;
 use crate::machine::{self, Places};
 use crate::pace::Schedule;
 use crate::report::{Rate, RateRound, Row};
+use crate::suite::{SEED, WARM_UP};
 use crate::{ack, hop, stream, throughput};
-
-/// Thrown away before every turn: first touches, first wakes, congestion windows.
-const WARM_UP: Duration = Duration::from_millis(200);
-
-const SEED: u64 = 0xC1A5;
 
 /// A sweep ends where the slowest in a hundred waits this long.
 const SATURATED_NS: u64 = 10_000_000;
@@ -187,9 +182,7 @@ impl Entry {
     }
 
     fn hop(&mut self, way: &Way<'_>, turn: &Turn<'_>, hz: f64) -> io::Result<()> {
-        let mut path = way.path(turn)?;
-        hop::run(&mut path, &Schedule::jittered(hz, WARM_UP, SEED))?;
-        let measured = hop::run(&mut path, &turn.schedule(hz))?;
+        let measured = way.hop(turn, hz)?;
         add_hop(self.row(&format!("hop/{hz:.0}"), &format!("hop {hz:.0}/s")), &measured);
         Ok(())
     }
@@ -198,9 +191,7 @@ impl Entry {
         let key = format!("ack/{hz:.0}");
         let Way::Router(url) = way else {
             // A relay acknowledges nothing: its hop takes the same way, there and back.
-            let mut path = way.path(turn)?;
-            hop::run(&mut path, &Schedule::jittered(hz, WARM_UP, SEED))?;
-            let measured = hop::run(&mut path, &turn.schedule(hz))?;
+            let measured = way.hop(turn, hz)?;
             add_hop(self.row(&key, &format!("hop in place of an ACK {hz:.0}/s")), &measured);
             return Ok(());
         };
@@ -217,12 +208,7 @@ impl Entry {
         let mut path = way.path(turn)?;
         throughput::run(&mut path, WARM_UP)?;
         let measured = throughput::run(&mut path, turn.workload.length)?;
-        self.rate("throughput", "throughput").rounds.push(RateRound {
-            per_second: measured.per_second(),
-            floor_per_second: None,
-            messages: measured.messages,
-            breaks: measured.breaks,
-        });
+        self.rate("throughput", "throughput").rounds.push(measured.round());
         Ok(())
     }
 
@@ -375,6 +361,12 @@ impl Way<'_> {
         }
     }
 
+    fn hop(&self, turn: &Turn<'_>, hz: f64) -> io::Result<hop::Measured> {
+        let mut path = self.path(turn)?;
+        hop::run(&mut path, &Schedule::jittered(hz, WARM_UP, SEED))?;
+        hop::run(&mut path, &turn.schedule(hz))
+    }
+
     fn fan(&self, turn: &Turn<'_>, subscribers: usize) -> io::Result<FanOut> {
         match self {
             Self::Router(url) => FanOut::through_router(url, subscribers, &turn.message),
@@ -412,11 +404,7 @@ impl Workload {
 }
 
 fn add_hop(row: &mut Row, measured: &hop::Measured) {
-    row.round(&measured.latency, None);
-    row.sent += measured.sent;
-    row.expected += measured.sent;
-    row.arrived += measured.arrived;
-    row.reordered += measured.reordered;
+    measured.add_to(row, None);
     let lag_us = measured.send_lag.quantile_ns(0.99) as f64 / 1_000.0;
     row.note = format!("sent late by {lag_us:.1} us at p99");
 }

@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_process_that_computes_is_seen_to_have_run() {
         let before = busy(std::process::id()).unwrap();
-        // Counted in ticks: how much of a tick this takes is the machine's.
+        // The kernel may write it down no more often than at its ticks.
         let is_seen = (0..10_000_u64).any(|round| {
             let digest = (0..1_000_000).fold(round, |a, b| std::hint::black_box(a ^ b));
             std::hint::black_box(digest);
