@@ -67,7 +67,7 @@ pub use self::poll::PollOptions;
 use self::problem::Problem;
 pub use self::webhook::WebhookOptions;
 use crate::tls::TlsFiles;
-use crate::web::cors::cors;
+use crate::web::admission::cors;
 use crate::web::seats::Seats;
 use crate::web::serve::{Entrance, serve};
 use crate::{Context, Running, Service};

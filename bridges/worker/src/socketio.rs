@@ -41,7 +41,6 @@ use axum::Router as Routes;
 use clasp_rt_bridges::ConfigError;
 use clasp_rt_core::address;
 use clasp_rt_core::error::code;
-use http::header::ORIGIN;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use socketioxide::SocketIo;
@@ -54,7 +53,7 @@ use self::link::Links;
 use self::names::Names;
 use self::talk::{Inbox, Rooms, Talk};
 use crate::tls::TlsFiles;
-use crate::web::cors::cors;
+use crate::web::admission::{self, cors};
 use crate::web::seats::FEATURES;
 use crate::web::serve::{Entrance, serve};
 use crate::{Context, Hearer, JoinError, Running, Service, Speaker, Who};
@@ -181,7 +180,7 @@ pub fn open(options: SocketIoOptions) -> Result<Box<dyn Service>, ConfigError> {
             return wrong(key, format!("{value} must be 1 to {most}"));
         }
     }
-    drop(cors(&options.origins)?);
+    admission::check(&options.origins)?;
     if let Some(url) = &options.url {
         return Ok(Box::new(Links(Arc::new(Plan::new(&options, url)?))));
     }
@@ -269,16 +268,10 @@ async fn admit(
     State(shared): State<Shared>,
 ) -> Result<(), Unwelcome> {
     let request = socket.req_parts();
-    if let Some(origin) = request.headers.get(ORIGIN) {
-        let known = |known: &String| known == "*" || known.as_bytes() == origin.as_bytes();
-        if !shared.options.origins.iter().any(known) {
-            return Err(Unwelcome("pages of this origin may not connect".to_owned()));
-        }
-    }
+    admission::look(&shared.options.origins, &request.headers)
+        .map_err(|why| Unwelcome(why.to_owned()))?;
     let said = auth.ok().and_then(|auth| Some(auth.get("token")?.as_str()?.to_owned()));
-    let query = request.uri.query().unwrap_or_default();
-    let mut pairs = form_urlencoded::parse(query.as_bytes());
-    let asked = pairs.find(|(key, _)| key == "token").map(|(_, token)| token.into_owned());
+    let asked = admission::token_in(&request.uri);
     let token = said.or(asked).or_else(|| shared.options.token.clone());
     let place = Arc::clone(&shared.places).try_acquire_owned();
     let place = place.map_err(|_| Unwelcome("every place is taken".to_owned()))?;

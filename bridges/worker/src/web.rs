@@ -1,7 +1,7 @@
 //! What the services for web programs share: JSON values, and one session's questions in order.
 
+pub(crate) mod admission;
 pub mod client;
-pub(crate) mod cors;
 pub(crate) mod message;
 pub(crate) mod seats;
 pub(crate) mod serve;

@@ -33,6 +33,7 @@ use serde::Deserialize;
 use tokio_rustls::rustls::ClientConfig;
 
 use crate::tls::{self, TlsFiles};
+use crate::web::admission;
 use crate::web::serve::Entrance;
 use crate::{Context, Running, Service};
 
@@ -114,6 +115,7 @@ pub fn open(options: WsJsonOptions) -> Result<Box<dyn Service>, ConfigError> {
             return wrong(key, format!("{value} must be 1 to {most}"));
         }
     }
+    admission::check(&options.origins)?;
     for wanted in &options.subscribe {
         if let Err(error) = pattern::check(wanted) {
             return wrong("subscribe", format!("`{wanted}`: {error}"));
@@ -209,6 +211,7 @@ mod tests {
             (serde_json::json!({ "url": "http://h" }), "url"),
             (serde_json::json!({ "url": "ws://h", "subscribe": ["a"] }), "subscribe"),
             (serde_json::json!({ "subscribe": ["/a"] }), "subscribe"),
+            (serde_json::json!({ "origins": ["show.example"] }), "origins"),
             (serde_json::json!({ "message_bytes_max": 0 }), "message_bytes_max"),
             (serde_json::json!({ "connections_max": 4097 }), "connections_max"),
             (serde_json::json!({ "tls": { "cert": "/x", "key": "/x" } }), "tls.cert"),

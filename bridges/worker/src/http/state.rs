@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value as Json, json};
 use tokio::time::timeout;
@@ -16,6 +16,7 @@ use super::body;
 use super::condition::Condition;
 use super::deleted::{LAST_SECOND, LASTING};
 use super::problem::Problem;
+use crate::web::admission;
 use crate::web::seats::{ANSWER_TIMEOUT, Failure};
 use crate::web::talk::{Answer, Ask, Param, SetAsk};
 use crate::web::value;
@@ -139,7 +140,9 @@ impl App {
         headers: &HeaderMap,
         query: Option<String>,
     ) -> Result<Option<String>, Problem> {
-        Ok(token_of(headers, query)?.or_else(|| self.options.token.clone()))
+        let wrong = |why| Problem::new(StatusCode::UNAUTHORIZED, why);
+        let said = admission::bearer(headers).map_err(wrong)?.or(query);
+        Ok(said.or_else(|| self.options.token.clone()))
     }
 
     /// Gives a param the address that it has outside.
@@ -321,19 +324,6 @@ pub(super) async fn health(State(app): State<Arc<App>>, request: Request) -> Rep
         Err(failure) => return Err(failure.into()),
     }
     Ok(json_text(StatusCode::OK, json!({ "status": "ok" }).to_string()))
-}
-
-/// The token that a request brings: its header, or what stood in its query.
-fn token_of(headers: &HeaderMap, query: Option<String>) -> Result<Option<String>, Problem> {
-    const NEED: &str = "Authorization must be: Bearer, a space, the token";
-    let Some(header) = headers.get(AUTHORIZATION) else { return Ok(query) };
-    let unauthorized = || Problem::new(StatusCode::UNAUTHORIZED, NEED);
-    let text = header.to_str().map_err(|_| unauthorized())?;
-    let (scheme, token) = text.split_once(' ').ok_or_else(unauthorized)?;
-    if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
-        return Err(unauthorized());
-    }
-    Ok(Some(token.trim().to_owned()))
 }
 
 fn is_pattern(path: &str) -> bool {

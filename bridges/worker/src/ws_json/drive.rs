@@ -7,7 +7,6 @@ use std::time::Duration;
 use clasp_rt_client::{Backoff, random};
 use clasp_rt_core::error::code;
 use futures_util::{SinkExt, StreamExt};
-use http::header::{AUTHORIZATION, ORIGIN};
 use http::{StatusCode, Uri};
 use serde_json::{Map, Value as Json, json};
 use tokio::net::TcpStream;
@@ -24,6 +23,7 @@ use tokio_util::either::Either;
 use tracing::{debug, info, warn};
 
 use super::{NAME, WsJsonOptions};
+use crate::web::admission;
 use crate::web::client::{Client, Out, error_text};
 use crate::web::seats::{ANSWER_TIMEOUT, FEATURES};
 use crate::web::serve::Stream;
@@ -40,6 +40,11 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long a program that the router found too busy is not heard.
 const SLOW: Duration = Duration::from_secs(1);
+/// Before a server elsewhere is joined again.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// How long the other side may take to hear the good-bye.
+const FAREWELL: Duration = Duration::from_millis(300);
 
 type Socket = WebSocketStream<Stream>;
 
@@ -88,8 +93,7 @@ pub(super) async fn join_for_ever(
 ) {
     let trust = trust.map(TlsConnector::from);
     let url = options.url.clone().unwrap_or_default();
-    let first = Duration::from_millis(250);
-    let mut backoff = Backoff::new(first, Duration::from_secs(15), random());
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, random());
     let mut told = false;
     loop {
         let connecting = timeout(HELLO_TIMEOUT, connect(&url, trust.as_ref(), &options));
@@ -104,7 +108,7 @@ pub(super) async fn join_for_ever(
         match connected {
             Ok(mut socket) => {
                 info!("{NAME} joined {url}");
-                backoff = Backoff::new(first, Duration::from_secs(15), random());
+                backoff.reset();
                 told = false;
                 let who = Who { features: FEATURES, ..Who::service(NAME, options.token.clone()) };
                 let session = context.router.join_for_sure(&who, &context.stop).await;
@@ -171,18 +175,10 @@ fn config(options: &WsJsonOptions) -> WebSocketConfig {
 
 /// Looks at a handshake: from which page it comes, and the token that it brings.
 fn admit(request: &Request, options: &WsJsonOptions) -> Result<Option<String>, &'static str> {
-    if let Some(origin) = request.headers().get(ORIGIN) {
-        let known = |known: &String| known == "*" || known.as_bytes() == origin.as_bytes();
-        if !options.origins.iter().any(known) {
-            return Err("pages of this origin may not connect");
-        }
-    }
-    let header = request.headers().get(AUTHORIZATION).and_then(|header| header.to_str().ok());
-    let bearer = header.and_then(|header| header.strip_prefix("Bearer ")).map(str::to_owned);
-    let query = request.uri().query().unwrap_or_default();
-    let mut pairs = form_urlencoded::parse(query.as_bytes());
-    let asked = pairs.find(|(key, _)| key == "token").map(|(_, token)| token.into_owned());
-    Ok(bearer.or(asked))
+    admission::look(&options.origins, request.headers())?;
+    // What another scheme says may be meant for a proxy before us.
+    let bearer = admission::bearer(request.headers()).unwrap_or_default();
+    Ok(bearer.or_else(|| admission::token_in(request.uri())))
 }
 
 /// Joins the router with the token of the handshake, or with that of a first message where the
@@ -472,7 +468,7 @@ async fn close(socket: &mut Socket, code: CloseCode, why: &str) {
         // What the other side still says is taken, so that it sees the good-bye and no reset.
         while let Some(Ok(_)) = socket.next().await {}
     };
-    let _ = timeout(Duration::from_millis(300), closing).await;
+    let _ = timeout(FAREWELL, closing).await;
 }
 
 #[cfg(test)]
