@@ -83,7 +83,7 @@ pub fn run(args: &DmxArgs) -> Result<(), Failure> {
         ("normalize", json!(args.normalize)),
         ("namespace", json!(args.namespace)),
     ];
-    bridge::run("dmx", &args.join, options.into_iter())
+    bridge::run("dmx", &args.join, options)
 }
 
 fn list_ports() -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::Failure;
-use super::bridge::{CommonArgs, run as run_bridge};
+use super::bridge::{self, CommonArgs};
 
 #[derive(Args, Debug)]
 pub struct HttpArgs {
@@ -87,7 +87,7 @@ pub fn run(args: &HttpArgs) -> Result<(), Failure> {
         ("ca", json!(args.ca)),
         args.tls.option(),
     ];
-    run_bridge("http", &common.join, options.into_iter())
+    bridge::run("http", &common.join, options)
 }
 
 /// What stands before and behind the `=` before a URL: addresses may have one, too.

@@ -52,7 +52,7 @@ pub fn run(args: &MidiArgs) -> Result<(), Failure> {
         ("ticks", json!(args.ticks)),
         ("namespace", json!(args.namespace)),
     ];
-    bridge::run("midi", &args.join, options.into_iter())
+    bridge::run("midi", &args.join, options)
 }
 
 #[cfg(feature = "midi")]

@@ -1,5 +1,6 @@
 //! What can be typed after `clasp-rt`, and with which exit code each ends.
 
+pub mod artnet;
 pub mod bridge;
 pub mod check;
 pub mod client;
@@ -56,7 +57,7 @@ enum Command {
     /// Translate between OSC devices and a router, both ways
     Osc(osc::OscArgs),
     /// Translate between Art-Net universes and a router, both ways
-    Artnet(bridge::ArtnetArgs),
+    Artnet(artnet::ArtnetArgs),
     /// Translate between sACN (E1.31) universes and a router, both ways
     Sacn(sacn::SacnArgs),
     /// Translate between MIDI devices and a router, both ways
@@ -180,16 +181,26 @@ impl fmt::Display for Failure {
 
 impl Cli {
     pub fn run(self) -> ExitCode {
+        match self.obey() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                eprintln!("clasp-rt: {failure}");
+                failure.exit_code()
+            }
+        }
+    }
+
+    fn obey(self) -> Result<(), Failure> {
         let command =
             self.command.unwrap_or_else(|| Command::Server(server::ServerArgs::default()));
-        let result = match command {
+        match command {
             Command::Server(args) => server::run(&args),
             Command::Plan(args) => plan::run(&args),
             Command::Check(args) => check::run(&args),
             Command::Doctor(args) => doctor::run(&args),
-            Command::Osc(args) => osc::run_osc(&args),
-            Command::Artnet(args) => bridge::run_artnet(&args),
-            Command::Sacn(args) => sacn::run_sacn(&args),
+            Command::Osc(args) => osc::run(&args),
+            Command::Artnet(args) => artnet::run(&args),
+            Command::Sacn(args) => sacn::run(&args),
             Command::Midi(args) => midi::run(&args),
             Command::Dmx(args) => dmx::run(&args),
             Command::Http(args) => http::run(&args),
@@ -210,13 +221,6 @@ impl Cli {
                 clap_complete::generate(shell, &mut Self::command(), "clasp-rt", &mut io::stdout());
                 Ok(())
             }
-        };
-        match result {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => {
-                eprintln!("clasp-rt: {failure}");
-                failure.exit_code()
-            }
         }
     }
 }
@@ -228,6 +232,52 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_mistake_is_told_under_the_flag_that_was_typed() {
+        let lines = [
+            "clasp-rt artnet --universes x",
+            "clasp-rt dmx --refresh 45",
+            "clasp-rt dmx --channels 600",
+            "clasp-rt http --cors show.example",
+            "clasp-rt http --every 0 --poll /a=http://h/",
+            "clasp-rt http --poll /a*=http://h/",
+            "clasp-rt http --webhook a=http://h/",
+            "clasp-rt http --cert /nowhere --key /nowhere",
+            "clasp-rt mqtt --broker http://h",
+            "clasp-rt mqtt --qos 3",
+            "clasp-rt mqtt-listener --clients-max 0",
+            "clasp-rt mqtt-listener --queue-max 0",
+            "clasp-rt osc --namespace x",
+            "clasp-rt osc --target no:such:host",
+            "clasp-rt sacn --universes x",
+            "clasp-rt sacn --priority 201",
+            "clasp-rt socketio --cors show.example",
+            "clasp-rt socketio --socketio-namespace ctl",
+            "clasp-rt socketio --url ws://h",
+            "clasp-rt websocket --origin show.example",
+            "clasp-rt websocket --url http://h",
+        ];
+        for line in lines {
+            let typed = Cli::try_parse_from(line.split(' ')).unwrap_or_else(|why| panic!("{why}"));
+            let flag = line.split(' ').nth(2).expect("each has one");
+            match typed.obey() {
+                Err(Failure::Wrong(said)) => assert!(said.starts_with(flag), "{line}: {said}"),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn every_flag_that_a_mistake_may_name_is_there() {
+        let mut program = Cli::command();
+        program.build();
+        for (kind, option, flag) in bridge::FLAGS {
+            let command = program.find_subcommand(kind).expect(kind);
+            let is_there = command.get_arguments().any(|one| one.get_long() == Some(*flag));
+            assert!(is_there, "{option} of {kind} is not --{flag}");
+        }
     }
 
     #[test]

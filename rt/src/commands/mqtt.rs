@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Failure;
 use super::bridge::{self, JoinArgs};
@@ -64,7 +64,7 @@ pub fn run(args: &MqttArgs) -> Result<(), Failure> {
         MqttVersion::V311 => "3.1.1",
         MqttVersion::V5 => "5",
     };
-    let given = [
+    let options = [
         ("username", json!(args.username)),
         ("password", json!(args.password)),
         ("client_id", json!(args.client_id)),
@@ -72,8 +72,6 @@ pub fn run(args: &MqttArgs) -> Result<(), Failure> {
         ("cert", json!(args.cert)),
         ("key", json!(args.key)),
         ("status", json!(args.status)),
-    ];
-    let options: [(&str, Value); 6] = [
         ("url", json!(args.broker)),
         ("version", json!(version)),
         ("subscribe", json!(args.subscribe)),
@@ -81,6 +79,5 @@ pub fn run(args: &MqttArgs) -> Result<(), Failure> {
         ("payload", json!(args.payload)),
         ("namespace", json!(args.namespace)),
     ];
-    let given = given.into_iter().filter(|(_, value)| !value.is_null());
-    bridge::run("mqtt", &args.join, given.chain(options))
+    bridge::run("mqtt", &args.join, options)
 }

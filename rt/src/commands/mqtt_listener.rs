@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Failure;
 use super::bridge::{self, CommonArgs};
@@ -44,12 +44,10 @@ pub struct MqttListenerArgs {
 
 pub fn run(args: &MqttListenerArgs) -> Result<(), Failure> {
     let common = &args.common;
-    let given = [
+    let options = [
         ("cert", json!(args.cert)),
         ("key", json!(args.key)),
         ("client_ca", json!(args.client_ca)),
-    ];
-    let options: [(&str, Value); 6] = [
         ("bind", json!(SocketAddr::new(common.bind, args.port))),
         ("clients_max", json!(args.clients_max)),
         ("session_expiry_s_max", json!(args.session_expiry)),
@@ -57,6 +55,5 @@ pub fn run(args: &MqttListenerArgs) -> Result<(), Failure> {
         ("origins", json!(args.origins)),
         ("namespace", json!(args.namespace)),
     ];
-    let given = given.into_iter().filter(|(_, value)| !value.is_null());
-    bridge::run("mqtt-listener", &common.join, given.chain(options))
+    bridge::run("mqtt-listener", &common.join, options)
 }

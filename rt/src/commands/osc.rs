@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::bridge::{CommonArgs, run};
+use super::bridge::{self, CommonArgs};
 
 #[derive(Args, Debug)]
 pub struct OscArgs {
@@ -48,7 +48,7 @@ enum Transport {
     Tcp,
 }
 
-pub fn run_osc(args: &OscArgs) -> Result<(), Failure> {
+pub fn run(args: &OscArgs) -> Result<(), Failure> {
     let common = &args.common;
     let at = |port| json!(SocketAddr::new(common.bind, port));
     let reply = match args.send_port {
@@ -66,5 +66,5 @@ pub fn run_osc(args: &OscArgs) -> Result<(), Failure> {
         ("mdns", json!(args.mdns)),
         ("namespace", json!(args.namespace)),
     ];
-    run("osc", &common.join, options.into_iter())
+    bridge::run("osc", &common.join, options)
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::Failure;
-use super::bridge::{CommonArgs, run};
+use super::bridge::{self, CommonArgs};
 
 #[derive(Args, Debug)]
 pub struct SacnArgs {
@@ -41,7 +41,7 @@ pub struct SacnArgs {
     common: CommonArgs,
 }
 
-pub fn run_sacn(args: &SacnArgs) -> Result<(), Failure> {
+pub fn run(args: &SacnArgs) -> Result<(), Failure> {
     let common = &args.common;
     let options = [
         ("bind", json!(SocketAddr::new(common.bind, args.port))),
@@ -54,5 +54,5 @@ pub fn run_sacn(args: &SacnArgs) -> Result<(), Failure> {
         ("normalize", json!(args.normalize)),
         ("namespace", json!(args.namespace)),
     ];
-    run("sacn", &common.join, options.into_iter())
+    bridge::run("sacn", &common.join, options)
 }

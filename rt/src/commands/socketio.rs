@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::bridge::{CommonArgs, run as run_bridge};
+use super::bridge::{self, CommonArgs};
 use super::http::TlsArgs;
 
 #[derive(Args, Debug)]
@@ -63,6 +63,7 @@ fn object(text: &str) -> Result<Value, String> {
 
 pub fn run(args: &SocketioArgs) -> Result<(), Failure> {
     let common = &args.common;
+    let transports = Some(&args.transports).filter(|transports| !transports.is_empty());
     let options = [
         ("bind", json!(SocketAddr::new(common.bind, args.port))),
         ("namespaces", json!(args.namespaces)),
@@ -71,14 +72,10 @@ pub fn run(args: &SocketioArgs) -> Result<(), Failure> {
         ("subscribe", json!(args.subscribe)),
         ("acks", json!(args.acks)),
         args.tls.option(),
-    ];
-    let transports = Some(&args.transports).filter(|transports| !transports.is_empty());
-    let given = [
         ("url", json!(args.url)),
         ("auth", json!(args.auth)),
         ("ca", json!(args.ca)),
         ("transports", json!(transports)),
     ];
-    let given = given.into_iter().filter(|(_, value)| !value.is_null());
-    run_bridge("socketio", &common.join, options.into_iter().chain(given))
+    bridge::run("socketio", &common.join, options)
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::Failure;
-use super::bridge::{CommonArgs, run as run_bridge};
+use super::bridge::{self, CommonArgs};
 use super::http::TlsArgs;
 
 #[derive(Args, Debug)]
@@ -47,5 +47,5 @@ pub fn run(args: &WebsocketArgs) -> Result<(), Failure> {
         ("ca", json!(args.ca)),
         args.tls.option(),
     ];
-    run_bridge("websocket", &common.join, options.into_iter())
+    bridge::run("websocket", &common.join, options)
 }
