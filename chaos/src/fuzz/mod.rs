@@ -22,7 +22,6 @@
 //! | MIDI cables; DMX interfaces | `midi`, `dmx` |
 //! | sessions of MQTT clients, their packets, topics and payloads | `mqtt` |
 //! | Socket.IO servers | `socketio` |
-//! | web programs that answer, and questions to the router | `web-client`, `web-talk` |
 //! | sessions of web programs in JSON; questions to a router | `web-client`, `web-talk` |
 //! | `[[route]]` and `[[patch]]`: patterns, templates, formulas, conditions | `routes`, `patch` |
 //! | recordings | `capture` |
