@@ -1,7 +1,8 @@
 //! Authenticated mode: who may do what, and what the others are told.
 
 use clasp_rt_tests::raw::Raw;
-use clasp_rt_tests::router::{Router, TempFile};
+use clasp_rt_tests::router::Router;
+use clasp_rt_tests::temporary::TempFile;
 use serde_json::{Value as Json, json};
 use tungstenite::protocol::frame::coding::CloseCode;
 

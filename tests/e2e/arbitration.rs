@@ -4,12 +4,12 @@
 //! on ports that the kernel chose, across two shards; two tablets and a console, which are told
 //! apart by their hosts, are in a network of their own.
 
-use std::net::UdpSocket;
 use std::process::Command;
 
 use clasp_rt_tests::eventually;
 use clasp_rt_tests::net::{self, DESKS, STAGE};
 use clasp_rt_tests::peer::{Client, Peer};
+use clasp_rt_tests::ports::free_udp_ports;
 use clasp_rt_tests::program::{Program, clasp_rt, installed, run};
 use clasp_rt_tests::router::Router;
 use serde_json::{Value as Json, json};
@@ -216,7 +216,7 @@ fn pages_that_fight_are_told_and_so_is_who_watches() {
 
 #[test]
 fn plan_prints_the_declaration_and_check_names_a_wrong_key() {
-    let config = clasp_rt_tests::router::TempFile::new("toml", CONFIG);
+    let config = clasp_rt_tests::temporary::TempFile::new("toml", CONFIG);
     let plan = run(Command::new(clasp_rt()).args(["plan", "--config"]).arg(&config.path));
     let said = String::from_utf8_lossy(&plan.stdout).into_owned();
     let declared = "sources of /rig/**: highest priority wins (0-200, 100 where none is declared); \
@@ -224,7 +224,7 @@ fn plan_prints_the_declaration_and_check_names_a_wrong_key() {
                     without a source the last level is held";
     assert!(said.contains(declared), "{said}");
     let wrong = CONFIG.replace("timeout", "timeuot");
-    let wrong = clasp_rt_tests::router::TempFile::new("toml", &wrong);
+    let wrong = clasp_rt_tests::temporary::TempFile::new("toml", &wrong);
     let check = run(Command::new(clasp_rt()).arg("check").arg(&wrong.path));
     let said = String::from_utf8_lossy(&check.stderr).into_owned()
         + &String::from_utf8_lossy(&check.stdout);
@@ -249,9 +249,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-        let osc = socket.local_addr().expect("a port").port();
-        drop(socket);
+        let [osc] = free_udp_ports();
         let config = format!(
             r#"{CONFIG}
             [[bridge]]

@@ -5,10 +5,11 @@
 use std::process::Command;
 
 use clasp_rt_tests::eventually;
+use clasp_rt_tests::library::Library;
 use clasp_rt_tests::net::{self, DESKS, Desks, STAGE};
 use clasp_rt_tests::ola::Ola;
 use clasp_rt_tests::peer::{Client, Peer};
-use clasp_rt_tests::program::{Program, clasp_rt, installed, run};
+use clasp_rt_tests::program::{Program, clasp_rt, run};
 use clasp_rt_tests::router::Router;
 use serde_json::{Value as Json, json};
 
@@ -90,13 +91,13 @@ fn time_code_and_devices_of_ola_arrive() {
 fn dmxnet_and_stupid_artnet_are_heard_and_hear() {
     net::of_its_own("dmxnet_and_stupid_artnet_are_heard_and_hear", |desks| {
         let (_router, mut page) = stage(&format!("targets = [\"{DESKS}:7000\"]"));
-        let mut node = Library::node(desks);
+        let mut node = Library::node(desks, "artnet_peer.mjs");
         node.ask(json!({"command": "listen", "universe": 2}));
-        let mut python = Library::python(desks);
+        let mut python = Library::python(desks, "artnet_peer.py");
         python.ask(json!({"command": "listen", "universe": 2, "port": 7000}));
         page.ask(json!({"command": "set", "address": "/artnet/2/3", "value": 77}));
         for library in [&node, &python] {
-            library.levels_where(|levels| levels.get(2) == Some(&json!(77)));
+            library.packet_where(|levels| levels.get(2) == Some(&json!(77)));
         }
         let name = format!("/artnet/nodes/{DESKS}/name");
         eventually("dmxnet is known", || (get(&mut page, &name) == json!("dmxnet")).then_some(()));
@@ -126,7 +127,7 @@ fn two_desks_merge_and_a_sync_holds_a_look_together() {
             ola.command("ola_set_dmx", &["-u", "1", "-d", "10,200"]);
             (get(&mut page, "/artnet/1/2") == json!(200)).then_some(())
         });
-        let mut python = Library::python(desks);
+        let mut python = Library::python(desks, "artnet_peer.py");
         let desk = |universe: u8, levels: [u8; 2], sync: bool| {
             json!({
                 "command": "send", "host": STAGE, "source": OTHER_DESK, "port": 6454,
@@ -203,7 +204,7 @@ fn a_bridge_of_its_own_speaks_art_net_for_a_router() {
     net::of_its_own("a_bridge_of_its_own_speaks_art_net_for_a_router", |desks| {
         let router = Router::start(&["--shards", "1"]);
         let mut page = watch(&router);
-        let mut node = Library::node(desks);
+        let mut node = Library::node(desks, "artnet_peer.mjs");
         node.ask(json!({"command": "listen", "universe": 2}));
         let mut bridge = Command::new(clasp_rt());
         bridge.args([
@@ -217,7 +218,7 @@ fn a_bridge_of_its_own_speaks_art_net_for_a_router() {
         ]);
         let _bridge = Program::start(bridge.args(["--router", &router.url()]));
         page.ask(json!({"command": "set", "address": "/artnet/2/3", "value": 77}));
-        node.levels_where(|levels| levels.get(2) == Some(&json!(77)));
+        node.packet_where(|levels| levels.get(2) == Some(&json!(77)));
         node.ask(json!({"command": "send", "host": STAGE, "universe": 5, "levels": [1, 2]}));
         eventually("the levels arrive", || {
             (get(&mut page, "/artnet/5/2") == json!(2)).then_some(())
@@ -259,34 +260,6 @@ fn send_golden(desks: &Desks, name: &str) {
     );
     let output = run(desks.command("python3").args(["-c", &send]));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// A library in a program that obeys JSON lines.
-struct Library(Program);
-
-impl Library {
-    fn python(desks: &Desks) -> Self {
-        let mut command = desks.command(installed("peers/venv/bin/python"));
-        Self(Program::start(command.arg(installed("peers/artnet_peer.py"))))
-    }
-
-    fn node(desks: &Desks) -> Self {
-        installed("peers/node_modules");
-        Self(Program::start(desks.command("node").arg(installed("peers/artnet_peer.mjs"))))
-    }
-
-    fn ask(&mut self, command: Json) {
-        self.0.write_line(&command.to_string());
-        self.0.line_where(|line| line.contains("\"done\""));
-    }
-
-    /// Waits for a packet whose levels are as wanted, slot 1 first.
-    fn levels_where(&self, wanted: impl Fn(&[Json]) -> bool) {
-        self.0.line_where(|line| {
-            let line: Json = serde_json::from_str(line).expect("a line of JSON");
-            line["levels"].as_array().is_some_and(|levels| wanted(levels))
-        });
-    }
 }
 
 /// tshark, which listens on the desks' end of the cable.

@@ -4,17 +4,17 @@
 
 use std::io::copy;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use clasp_rt_tests::eventually;
 use clasp_rt_tests::frame::{decode, encode, hex, unhex};
-use clasp_rt_tests::mosquitto::folder;
 use clasp_rt_tests::program::{Program, installed};
 use clasp_rt_tests::raw::Raw;
 use clasp_rt_tests::router::Router;
+use clasp_rt_tests::temporary::TempFolder;
 use serde_json::{Value as Json, json};
 
 /// A port in front of another, whose connections can be cut.
@@ -60,15 +60,6 @@ fn again(stream: &TcpStream) -> TcpStream {
     stream.try_clone().expect("a socket can be had twice")
 }
 
-/// A folder that goes with the test.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// The page, served by Python's standard library; and its port.
 fn serve_page() -> (Program, u16) {
     let mut command = Command::new("python3");
@@ -81,13 +72,13 @@ fn serve_page() -> (Program, u16) {
 }
 
 /// Starts Chromium with a page and a new profile.
-fn chromium(page: &str, profile: &Folder) -> Program {
+fn chromium(page: &str, profile: &Path) -> Program {
     let mut command = Command::new("chromium");
     command.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]);
     // It speaks with this machine alone.
     command.args(["--disable-background-networking", "--disable-component-update"]);
     command.args(["--disable-sync", "--disable-dev-shm-usage", "--no-proxy-server"]);
-    Program::start(command.arg(format!("--user-data-dir={}", profile.0.display())).arg(page))
+    Program::start(command.arg(format!("--user-data-dir={}", profile.display())).arg(page))
 }
 
 /// The next report of the page, and what it is about.
@@ -144,7 +135,7 @@ fn a_page_in_chromium_asks_is_told_and_speaks_and_goes_on_after_a_break() {
         router.served("ws+json://"),
         router.url(),
     );
-    let profile = Folder(folder());
+    let profile = TempFolder::new();
     let browser = chromium(&page, &profile);
     eventually("the browser asks for the page", || {
         pages.errors().contains("GET /browser.html").then_some(())

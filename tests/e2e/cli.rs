@@ -5,7 +5,8 @@ use std::process::{Command, Output};
 
 use clasp_rt_tests::eventually;
 use clasp_rt_tests::program::{Program, clasp_rt, run};
-use clasp_rt_tests::router::{Router, TempFile};
+use clasp_rt_tests::router::Router;
+use clasp_rt_tests::temporary::TempFile;
 use serde_json::{Value as Json, json};
 
 #[test]

@@ -2,17 +2,17 @@
 //! for a real one (`tests/peers/enttec_widget.py`), OLA at the other end of a DMX cable between two
 //! of them, and a bare adapter seen by strace.
 
-use std::collections::BTreeMap;
 use std::process::Command;
 
 use clasp_rt_tests::cable::Cable;
+use clasp_rt_tests::eventually;
 use clasp_rt_tests::metrics;
 use clasp_rt_tests::net::of_its_own;
 use clasp_rt_tests::ola::Ola;
 use clasp_rt_tests::program::{Program, clasp_rt, installed, run};
 use clasp_rt_tests::raw::Raw;
-use clasp_rt_tests::router::{Router, TempFile};
-use clasp_rt_tests::{PATIENCE, eventually};
+use clasp_rt_tests::router::Router;
+use clasp_rt_tests::temporary::TempFile;
 use serde_json::{Value as Json, json};
 
 /// A router whose bridge drives these devices, each a table of `[[bridge.device]]`.
@@ -38,23 +38,6 @@ fn set(page: &mut Raw, address: &str, value: serde_json::Value) {
     page.send(json!({"type": "SET", "address": address, "value": value}));
 }
 
-/// Reads until every address has this value, whatever comes besides.
-fn hears(page: &mut Raw, wanted: &[(&str, serde_json::Value)]) {
-    let mut missing: BTreeMap<_, _> = wanted.iter().map(|(at, value)| (*at, value)).collect();
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while !missing.is_empty() {
-        let message = page.receive();
-        let inside = message["messages"].as_array().or(message["params"].as_array()).cloned();
-        for set in inside.unwrap_or_else(|| vec![message]) {
-            let address = set["address"].as_str().unwrap_or_default();
-            if missing.get(address).is_some_and(|value| **value == set["value"]) {
-                missing.remove(address);
-            }
-        }
-        assert!(std::time::Instant::now() < deadline, "not heard: {missing:?}");
-    }
-}
-
 #[test]
 fn levels_reach_an_interface_and_those_that_it_receives_a_page() {
     let (out, input) = (Cable::new(), Cable::new());
@@ -66,18 +49,15 @@ fn levels_reach_an_interface_and_those_that_it_receives_a_page() {
     let router = router(&devices, "");
     let mut page = page(&router);
     // In any order: levels are told once. Frames in pieces and noise before them are no obstacle.
-    hears(
-        &mut page,
-        &[
-            ("/dmx/0/widget/online", json!(true)),
-            ("/dmx/0/widget/serial", json!("12345678")),
-            ("/dmx/0/widget/firmware", json!("1.68")),
-            ("/dmx/1/widget/rate_hz", json!(40)),
-            ("/dmx/1/receiving", json!(true)),
-            ("/dmx/1/1", json!(1)),
-            ("/dmx/1/512", json!(0)),
-        ],
-    );
+    page.receive_values(&[
+        ("/dmx/0/widget/online", json!(true)),
+        ("/dmx/0/widget/serial", json!("12345678")),
+        ("/dmx/0/widget/firmware", json!("1.68")),
+        ("/dmx/1/widget/rate_hz", json!(40)),
+        ("/dmx/1/receiving", json!(true)),
+        ("/dmx/1/1", json!(1)),
+        ("/dmx/1/512", json!(0)),
+    ]);
     // It moves; a busy page is told the newest value only.
     for _ in 0..2 {
         page.receive_where(|message| message["address"] == "/dmx/1/4");
@@ -99,10 +79,10 @@ fn an_interface_that_is_plugged_in_again_has_its_look_and_darkness_at_the_end() 
         cable.plug();
         let lamps = widget(&cable, &[]);
         lamps.line_where(|line| line == format!("dmx 24 00{level:02x}00000000000000000000"));
-        hears(&mut page, &[("/dmx/0/widget/online", json!(true))]);
+        page.receive_values(&[("/dmx/0/widget/online", json!(true))]);
         drop(lamps);
         cable.unplug();
-        hears(&mut page, &[("/dmx/0/widget/online", json!(false))]);
+        page.receive_values(&[("/dmx/0/widget/online", json!(false))]);
         set(&mut page, "/dmx/0/1", json!(7));
     }
     cable.plug();
@@ -121,7 +101,7 @@ fn a_bridge_of_its_own_drives_an_interface() {
     command.args(["dmx", "--port", cable.host(), "--universe", "9", "--channels", "1-24"]);
     let _bridge = Program::start(command.args(["--router", &router.url()]));
     let mut page = page(&router);
-    hears(&mut page, &[("/dmx/9/widget/online", json!(true))]);
+    page.receive_values(&[("/dmx/9/widget/online", json!(true))]);
     // The short form of an address, while there is one universe.
     set(&mut page, "/dmx/2", json!(0.5));
     lamps.line_where(|line| line == "dmx 24 000080000000000000000000");
@@ -146,7 +126,7 @@ fn a_bare_adapter_gets_a_break_before_each_frame_and_frames_without_end() {
     command.args(["--port", cable.host(), "--router", &router.url()]);
     let _bridge = Program::start(&mut command);
     let mut page = page(&router);
-    hears(&mut page, &[("/dmx/0/widget/online", json!(true))]);
+    page.receive_values(&[("/dmx/0/widget/online", json!(true))]);
     set(&mut page, "/dmx/0/1", json!(171));
     let lines = || -> Vec<String> {
         let text = std::fs::read_to_string(&trace.path).expect("strace writes");
@@ -225,11 +205,15 @@ fn ola_and_the_router_hear_each_other_over_a_dmx_cable() {
             ola.command("ola_set_dmx", &["-u", "31", "-d", "5,6,9"]);
             widgets.try_line().filter(|line| line.starts_with("dmx ") && line.contains("00050609"))
         });
-        hears(&mut page, &[("/dmx/0/1", json!(5)), ("/dmx/0/2", json!(6)), ("/dmx/0/3", json!(9))]);
+        page.receive_values(&[
+            ("/dmx/0/1", json!(5)),
+            ("/dmx/0/2", json!(6)),
+            ("/dmx/0/3", json!(9)),
+        ]);
         listening.terminate();
         let sending = router(&[format!("port = {port:?}")], "");
         let mut page = self::page(&sending);
-        hears(&mut page, &[("/dmx/0/widget/online", json!(true))]);
+        page.receive_values(&[("/dmx/0/widget/online", json!(true))]);
         set(&mut page, "/dmx/0", json!([7, 0, 200]));
         eventually("olad receives from its interface", || {
             let levels = ola.levels(32);

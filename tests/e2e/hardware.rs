@@ -65,7 +65,8 @@ mod guest {
     use clasp_rt_tests::eventually;
     use clasp_rt_tests::program::{Program, clasp_rt, installed, run};
     use clasp_rt_tests::raw::Raw;
-    use clasp_rt_tests::router::{Router, TempFile};
+    use clasp_rt_tests::router::Router;
+    use clasp_rt_tests::temporary::TempFile;
     use serde_json::{Value as Json, json};
 
     /// A page of the router that has this configuration.
@@ -79,18 +80,6 @@ mod guest {
 
     fn set(page: &mut Raw, address: &str, value: Json) {
         page.send(json!({"type": "SET", "address": address, "value": value}));
-    }
-
-    /// Reads until an address has this value.
-    fn hears(page: &mut Raw, address: &str, value: &Json) {
-        let is_it = |message: &Json| {
-            let said = ["value", "payload"].into_iter().find_map(|key| message.get(key));
-            message["address"] == address && said == Some(value)
-        };
-        page.receive_where(|message| {
-            let inside = message["messages"].as_array().or(message["params"].as_array());
-            is_it(message) || inside.is_some_and(|inside| inside.iter().any(is_it))
-        });
     }
 
     fn text(bytes: Vec<u8>) -> String {
@@ -115,13 +104,13 @@ mod guest {
         let config = "[[bridge]]\ntype = \"midi\"\nvalues = \"raw\"\n\
                       [[bridge.device]]\nport = \"VirMIDI 0-0\"\n";
         let (_router, mut page) = router(config, "/midi/**");
-        hears(&mut page, "/midi/online", &json!(true));
+        page.receive_values(&[("/midi/online", json!(true))]);
         run(&mut amidi(&["-S", "903C64 B00740 E00040 F07E7F0601F7"]));
         let on = json!({"note": 60, "velocity": 100, "on": true});
-        hears(&mut page, "/midi/ch/1/note", &on);
-        hears(&mut page, "/midi/ch/1/cc/7", &json!(64));
-        hears(&mut page, "/midi/ch/1/bend", &json!(0));
-        hears(&mut page, "/midi/sysex", &json!({"$bytes": "f07e7f0601f7"}));
+        page.receive_values(&[("/midi/ch/1/note", on)]);
+        page.receive_values(&[("/midi/ch/1/cc/7", json!(64))]);
+        page.receive_values(&[("/midi/ch/1/bend", json!(0))]);
+        page.receive_values(&[("/midi/sysex", json!({"$bytes": "f07e7f0601f7"}))]);
         let heard = TempFile::new("midi", "");
         let _amidi = Program::start(&mut amidi(&["-r", heard.path.to_str().expect("a path")]));
         let has = |bytes: &[u8]| {
@@ -152,7 +141,7 @@ mod guest {
                       [[bridge.device]]\nname = \"dump\"\nport = \"aseqdump\"\n\
                       direction = \"out\"\n";
         let (_router, mut page) = router(config, "/midi/**");
-        hears(&mut page, "/midi/stage/online", &json!(true));
+        page.receive_values(&[("/midi/stage/online", json!(true))]);
         let ports = listed("midi");
         assert!(ports.contains("clasp-rt-midi:stage") && ports.contains("in, out"), "{ports}");
         let ports = text(run(Command::new("aplaymidi").arg("-l")).stdout);
@@ -161,17 +150,17 @@ mod guest {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bench/captures/midi-mixed.mid");
         let played = run(Command::new("aplaymidi").args(["-p", port, "-d", "0"]).arg(file));
         assert!(played.status.success(), "{}", text(played.stderr));
-        hears(&mut page, "/midi/stage/ch/1/nrpn/1/2", &json!(8_195));
-        hears(&mut page, "/midi/stage/ch/1/program", &json!(12));
+        page.receive_values(&[("/midi/stage/ch/1/nrpn/1/2", json!(8_195))]);
+        page.receive_values(&[("/midi/stage/ch/1/program", json!(12))]);
         // It comes, goes, and comes again; the newest light is there each time.
         for level in [1, 2] {
             set(&mut page, "/midi/dump/ch/1/note/36", json!(level));
             let dump = Program::start(Command::new("stdbuf").args(["-oL", "aseqdump"]));
             let light = format!("note 36, velocity {level}");
             dump.line_where(|line| line.contains("Note on") && line.contains(&light));
-            hears(&mut page, "/midi/dump/online", &json!(true));
+            page.receive_values(&[("/midi/dump/online", json!(true))]);
             drop(dump);
-            hears(&mut page, "/midi/dump/online", &json!(false));
+            page.receive_values(&[("/midi/dump/online", json!(false))]);
         }
     }
 
@@ -191,14 +180,14 @@ mod guest {
         for level in [77, 78] {
             set(&mut page, "/dmx/1/1", json!(level));
             modprobe(&["g_serial", "idVendor=0x0403", "iSerialNumber=EN054321"]);
-            hears(&mut page, "/dmx/0/widget/online", &json!(true));
+            page.receive_values(&[("/dmx/0/widget/online", json!(true))]);
             let ports = listed("dmx");
             assert!(ports.contains("/dev/ttyACM0  0403:") && ports.contains("EN054321"), "{ports}");
             let mut widget = Command::new("python3");
             widget.arg(installed("peers/enttec_widget.py")).args(["/dev/ttyGS0", "in"]);
             let widget = Program::start(&mut widget);
             widget.line_where(|line| line == "open");
-            hears(&mut page, "/dmx/0/receiving", &json!(true));
+            page.receive_values(&[("/dmx/0/receiving", json!(true))]);
             // It moves; a busy page is told the newest value only.
             for _ in 0..2 {
                 page.receive_where(|message| message["address"] == "/dmx/0/4");
@@ -207,7 +196,7 @@ mod guest {
             widget.line_where(|line| line.starts_with(&frame));
             drop(widget);
             modprobe(&["--remove", "g_serial"]);
-            hears(&mut page, "/dmx/0/widget/online", &json!(false));
+            page.receive_values(&[("/dmx/0/widget/online", json!(false))]);
         }
     }
 }

@@ -2,7 +2,6 @@
 //! read by the tools that are meant to read it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use clasp_rt_tests::eventually;
@@ -10,6 +9,7 @@ use clasp_rt_tests::frame::encode;
 use clasp_rt_tests::program::{Program, clasp_rt, run};
 use clasp_rt_tests::raw::Raw;
 use clasp_rt_tests::router::Router;
+use clasp_rt_tests::temporary::TempFolder;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
@@ -165,18 +165,18 @@ fn hist_writes_files_that_hdrhistograms_tools_read() {
     let router = start(&["--shards", "1"]);
     let (mut desk, mut listener) = pair(&router);
     send_events(&mut desk, &mut listener, 10);
-    let folder = Folder::new();
-    let out = folder.0.to_str().expect("a path of plain text");
+    let folder = TempFolder::new();
+    let out = folder.to_str().expect("a path of plain text");
     let mut hist = command(&router, "hist");
     hist.args(["--out", out, "--seconds", "6", "--interval", "0.5"]);
     let mut hist = Program::start(&mut hist);
     // It looks once before it makes the file: what comes now is of its time.
-    eventually("the log is there", || folder.0.join("clasp-rt.hlog").exists().then_some(()));
+    eventually("the log is there", || folder.join("clasp-rt.hlog").exists().then_some(()));
     send_events(&mut desk, &mut listener, 100);
     let said = hist.line().unwrap_or_else(|| panic!("{}", hist.errors()));
     assert!(hist.wait().success(), "{}", hist.errors());
     assert!(said.contains("messages in"), "{said}");
-    let log = std::fs::read(folder.0.join("clasp-rt.hlog")).expect("the log");
+    let log = std::fs::read(folder.join("clasp-rt.hlog")).expect("the log");
     let (mut events, mut lines, mut last) = (Histogram::<u64>::new(3).unwrap(), 0, 0.0);
     for entry in IntervalLogIterator::new(&log) {
         let LogEntry::Interval(interval) = entry.expect("a line of a log") else { continue };
@@ -195,7 +195,7 @@ fn hist_writes_files_that_hdrhistograms_tools_read() {
     }
     assert!(lines >= 2);
     assert_eq!(events.len(), 100);
-    let table = std::fs::read_to_string(folder.0.join("shard0-event-same-total.hgrm"));
+    let table = std::fs::read_to_string(folder.join("shard0-event-same-total.hgrm"));
     let table = table.expect("a table of the events");
     let rows: Vec<Vec<f64>> = table
         .lines()
@@ -211,11 +211,11 @@ fn hist_writes_files_that_hdrhistograms_tools_read() {
 #[test]
 fn hist_of_a_silent_router_says_that_nothing_passed() {
     let router = start(&["--shards", "1"]);
-    let folder = Folder::new();
-    let out = folder.0.to_str().expect("a path of plain text");
+    let folder = TempFolder::new();
+    let out = folder.to_str().expect("a path of plain text");
     let output = run(command(&router, "hist").args(["--out", out, "--seconds", "0.2"]));
     assert_eq!(output.status.code(), Some(4), "{}", errors(&output));
-    assert!(folder.0.join("clasp-rt.hlog").exists());
+    assert!(folder.join("clasp-rt.hlog").exists());
 }
 
 #[test]
@@ -256,8 +256,8 @@ fn without_metrics_or_histograms_the_missing_flag_is_named() {
     desk.ask(json!({"type": "SET", "address": "/a", "value": 1}));
     assert_eq!(Hops::ask(&off).0.len(), 0);
     assert!(!ask(&off, "/metrics").contains("clasp_rt_hop_seconds"));
-    let folder = Folder::new();
-    let out = folder.0.to_str().expect("a path of plain text");
+    let folder = TempFolder::new();
+    let out = folder.to_str().expect("a path of plain text");
     let hist = run(command(&off, "hist").args(["--out", out]));
     assert_eq!(hist.status.code(), Some(1), "{}", errors(&hist));
     assert!(errors(&hist).contains("--histograms off"), "{}", errors(&hist));
@@ -362,23 +362,4 @@ fn sample(line: &str) -> (&str, BTreeMap<String, String>, f64) {
         (name.to_owned(), value.unwrap_or_else(|| panic!("no quotes: {line}")).to_owned())
     });
     (name, labels.collect(), value)
-}
-
-/// A folder of this test alone, not made yet; removed when dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        use std::sync::atomic::{AtomicU32, Ordering};
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("clasp-rt-hist-{}-{number}", std::process::id());
-        Self(Path::new(&std::env::temp_dir()).join(name))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

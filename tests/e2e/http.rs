@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use clasp_rt_tests::program::{Program, clasp_rt, installed, run};
-use clasp_rt_tests::router::{Router, TempFile};
+use clasp_rt_tests::router::Router;
+use clasp_rt_tests::temporary::TempFile;
 use clasp_rt_tests::{eventually, raw::Raw};
 use serde_json::{Value as Json, json};
 

@@ -3,8 +3,9 @@
 
 use std::process::Command;
 
+use clasp_rt_tests::certificates::certificates;
 use clasp_rt_tests::eventually;
-use clasp_rt_tests::mosquitto::{folder, free_port, make_certificates};
+use clasp_rt_tests::ports::free_tcp_ports;
 use clasp_rt_tests::program::{Program, clasp_rt};
 use clasp_rt_tests::raw::Raw;
 use clasp_rt_tests::router::Router;
@@ -301,9 +302,8 @@ fn a_router_that_was_away_is_told_what_was_found_and_asked_what_changed() {
 
 #[test]
 fn servers_with_tls_are_asked_where_their_authority_is_believed() {
-    let folder = folder();
-    make_certificates(&folder);
-    let file = |name: &str| folder.join(name).display().to_string();
+    let folder = certificates();
+    let file = |name: &str| folder.file(name);
     let mut server = Server::start(&[&file("server.pem"), &file("server.key")]);
     server.answers(json!({ "path": "*", "status": 200, "body": "\"secret\"" }));
     let router = Router::start(&[]);
@@ -320,12 +320,11 @@ fn servers_with_tls_are_asked_where_their_authority_is_believed() {
     let _believer = start(&["--poll", &format!("/believed={url}"), "--ca", &file("ca.pem")]);
     let set = client.receive_where(|m| m["type"] == "SET");
     assert_eq!((&set["address"], &set["value"]), (&json!("/believed"), &json!("secret")));
-    let _ = std::fs::remove_dir_all(folder);
 }
 
 #[test]
 fn a_bridge_that_only_asks_listens_nowhere_and_mistakes_are_told_by_their_flag() {
-    let port = free_port().to_string();
+    let [port] = free_tcp_ports().map(|port| port.to_string());
     let cases: [(&[&str], &str); 4] = [
         (&["--poll", "a=http://h/"], "--poll"),
         (&["--poll", "/a=ftp://h/"], "--poll"),

@@ -8,7 +8,7 @@ use std::process::Command;
 use clasp_rt_tests::eventually;
 use clasp_rt_tests::program::{Program, installed, run};
 use clasp_rt_tests::raw::Raw;
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 /// The router with JACK's ports instead of ALSA's.
 fn router() -> PathBuf {
@@ -47,22 +47,6 @@ impl Jack {
     }
 }
 
-/// Reads until every address has had its value.
-fn hears(page: &mut Raw, wanted: &[(&str, Json)]) {
-    let mut missing = wanted.to_vec();
-    while !missing.is_empty() {
-        let message = page.receive_where(|message| {
-            let inside = message["messages"].as_array().or(message["params"].as_array());
-            inside.is_some() || message["address"].is_string()
-        });
-        let inside = message["messages"].as_array().or(message["params"].as_array()).cloned();
-        for one in inside.unwrap_or_else(|| vec![message]) {
-            let value = one.get("value").or(one.get("payload")).cloned().unwrap_or_default();
-            missing.retain(|(address, wanted)| one["address"] != **address || value != *wanted);
-        }
-    }
-}
-
 #[test]
 #[ignore = "second tier, needs a router built with JACK: cargo ci hardware"]
 fn ports_of_jack_carry_notes_sysex_and_clock_both_ways() {
@@ -79,7 +63,7 @@ fn ports_of_jack_carry_notes_sysex_and_clock_both_ways() {
                   [[bridge.device]]\nname = \"peer\"\nport = \"peer\"\n\
                   [[bridge.device]]\nname = \"dump\"\nport = \"dump\"\ndirection = \"out\"\n\
                   [[bridge.device]]\nname = \"own\"\nvirtual = \"stage\"\n";
-    let file = clasp_rt_tests::router::TempFile::new("toml", config);
+    let file = clasp_rt_tests::temporary::TempFile::new("toml", config);
     let mut command = jack.command(router());
     command.args(["server", "--bind", "127.0.0.1", "--port", "0", "--shards", "1"]);
     command.args(["--idle", "park", "--config"]).arg(&file.path);
@@ -89,7 +73,7 @@ fn ports_of_jack_carry_notes_sysex_and_clock_both_ways() {
     let mut page = Raw::join(address, "page");
     page.send(json!({"type": "SUBSCRIBE", "id": 1, "pattern": "/midi/**"}));
     let online = ["/midi/peer/online", "/midi/dump/online", "/midi/own/online"];
-    hears(&mut page, &online.map(|address| (address, json!(true))));
+    page.receive_values(&online.map(|address| (address, json!(true))));
 
     // From RtMidi to the page.
     for message in ["903c64", "b00740", "f07e7f0601f7", "fa", "f8"] {
@@ -102,7 +86,7 @@ fn ports_of_jack_carry_notes_sysex_and_clock_both_ways() {
         ("/midi/peer/sysex", json!({"$bytes": "f07e7f0601f7"})),
         ("/midi/peer/transport", json!("start")),
     ];
-    hears(&mut page, &wanted);
+    page.receive_values(&wanted);
     page.receive_where(|message| message["address"] == "/midi/peer/clock/tick");
 
     // From the page to RtMidi and to JACK's own program.
@@ -136,5 +120,5 @@ fn ports_of_jack_carry_notes_sysex_and_clock_both_ways() {
     let connected = own.iter().filter(|own| connect("peer:out", own).status.success()).count();
     assert_eq!(connected, 1, "{ports}");
     peer.write_line("b20809");
-    hears(&mut page, &[("/midi/own/ch/3/cc/8", json!(9))]);
+    page.receive_values(&[("/midi/own/ch/3/cc/8", json!(9))]);
 }

@@ -1,11 +1,11 @@
 //! Rings that are built on purpose, out of programs and a cable: they settle, and say so.
 
-use std::net::UdpSocket;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clasp_rt_tests::PATIENCE;
 use clasp_rt_tests::cable::Cable;
+use clasp_rt_tests::ports::free_udp_ports;
 use clasp_rt_tests::program::{Program, installed, run};
 use clasp_rt_tests::raw::Raw;
 use clasp_rt_tests::router::Router;
@@ -32,9 +32,7 @@ struct Word {
 
 impl Stage {
     fn new(ring: [&str; 4], config: &str) -> Self {
-        let free = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-        let osc = free.local_addr().expect("a port").port();
-        drop(free);
+        let [osc] = free_udp_ports();
         let mut command = Command::new(installed("peers/venv/bin/python"));
         command.arg(installed("peers/osc_ring.py")).arg(osc.to_string()).args(ring);
         let program = Program::start(&mut command);

@@ -3,7 +3,8 @@
 use std::process::Command;
 
 use clasp_rt_tests::program::{Program, clasp_bench, clasp_rt, run};
-use clasp_rt_tests::router::{OWN_BRIDGES, Router, TempFile};
+use clasp_rt_tests::router::{OWN_BRIDGES, Router};
+use clasp_rt_tests::temporary::TempFile;
 use serde_json::Value as Json;
 
 const CONNECTIONS: u64 = 1_000;

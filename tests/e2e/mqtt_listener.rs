@@ -2,8 +2,9 @@
 
 use std::process::Command;
 
+use clasp_rt_tests::certificates::certificates;
 use clasp_rt_tests::eventually;
-use clasp_rt_tests::mosquitto::{folder, in_path, make_certificates, next_message, subscribe};
+use clasp_rt_tests::mosquitto::{in_path, next_message, subscribe};
 use clasp_rt_tests::program::{Program, installed, run};
 use clasp_rt_tests::raw::Raw;
 use clasp_rt_tests::router::Router;
@@ -161,9 +162,8 @@ fn tokens_decide_who_comes_in_and_what_they_may_do() {
 
 #[test]
 fn clients_come_over_tls_and_with_certificates() {
-    let folder = folder();
-    make_certificates(&folder);
-    let file = |name: &str| folder.join(name).display().to_string();
+    let folder = certificates();
+    let file = |name: &str| folder.file(name);
     let [ca, server, key] = ["ca.pem", "server.pem", "server.key"].map(file);
     let tls = format!("cert = \"{server}\"\nkey = \"{key}\"\nclient_ca = \"{ca}\"");
     let config = format!("[[bridge]]\ntype = \"mqtt-listener\"\nbind = \"127.0.0.1:0\"\n{tls}\n");
@@ -176,7 +176,6 @@ fn clients_come_over_tls_and_with_certificates() {
     assert_eq!(heard(&mut watcher, "SET", "/mqtt/secret")["value"], 1);
     let (well, _) = publish(address.port(), &message);
     assert!(!well, "without a certificate nobody comes in");
-    let _ = std::fs::remove_dir_all(folder);
 }
 
 #[test]
@@ -386,9 +385,8 @@ fn a_session_is_present_for_its_own_password_alone() {
 
 #[test]
 fn mqtt_js_comes_over_websocket_with_tls_and_without_and_shortens_topics() {
-    let folder = folder();
-    make_certificates(&folder);
-    let file = |name: &str| folder.join(name).display().to_string();
+    let folder = certificates();
+    let file = |name: &str| folder.file(name);
     let [ca, server, key] = ["ca.pem", "server.pem", "server.key"].map(file);
     let listener = "[[bridge]]\ntype = \"mqtt-listener\"\nbind = \"127.0.0.1:0\"\n";
     let tls = format!("{listener}cert = \"{server}\"\nkey = \"{key}\"\n");
@@ -426,7 +424,6 @@ fn mqtt_js_comes_over_websocket_with_tls_and_without_and_shortens_topics() {
             watcher.ask(json!({"type": "PING"}));
         }
     }
-    let _ = std::fs::remove_dir_all(folder);
 }
 
 #[test]

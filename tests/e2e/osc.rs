@@ -1,11 +1,12 @@
 //! OSC with programs of others: liblo, python-osc and osc.js, over UDP and TCP, and OSCQuery with
 //! curl, a WebSocket of Python and zeroconf.
 
-use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clasp_rt_tests::eventually;
+use clasp_rt_tests::liblo::{oscdump, oscsend};
+use clasp_rt_tests::ports::{free_tcp_ports, free_udp_ports};
 use clasp_rt_tests::program::{Program, clasp_rt, installed, run};
 use clasp_rt_tests::raw::Raw;
 use clasp_rt_tests::router::Router;
@@ -31,7 +32,7 @@ const ALL_SEEN: &str = "/all ifsSThdcTFNI 42 0.250000 \"hello\" 'sym #T 90071992
 
 #[test]
 fn what_oscsend_sends_reaches_oscdump_with_its_type_tags() {
-    let [dump] = free_ports();
+    let [dump] = free_udp_ports();
     // At another address: what listens where a message came from is taken for its sender.
     let stage = Stage::new(&format!("targets = [\"127.0.0.2:{dump}\"]"));
     let dump = oscdump(&dump.to_string());
@@ -48,7 +49,7 @@ fn what_oscsend_sends_reaches_oscdump_with_its_type_tags() {
 
 #[test]
 fn a_value_goes_back_to_a_desk_with_the_tags_that_the_desk_used() {
-    let [dump] = free_ports();
+    let [dump] = free_udp_ports();
     let stage = Stage::new(&format!("targets = [\"127.0.0.1:{dump}\"]\nrelay = false"));
     let dump = oscdump(&dump.to_string());
     let mut page = stage.page("/osc/**");
@@ -106,7 +107,7 @@ fn a_bundle_waits_for_its_time_as_one_unit() {
 
 #[test]
 fn the_messages_of_a_bundle_leave_as_one_bundle() {
-    let [program] = free_ports();
+    let [program] = free_udp_ports();
     let stage = Stage::new(&format!("targets = [\"127.0.0.1:{program}\"]"));
     let osc = OscJs::open(program);
     let mut page = stage.page("/nothing");
@@ -133,7 +134,7 @@ fn the_messages_of_a_bundle_leave_as_one_bundle() {
 
 #[test]
 fn colours_times_and_64_bits_of_osc_js_arrive_and_come_back() {
-    let [program] = free_ports();
+    let [program] = free_udp_ports();
     let stage = Stage::new("reply = \"sender\"\nrelay = false");
     let mut page = stage.page("/osc/**");
     let mut osc = OscJs::open(program);
@@ -202,7 +203,7 @@ fn targets_over_tcp_are_told_what_is_known_whenever_they_come() {
 
 #[test]
 fn each_target_is_told_its_part_by_its_names() {
-    let [mixer, video] = free_ports();
+    let [mixer, video] = free_udp_ports();
     let stage = Stage::new(&format!(
         "[[bridge.target]]\nto = \"127.0.0.1:{mixer}\"\nstrip = \"/x32\"\nbundles = false\n\
          [[bridge.target]]\nto = \"localhost:{video}\"\npattern = \"/osc/video/*/opacity\"\n\
@@ -223,7 +224,7 @@ fn each_target_is_told_its_part_by_its_names() {
 
 #[test]
 fn a_program_asks_for_what_an_address_holds() {
-    let [program] = free_ports();
+    let [program] = free_udp_ports();
     let stage = Stage::new("query = true");
     let mut page = stage.page("/osc/**");
     page.send(json!({"type": "SET", "address": "/osc/1/fader1", "value": 0.5}));
@@ -317,7 +318,7 @@ struct Stage {
 impl Stage {
     /// A router with an OSC bridge of these keys.
     fn new(keys: &str) -> Self {
-        let [osc] = free_ports();
+        let [osc] = free_udp_ports();
         let config = format!("[[bridge]]\ntype = \"osc\"\nbind = \"127.0.0.1:{osc}\"\n{keys}\n");
         Self { router: Router::with_config(&config, &["--shards", "2"]), osc }
     }
@@ -409,17 +410,6 @@ impl OscJs {
     }
 }
 
-fn oscsend(to: &[&str], arguments: &[&str]) {
-    let output = run(Command::new("oscsend").args(to).args(arguments));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// Prints what arrives at a port or URL; line by line, because a pipe would make it wait for a full
-/// page.
-fn oscdump(at: &str) -> Program {
-    Program::start(Command::new("stdbuf").args(["-oL", "oscdump", at]))
-}
-
 fn curl(port: u16, target: &str) -> Json {
     let url = format!("http://127.0.0.1:{port}{target}");
     let output = run(Command::new("curl").args(["-s", "--globoff", &url]));
@@ -429,16 +419,4 @@ fn curl(port: u16, target: &str) -> Json {
 
 fn unix_time() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64()
-}
-
-/// UDP ports that were free a moment ago.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let sockets = [(); N].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a free port"));
-    sockets.map(|socket| socket.local_addr().expect("a port").port())
-}
-
-/// TCP ports that were free a moment ago.
-fn free_tcp_ports<const N: usize>() -> [u16; N] {
-    let sockets = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    sockets.map(|socket| socket.local_addr().expect("a port").port())
 }

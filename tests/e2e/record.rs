@@ -1,30 +1,13 @@
 //! Recordings: what passed at a router is in them, and two replays of one come out alike.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use clasp_rt_tests::eventually;
 use clasp_rt_tests::program::{Program, clasp_bench, clasp_rt, run};
 use clasp_rt_tests::router::Router;
+use clasp_rt_tests::temporary::TempFolder;
 use serde_json::json;
-
-/// A folder for a recording; removed when dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let name = format!("clasp-rt-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let _ = std::fs::remove_dir_all(&path);
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// What `clasp-bench replay` says of `folder` at a fresh router, without the latencies.
 fn replayed(folder: &Path, speed: &str) -> String {
@@ -56,28 +39,28 @@ fn show(router: &Router) {
 
 #[test]
 fn a_recording_of_a_running_router_replays_to_equal_digests() {
-    let folder = Folder::new("recorded");
+    let folder = TempFolder::new();
     let router = Router::start(&["--shards", "2", "--rate-limit", "0"]);
     let mut command = Command::new(clasp_rt());
-    command.arg("record").arg(&folder.0).args(["--router", &router.url()]);
+    command.arg("record").arg(&*folder).args(["--router", &router.url()]);
     let mut recorder = Program::start(&mut command);
     eventually("the recorder joins", || recorder.errors().contains("joined").then_some(()));
     show(&router);
     eventually("everything is on the disk", || {
-        let files = std::fs::read_dir(&folder.0).ok()?;
+        let files = std::fs::read_dir(&*folder).ok()?;
         let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
         (bytes > 250 * 32).then_some(())
     });
     assert!(recorder.terminate().success(), "{}", recorder.errors());
 
-    let once = replayed(&folder.0, "max");
+    let once = replayed(&folder, "max");
     assert!(once.contains("recording: 250 messages, whole"), "{once}");
     assert!(
         once.contains("said 250, arrived 250, superseded 0, unexpected 0, missing 0"),
         "{once}"
     );
-    assert_eq!(replayed(&folder.0, "max"), once);
-    assert_eq!(replayed(&folder.0, "4"), once);
+    assert_eq!(replayed(&folder, "max"), once);
+    assert_eq!(replayed(&folder, "4"), once);
 }
 
 /// The thread of the recorder: it has one of its own, after that of the bridges.
@@ -85,15 +68,15 @@ const RECORDER: usize = 1;
 
 #[test]
 fn a_router_records_itself_and_ends_the_file_in_order() {
-    let folder = Folder::new("own");
-    let config = format!("[record]\nfolder = {:?}\npatterns = [\"/cue/**\"]\n", folder.0);
+    let folder = TempFolder::new();
+    let config = format!("[record]\nfolder = {:?}\npatterns = [\"/cue/**\"]\n", &*folder);
     let arguments = ["--shards", "2", "--rate-limit", "0", "--metrics", "127.0.0.1:0"];
     let router = Router::with_config(&config, &arguments);
     router.counters_where(|counters| counters.of_bridges(RECORDER, "uplinks_joined") == 1);
     show(&router);
     router.counters_where(|counters| counters.of_bridges(RECORDER, "frames_in") >= 50);
     assert!(router.terminate().success());
-    let text = replayed(&folder.0, "max");
+    let text = replayed(&folder, "max");
     assert!(text.contains("recording: 50 messages, whole"), "{text}");
 }
 

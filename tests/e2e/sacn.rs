@@ -5,10 +5,11 @@
 use std::process::Command;
 
 use clasp_rt_tests::eventually;
+use clasp_rt_tests::library::Library;
 use clasp_rt_tests::net::{self, DESKS, Desks, STAGE};
 use clasp_rt_tests::ola::Ola;
 use clasp_rt_tests::peer::{Client, Peer};
-use clasp_rt_tests::program::{Program, clasp_rt, installed, run};
+use clasp_rt_tests::program::{Program, clasp_rt, run};
 use clasp_rt_tests::router::Router;
 use serde_json::{Value as Json, json};
 
@@ -18,7 +19,7 @@ fn desks_of_every_make_arrive_as_params() {
         let (_router, mut page) = stage("");
         page.ask(json!({"command": "on", "pattern": "/sacn/**"}));
 
-        let mut python = Library::python(desks);
+        let mut python = Library::python(desks, "sacn_peer.py");
         let universes = json!({"1": [10, 20, 0, 255], "16": [7]});
         python.ask(json!({"command": "source", "as": "P", "host": DESKS, "universes": universes}));
         for (address, level) in [("/sacn/1/2", 20), ("/sacn/1/4", 255), ("/sacn/16/1", 7)] {
@@ -32,7 +33,7 @@ fn desks_of_every_make_arrive_as_params() {
         let found = value_at(&mut page, &address, |value| !value.is_null());
         assert_eq!(found["universes"], json!([1, 16]), "{found}");
 
-        let mut node = Library::node(desks);
+        let mut node = Library::node(desks, "sacn_peer.mjs");
         let levels = json!([77, 88, 0, 99]);
         eventually("Node is heard", || {
             node.ask(json!({
@@ -57,7 +58,7 @@ fn priority_150_beats_100_until_it_says_good_bye_or_is_lost() {
     net::of_its_own("priority_150_beats_100_until_it_says_good_bye_or_is_lost", |desks| {
         let (_router, mut page) = stage("");
         page.ask(json!({"command": "on", "pattern": "/sacn/1/1"}));
-        let mut low = Library::python(desks);
+        let mut low = Library::python(desks, "sacn_peer.py");
         low.ask(json!({
             "command": "source", "as": "L", "host": DESKS, "priority": 100, "universes": {"1": [9]}
         }));
@@ -76,7 +77,7 @@ fn priority_150_beats_100_until_it_says_good_bye_or_is_lost() {
         };
         nothing_but(&mut page, 5, 9);
 
-        let mut mortal = Library::python(desks);
+        let mut mortal = Library::python(desks, "sacn_peer.py");
         mortal.ask(high);
         level_at(&mut page, "/sacn/1/1", 5);
         mortal.0.kill();
@@ -90,7 +91,7 @@ fn why_shows_every_source_of_a_slot_with_its_own_priority_and_level() {
         let arbitration = "[[arbitration]]\npattern = \"/sacn/**\"";
         let (router, mut page) = stage(arbitration);
         page.ask(json!({"command": "on", "pattern": "/sacn/1/*"}));
-        let mut desk = Library::python(desks);
+        let mut desk = Library::python(desks, "sacn_peer.py");
         let mut source = |name: &str, priority: u8, level: u8| {
             desk.ask(json!({
                 "command": "source", "as": name, "host": DESKS, "priority": priority,
@@ -144,9 +145,9 @@ fn told(router: &Router, slot: u8) -> Vec<Json> {
 fn levels_reach_receivers_of_every_make() {
     net::of_its_own("levels_reach_receivers_of_every_make", |desks| {
         let (router, mut page) = stage("priority = 120\nsource_name = \"stage\"");
-        let mut python = Library::python(desks);
+        let mut python = Library::python(desks, "sacn_peer.py");
         python.ask(json!({"command": "listen", "host": DESKS, "universes": [5]}));
-        let mut node = Library::node(desks);
+        let mut node = Library::node(desks, "sacn_peer.mjs");
         node.ask(json!({"command": "listen", "host": DESKS, "universes": [5]}));
         let ola = ola(desks, "");
         ola.command("ola_patch", &["-i", "-d", &ola.device, "-p", "0", "-u", "5"]);
@@ -183,7 +184,7 @@ fn a_synchronised_look_of_four_universes_arrives_and_goes_out() {
         let (_router, mut page) = stage("sync_universe = 900");
         page.ask(json!({"command": "on", "pattern": "/sacn/*/1"}));
         let look = |level: u8| json!({"1": [level], "2": [level], "3": [level], "4": [level]});
-        let mut python = Library::python(desks);
+        let mut python = Library::python(desks, "sacn_peer.py");
         python.ask(json!({
             "command": "source", "as": "S", "host": DESKS, "sync": 7000, "universes": look(1)
         }));
@@ -211,7 +212,7 @@ fn sixty_four_universes_arrive_without_loss() {
         let arguments = ["--shards", "1", "--metrics", "127.0.0.1:0"];
         let router = Router::with_config(&config("inputs = \"1-64\""), &arguments);
         let mut page = Peer::join(Client::JavaScript, &router.url());
-        let mut python = Library::python(desks);
+        let mut python = Library::python(desks, "sacn_peer.py");
         let look = |round: u64| {
             let universe = |number: u64| {
                 let levels: Vec<u64> = (0..512).map(|slot| (slot + number + round) % 256).collect();
@@ -251,7 +252,7 @@ fn a_bridge_of_its_own_joins_a_router() {
         let _bridge = Program::start(&mut bridge);
         let mut page = Peer::join(Client::JavaScript, &router.url());
         page.ask(json!({"command": "on", "pattern": "/sacn/*/*"}));
-        let mut python = Library::python(desks);
+        let mut python = Library::python(desks, "sacn_peer.py");
         python.ask(json!({"command": "listen", "host": DESKS, "universes": [4]}));
         let universes = json!({"3": [10, 20]});
         python.ask(json!({"command": "source", "as": "P", "host": DESKS, "universes": universes}));
@@ -298,36 +299,6 @@ fn value_at(page: &mut Peer, address: &str, wanted: impl Fn(&Json) -> bool) -> J
         if wanted(&value) {
             return value;
         }
-    }
-}
-
-/// A library in a program that obeys JSON lines.
-struct Library(Program);
-
-impl Library {
-    fn python(desks: &Desks) -> Self {
-        let mut command = desks.command(installed("peers/venv/bin/python"));
-        Self(Program::start(command.arg(installed("peers/sacn_peer.py"))))
-    }
-
-    fn node(desks: &Desks) -> Self {
-        installed("peers/node_modules");
-        Self(Program::start(desks.command("node").arg(installed("peers/sacn_peer.mjs"))))
-    }
-
-    fn ask(&mut self, command: Json) {
-        self.0.write_line(&command.to_string());
-        self.0.line_where(|line| line.contains("\"done\""));
-    }
-
-    /// Waits for a packet whose levels are as wanted, slot 1 first.
-    fn packet_where(&self, wanted: impl Fn(&[Json]) -> bool) -> Json {
-        let line = self.0.line_where(|line| {
-            let line: Json = serde_json::from_str(line).expect("a line of JSON");
-            assert!(line.get("fault").is_none(), "{line}");
-            line["levels"].as_array().is_some_and(|levels| wanted(levels))
-        });
-        serde_json::from_str(&line).expect("a line of JSON")
     }
 }
 

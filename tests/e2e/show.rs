@@ -4,12 +4,14 @@
 //! published clients are the pages that watch. All of it is on loopback, on ports that the kernel
 //! chose.
 
-use std::net::UdpSocket;
 use std::process::Command;
 
 use clasp_rt_tests::eventually;
+use clasp_rt_tests::liblo::{self, oscdump};
+use clasp_rt_tests::library::Library;
 use clasp_rt_tests::peer::{Client, Peer};
-use clasp_rt_tests::program::{Program, clasp_rt, installed, run};
+use clasp_rt_tests::ports::free_udp_ports;
+use clasp_rt_tests::program::{Program, clasp_rt};
 use clasp_rt_tests::router::Router;
 use serde_json::{Value as Json, json};
 
@@ -21,7 +23,7 @@ fn a_fader_on_a_tablet_moves_a_lamp_and_every_page_sees_it() {
         page.ask(json!({"command": "on", "pattern": "/osc/1/*"}));
         page
     });
-    let mut lamp = Artnet::start();
+    let mut lamp = stupid_artnet();
     lamp.ask(json!({"command": "listen", "port": stage.ports.lamp, "universe": 0}));
     for (value, level) in [("0.4", 102), ("1.0", 255), ("0.0", 0)] {
         oscsend(stage.ports.osc, &["/1/fader3", "f", value]);
@@ -30,7 +32,7 @@ fn a_fader_on_a_tablet_moves_a_lamp_and_every_page_sees_it() {
             let sent: f32 = value.parse().expect("a number");
             assert_eq!(heard, f64::from(sent), "{}", page.client);
         }
-        lamp.levels_where(|levels| levels.get(2) == Some(&json!(level)));
+        lamp.packet_where(|levels| levels.get(2) == Some(&json!(level)));
     }
 }
 
@@ -39,7 +41,7 @@ fn a_desk_s_universe_arrives_as_params() {
     let stage = Stage::new();
     let mut page = Peer::join(Client::JavaScript, &stage.router.url());
     page.ask(json!({"command": "on", "pattern": "/artnet/3/*"}));
-    let mut desk = Artnet::start();
+    let mut desk = stupid_artnet();
     let levels = [10, 20, 0, 255];
     desk.ask(json!({
         "command": "send", "port": stage.ports.artnet, "universe": 3, "levels": levels
@@ -60,21 +62,21 @@ fn a_desk_s_universe_arrives_as_params() {
 fn a_page_moves_the_tablet_and_the_lamp() {
     let stage = Stage::new();
     let mut page = Peer::join(Client::Python, &stage.router.url());
-    let tablet = oscdump(stage.ports.tablet);
+    let tablet = oscdump(&stage.ports.tablet.to_string());
     let line = eventually("the tablet hears the page", || {
         page.ask(json!({"command": "set", "address": "/osc/1/led", "value": 0.5}));
         tablet.try_line()
     });
     assert!(line.contains("/1/led f 0.5"), "{line}");
-    let mut lamp = Artnet::start();
+    let mut lamp = stupid_artnet();
     lamp.ask(json!({"command": "listen", "port": stage.ports.lamp, "universe": 0}));
     page.ask(json!({"command": "set", "address": "/artnet/0/5", "value": 200}));
-    lamp.levels_where(|levels| levels.get(4) == Some(&json!(200)));
+    lamp.packet_where(|levels| levels.get(4) == Some(&json!(200)));
 }
 
 #[test]
 fn a_fixture_is_moved_by_its_functions_and_a_desk_moves_them_back() {
-    let [artnet, lamp] = free_ports();
+    let [artnet, lamp] = free_udp_ports();
     let config = format!(
         r#"
         [[bridge]]
@@ -98,12 +100,12 @@ fn a_fixture_is_moved_by_its_functions_and_a_desk_moves_them_back() {
     );
     let router = Router::with_config(&config, &["--shards", "2"]);
     let mut page = Peer::join(Client::JavaScript, &router.url());
-    let mut nodes = Artnet::start();
+    let mut nodes = stupid_artnet();
     nodes.ask(json!({"command": "listen", "port": lamp, "universe": 0}));
     page.ask(json!({"command": "set", "address": "/rig/spot1/pan", "value": 0.5}));
     page.ask(json!({"command": "set", "address": "/rig/spot1/colour", "value": "#ff8001"}));
     let wanted = [128, 0, 255, 128, 1, 255].map(|level| json!(level));
-    nodes.levels_where(|levels| levels.get(2..8) == Some(&wanted[..]));
+    nodes.packet_where(|levels| levels.get(2..8) == Some(&wanted[..]));
     page.ask(json!({"command": "on", "pattern": "/desk/**"}));
     nodes.ask(json!({
         "command": "send", "port": artnet, "universe": 4, "levels": [255, 255]
@@ -114,7 +116,7 @@ fn a_fixture_is_moved_by_its_functions_and_a_desk_moves_them_back() {
 #[test]
 fn a_tablet_does_not_hear_itself() {
     let stage = Stage::new();
-    let tablet = oscdump(stage.ports.tablet);
+    let tablet = oscdump(&stage.ports.tablet.to_string());
     let mut page = Peer::join(Client::JavaScript, &stage.router.url());
     page.ask(json!({"command": "on", "pattern": "/osc/**"}));
     // From here on the tablet is known to listen.
@@ -154,13 +156,13 @@ fn every_type_of_osc_argument_arrives() {
 #[test]
 fn a_bridge_of_its_own_joins_a_router() {
     let router = Router::start(&["--shards", "2"]);
-    let [osc, tablet] = free_ports();
+    let [osc, tablet] = free_udp_ports();
     let mut bridge = Command::new(clasp_rt());
     bridge.args(["osc", "--port", &osc.to_string(), "--router", &router.url()]);
     let _bridge = Program::start(bridge.args(["--target", &format!("127.0.0.1:{tablet}")]));
     let mut page = Peer::join(Client::JavaScript, &router.url());
     page.ask(json!({"command": "on", "pattern": "/osc/**"}));
-    let tablet = oscdump(tablet);
+    let tablet = oscdump(&tablet.to_string());
     eventually("the tablet hears the page", || {
         page.ask(json!({"command": "set", "address": "/osc/led", "value": 1}));
         tablet.try_line()
@@ -187,7 +189,7 @@ struct Ports {
 
 impl Stage {
     fn new() -> Self {
-        let [osc, tablet, artnet, lamp] = free_ports();
+        let [osc, tablet, artnet, lamp] = free_udp_ports();
         let config = format!(
             r#"
             [[bridge]]
@@ -215,43 +217,11 @@ impl Stage {
     }
 }
 
-/// stupidArtnet in a program that obeys JSON lines.
-struct Artnet(Program);
-
-impl Artnet {
-    fn start() -> Self {
-        let mut command = Command::new(installed("peers/venv/bin/python"));
-        Self(Program::start(command.arg(installed("peers/artnet_peer.py"))))
-    }
-
-    fn ask(&mut self, command: Json) {
-        self.0.write_line(&command.to_string());
-        self.0.line_where(|line| line.contains("done"));
-    }
-
-    /// Waits for a packet whose levels are as wanted, slot 1 first.
-    fn levels_where(&self, wanted: impl Fn(&[Json]) -> bool) {
-        self.0.line_where(|line| {
-            let line: Json = serde_json::from_str(line).expect("a line of JSON");
-            line["levels"].as_array().is_some_and(|levels| wanted(levels))
-        });
-    }
+/// stupidArtnet, as a desk or as a lamp.
+fn stupid_artnet() -> Library {
+    Library::python_here("artnet_peer.py")
 }
 
-fn oscsend(port: u16, arguments: &[&str]) {
-    let mut command = Command::new("oscsend");
-    let output = run(command.args(["127.0.0.1", &port.to_string()]).args(arguments));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// Prints what arrives at a port; line by line, because a pipe would make it wait for a full page.
-fn oscdump(port: u16) -> Program {
-    let mut command = Command::new("stdbuf");
-    Program::start(command.args(["-oL", "oscdump", &port.to_string()]))
-}
-
-/// UDP ports that were free a moment ago.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let sockets = [(); N].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a free port"));
-    sockets.map(|socket| socket.local_addr().expect("a port").port())
+fn oscsend(port: u16, message: &[&str]) {
+    liblo::oscsend(&["127.0.0.1", &port.to_string()], message);
 }

@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clasp_rt_tests::program::{Program, clasp_rt, installed};
-use clasp_rt_tests::router::{Router, TempFile};
+use clasp_rt_tests::router::Router;
+use clasp_rt_tests::temporary::TempFile;
 use clasp_rt_tests::{PATIENCE, eventually};
 use serde_json::{Value as Json, json};
 use tungstenite::Message;

@@ -2,8 +2,9 @@
 
 use std::process::Command;
 
+use clasp_rt_tests::certificates::certificates;
 use clasp_rt_tests::eventually;
-use clasp_rt_tests::mosquitto::{folder, free_port, make_certificates};
+use clasp_rt_tests::ports::free_tcp_ports;
 use clasp_rt_tests::program::{Program, clasp_rt, installed};
 use clasp_rt_tests::raw::Raw;
 use clasp_rt_tests::router::Router;
@@ -91,16 +92,6 @@ fn set(client: &mut Raw, address: &str, value: Json) {
 
 fn go(client: &mut Raw, address: &str, value: Json) {
     client.send(json!({"type": "PUBLISH", "signal": "event", "address": address, "value": value}));
-}
-
-/// The value of a param, once it has the one that is wanted.
-fn eventually_holds(router: &Router, address: &str, wanted: &Json) {
-    let mut client = router.join("reader");
-    eventually(&format!("{address} to be {wanted}"), || {
-        let answers = client.ask(json!({"type": "GET", "address": address}));
-        let held = answers.iter().find(|answer| answer["type"] == "SNAPSHOT")?;
-        (held["params"][0]["value"] == *wanted).then_some(())
-    });
 }
 
 /// Everything that is said both ways: events, bytes, operations, acknowledgements; and no echo.
@@ -195,7 +186,7 @@ fn a_namespace_lets_in_the_right_token_and_says_why_not_to_the_wrong_one() {
     let _admitted = bridge("right");
     assert_eq!(server.hear("joined"), "/ctl");
     server.say(&json!({"emit": "go", "with": [5], "to": "/ctl"}));
-    eventually_holds(&router, "/socketio/ctl/go", &json!(5));
+    router.eventually_holds("/socketio/ctl/go", &json!(5));
     let mut client = router.join("client");
     set(&mut client, "/socketio/other", json!(1));
     set(&mut client, "/socketio/ctl/level", json!(2));
@@ -204,7 +195,7 @@ fn a_namespace_lets_in_the_right_token_and_says_why_not_to_the_wrong_one() {
 
 #[test]
 fn a_server_that_was_killed_is_told_the_newest_of_each_param_and_every_event_when_it_is_back() {
-    let port = free_port().to_string();
+    let [port] = free_tcp_ports().map(|port| port.to_string());
     let mut server = Server::node(&[&port]);
     let router = router(&server, "subscribe = [\"/rig/*\"]");
     server.hear("joined");
@@ -247,7 +238,7 @@ fn a_server_that_was_killed_is_told_the_newest_of_each_param_and_every_event_whe
 
 #[test]
 fn what_a_server_has_not_acknowledged_is_told_again_and_what_it_has_is_not() {
-    let port = free_port().to_string();
+    let [port] = free_tcp_ports().map(|port| port.to_string());
     let mut server = Server::node(&[&port]);
     let router = router(&server, "acks = true");
     server.hear("joined");
@@ -289,14 +280,13 @@ fn what_a_server_says_while_the_router_is_away_is_told_to_the_next_one() {
             server.emit("level", json!([level]));
         }
     });
-    eventually_holds(&router, "/socketio/level", &json!(9));
+    router.eventually_holds("/socketio/level", &json!(9));
     assert_eq!(server.ask("level", json!([10]))["type"], "ack", "as before");
 }
 
 #[test]
 fn an_https_server_is_joined_with_an_authority_of_its_own_and_with_no_other() {
-    let folder = folder();
-    make_certificates(&folder);
+    let folder = certificates();
     let path = folder.to_str().expect("text");
     let mut server = Server::node(&["0", "polling,websocket", path]);
     let url = server.url().replace("http:", "https:");
@@ -312,5 +302,4 @@ fn an_https_server_is_joined_with_an_authority_of_its_own_and_with_no_other() {
     let _bridge = bridge("ca.pem");
     assert_eq!(server.hear("upgraded"), "websocket");
     assert_eq!(server.ask("go", json!([1]))["type"], "ack");
-    std::fs::remove_dir_all(&folder).expect("it is there");
 }

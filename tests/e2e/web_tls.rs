@@ -1,25 +1,24 @@
 //! TLS of the services for web programs: curl, npm `ws` and the client of Socket.IO are the judges,
 //! with an authority of the show's own.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use clasp_rt_tests::mosquitto::{folder, make_certificates};
+use clasp_rt_tests::certificates::certificates;
 use clasp_rt_tests::program::{Program, clasp_rt, installed, run};
 use clasp_rt_tests::router::Router;
+use clasp_rt_tests::temporary::TempFolder;
 
 /// Certificates in a folder that goes with the test.
-struct Keys(PathBuf);
+struct Keys(TempFolder);
 
 impl Keys {
     fn new() -> Self {
-        let folder = folder();
-        make_certificates(&folder);
-        Self(folder)
+        Self(certificates())
     }
 
     fn file(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
+        self.0.file(name)
     }
 
     /// A service with this certificate.
@@ -29,12 +28,6 @@ impl Keys {
             "[[bridge]]\ntype = \"{kind}\"\nbind = \"127.0.0.1:0\"\n\
              tls = {{ cert = \"{cert}\", key = \"{key}\"{more} }}\n"
         )
-    }
-}
-
-impl Drop for Keys {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

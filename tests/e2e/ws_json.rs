@@ -4,7 +4,8 @@ use std::process::Command;
 
 use clasp_rt_tests::program::{Program, clasp_rt, installed};
 use clasp_rt_tests::raw::Raw;
-use clasp_rt_tests::router::{Router, TempFile};
+use clasp_rt_tests::router::Router;
+use clasp_rt_tests::temporary::TempFile;
 use serde_json::{Value as Json, json};
 
 const WS: &str = "[[bridge]]\ntype = \"websocket\"\nbind = \"127.0.0.1:0\"\n";

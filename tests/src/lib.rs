@@ -14,15 +14,20 @@
 //! and WebSocket is tungstenite's, so that the router is not its own judge.
 
 pub mod cable;
+pub mod certificates;
 pub mod frame;
+pub mod liblo;
+pub mod library;
 pub mod metrics;
 pub mod mosquitto;
 pub mod net;
 pub mod ola;
 pub mod peer;
+pub mod ports;
 pub mod program;
 pub mod raw;
 pub mod router;
+pub mod temporary;
 
 use std::time::{Duration, Instant};
 

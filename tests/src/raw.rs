@@ -136,6 +136,22 @@ impl Raw {
         }
     }
 
+    /// Reads until every address has had its value, by itself, in a bundle or in a snapshot; in any
+    /// order, and whatever comes besides.
+    pub fn receive_values(&mut self, wanted: &[(&str, Json)]) {
+        let start = Instant::now();
+        let mut missing = wanted.to_vec();
+        while !missing.is_empty() {
+            let message = self.receive();
+            let inside = message["messages"].as_array().or(message["params"].as_array()).cloned();
+            for one in inside.unwrap_or_else(|| vec![message]) {
+                let value = one.get("value").or(one.get("payload")).unwrap_or(&Json::Null);
+                missing.retain(|(address, wanted)| one["address"] != **address || value != wanted);
+            }
+            assert!(start.elapsed() < PATIENCE, "not heard: {missing:?}");
+        }
+    }
+
     /// Everything the router has sent by the time it has handled all that was said here.
     ///
     /// Complete with one shard: it answers in order. With more, other shards' answers may follow.

@@ -3,12 +3,14 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
-use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::{Value as Json, json};
 
 use crate::eventually;
 use crate::metrics::Counters;
 use crate::program::{Program, clasp_rt};
 use crate::raw::Raw;
+use crate::temporary::TempFile;
 
 /// The bridges of routes and of the patch, which a router that was started with a file always has.
 pub const OWN_BRIDGES: u64 = 2;
@@ -109,6 +111,16 @@ impl Router {
         self.metrics.expect("the router was started with --metrics")
     }
 
+    /// Waits until a param holds this value.
+    pub fn eventually_holds(&self, address: &str, wanted: &Json) {
+        let mut client = self.join("reader");
+        eventually(&format!("{address} to be {wanted}"), || {
+            let answers = client.ask(json!({"type": "GET", "address": address}));
+            let held = answers.iter().find(|answer| answer["type"] == "SNAPSHOT")?;
+            (held["params"][0]["value"] == *wanted).then_some(())
+        });
+    }
+
     /// What its threads have counted; needs `--metrics 127.0.0.1:0`.
     pub fn counters(&self) -> Counters {
         Counters::ask(self.metrics_address())
@@ -204,29 +216,6 @@ fn registered_files(info: &str) -> usize {
     let listed = info.lines().skip_while(|line| !line.starts_with("UserFiles:")).skip(1);
     let files = listed.take_while(|line| !line.starts_with("UserBufs:"));
     files.filter(|line| !line.contains("<none>")).count()
-}
-
-/// A file that goes when the test does.
-pub struct TempFile {
-    pub path: PathBuf,
-}
-
-impl TempFile {
-    pub fn new(extension: &str, contents: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("clasp-rt-test-{}-{number}.{extension}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::write(&path, contents).expect("the folder for temporary files can be written");
-        Self { path }
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        // Left behind at worst.
-        let _ = std::fs::remove_file(&self.path);
-    }
 }
 
 #[cfg(test)]
