@@ -16,11 +16,7 @@ use super::*;
 use crate::uplink::tests::{lines, publish_frame, set_frame};
 use crate::{Peer, vectors};
 
-struct Rig {
-    bridge: Osc,
-    now: Time,
-    said: Heard,
-}
+type Rig = crate::rig::Rig<Osc, Heard>;
 
 /// What the bridge said, to the router, in datagrams and over streams.
 #[derive(Default)]
@@ -70,35 +66,17 @@ fn rig(config: &str) -> Rig {
 
 fn with_sources(config: &str) -> Rig {
     let config = toml::from_str(config).unwrap_or_else(|error| panic!("{config}: {error}"));
-    let mut rig = Rig {
-        bridge: Osc::new(config).expect("a configuration that works"),
-        now: Time::default(),
-        said: Heard::default(),
-    };
-    rig.step(Input::Joined);
+    let mut rig = Rig::joined(Osc::new(config).expect("a configuration that works"));
     rig.said.frames.clear();
     rig
 }
 
 impl Rig {
-    fn step(&mut self, input: Input<'_>) {
-        self.bridge.step(self.now, input, &mut self.said);
-    }
-
     /// Ends a turn of the host: what is due, is done.
     fn end_turn(&mut self) {
         while self.bridge.deadline().is_some_and(|due| due <= self.now) {
             self.step(Input::Deadline);
         }
-    }
-
-    fn wait(&mut self, span: Span) {
-        let end = self.now + span;
-        while let Some(due) = self.bridge.deadline().filter(|due| *due <= end) {
-            self.now = self.now.max(due);
-            self.step(Input::Deadline);
-        }
-        self.now = end;
     }
 
     fn receive(&mut self, from: &str, bytes: &[u8]) {
