@@ -43,9 +43,9 @@ use crate::datum::Datum;
 use crate::devices::{SerialDevice, SerialLine, Speech, StopBits, check_tables, place_of};
 use crate::level::{Floats, to_level};
 use crate::merge::SLOTS;
-use crate::namespace;
 use crate::uplink::{Kind, Update, Uplink};
 use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, StreamPlan};
+use crate::{check_range, namespace};
 use widget::{Tell, Widget};
 
 /// Changes within this leave as one frame.
@@ -232,9 +232,7 @@ struct Dmx {
 impl Dmx {
     fn new(mut config: Config) -> Result<Self, ConfigError> {
         namespace::check(&config.namespace)?;
-        if !(1..=44).contains(&config.rate_hz_max) {
-            return Err(ConfigError::new("rate_hz_max", "must be 1 to 44"));
-        }
+        check_range("rate_hz_max", config.rate_hz_max, 1..=44)?;
         check_tables(&mut config.device, DEVICES_MAX, |place, all| {
             all.get(place).map_or(Ok(()), DeviceConfig::check)
         })?;
@@ -375,17 +373,14 @@ impl DeviceConfig {
         } else {
             (0..=40, 96..=1_355, 10..=1_355)
         };
-        let outside = |range: &std::ops::RangeInclusive<u32>, value: Option<u32>| {
-            value.is_some_and(|value| !range.contains(&value))
-        };
         for (key, range, value) in [
             ("rate_hz", rate, self.rate_hz.map(u32::from)),
             ("break_us", breaks, self.break_us),
             ("mark_us", marks, self.mark_us),
         ] {
-            if outside(&range, value) {
-                let why = format!("must be {} to {} of this kind", range.start(), range.end());
-                return Err((key, why));
+            if let Some(value) = value {
+                let of_kind = |error: ConfigError| (key, format!("{} of this kind", error.why));
+                check_range(key, value, range).map_err(of_kind)?;
             }
         }
         if let Some(second) = &self.second {

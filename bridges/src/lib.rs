@@ -18,7 +18,7 @@ pub mod level;
 pub mod map;
 pub mod merge;
 pub mod midi;
-mod namespace;
+pub mod namespace;
 pub mod osc;
 pub mod patch;
 pub mod record;
@@ -37,6 +37,7 @@ mod vectors;
 use std::any::Any;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use clasp_rt_core::time::Time;
 use serde::de::DeserializeOwned;
@@ -265,7 +266,7 @@ pub struct Entry {
 pub const BRIDGES: &[Entry] = &[
     Entry {
         name: "osc",
-        help: "OSC over UDP: surfaces, audio and video programs, both ways",
+        help: "OSC over UDP and TCP, with OSCQuery: surfaces, audio and video programs, both ways",
         open: |table| osc::open(read(table)?),
     },
     Entry {
@@ -300,6 +301,21 @@ pub const BRIDGES: &[Entry] = &[
     },
 ];
 
+/// Says what would be right where a number that a person wrote lies outside of its range.
+pub fn check_range<N: PartialOrd + fmt::Display>(
+    key: impl Into<String>,
+    value: N,
+    range: RangeInclusive<N>,
+) -> Result<(), ConfigError> {
+    match range.contains(&value) {
+        true => Ok(()),
+        false => {
+            let why = format!("{value} must be {} to {}", range.start(), range.end());
+            Err(ConfigError::new(key, why))
+        }
+    }
+}
+
 /// What `next` is, where it is a `B`.
 fn same_kind<B: Bridge>(next: Box<dyn Bridge>) -> Result<Box<B>, Box<dyn Bridge>> {
     if (&*next as &dyn Any).is::<B>() {
@@ -318,6 +334,16 @@ fn read<C: DeserializeOwned>(table: serde_json::Value) -> Result<C, ConfigError>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_outside_of_its_range_is_told_with_what_would_be_right() {
+        for inside in [1, 2, 44] {
+            assert_eq!(check_range("rate_hz", inside, 1..=44), Ok(()));
+        }
+        let error = check_range("rate_hz", 45, 1..=44).expect_err("too much");
+        assert_eq!(error.to_string(), "rate_hz: 45 must be 1 to 44");
+        assert!(check_range("every_s", f64::NAN, 0.1..=1.0).is_err(), "no number at all");
+    }
 
     #[test]
     fn every_bridge_opens_without_a_word_and_refuses_unknown_ones() {

@@ -76,7 +76,7 @@ use crate::devices::{Driven, check_tables, place_of};
 use crate::devices::{MidiChoice, MidiPort, SerialDevice, SerialLine, Speech, StopBits};
 use crate::uplink::{Details, Kind, Uplink, source_id};
 use crate::{Bridge, ConfigError, Counters, Input, Out, Peer, SocketPlan, StreamPlan};
-use crate::{namespace, uplink};
+use crate::{check_range, namespace, uplink};
 use device::{Device, Tell};
 
 /// Devices of one bridge.
@@ -253,9 +253,7 @@ struct Midi {
 impl Midi {
     fn new(mut config: Config) -> Result<Self, ConfigError> {
         namespace::check(&config.namespace)?;
-        if !(1..=32).contains(&config.beats_per_bar) {
-            return Err(ConfigError::new("beats_per_bar", "must be 1 to 32"));
-        }
+        check_range("beats_per_bar", config.beats_per_bar, 1..=32)?;
         check_tables(&mut config.device, DEVICES_MAX, check_device)?;
         let mut devices = Vec::new();
         for device in &config.device {

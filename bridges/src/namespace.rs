@@ -4,8 +4,9 @@ use clasp_rt_core::address;
 
 use crate::ConfigError;
 
-/// A namespace is an address that names something: neither `/` nor one with a slash at its end.
-pub(crate) fn check(namespace: &str) -> Result<(), ConfigError> {
+/// Says what is wrong with the option `namespace`, which must be an address that names something:
+/// neither `/` nor one with a slash at its end.
+pub fn check(namespace: &str) -> Result<(), ConfigError> {
     let wrong = |why: String| Err(ConfigError::new("namespace", format!("`{namespace}`: {why}")));
     match address::check(namespace) {
         Err(error) => wrong(error.to_string()),

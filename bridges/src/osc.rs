@@ -185,10 +185,8 @@ impl Osc {
     /// Tells `from` what the addresses that `name` names hold. `false`: it is no question, because
     /// none of them holds anything.
     fn answer(&mut self, from: End, voice: usize, name: &str, out: &mut dyn Out) -> bool {
-        let name = match self.outward.inward(voice, name, &mut self.renamed) {
-            Some(name) => name.to_owned(),
-            None => name.to_owned(),
-        };
+        let renamed = self.outward.inward(voice, name, &mut self.renamed);
+        let name = renamed.unwrap_or(name).to_owned();
         let mut names = match pattern::is_pattern(&name) {
             true => self.known.matching(&name).unwrap_or_default(),
             false => vec![name],
@@ -357,8 +355,8 @@ impl Osc {
             let Self { outward, links, counters, .. } = self;
             outward.begin_bundle(now, tag, &mut Exit { links, counters, out });
         }
+        let holds_values = self.holds_values();
         let Self { config, uplink, known, outward, links, server, .. } = self;
-        let holds_values = config.query || links.is_used();
         uplink.hear(frame, &mut self.counters, out, &mut |uplink, update, counters, out| {
             let is_ours = match update.kind {
                 Kind::Held { writer } => uplink.is_ours(writer),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use clasp_rt_core::pattern as clasp_pattern;
 use serde::Deserialize;
 
-use crate::{ConfigError, namespace};
+use crate::{ConfigError, check_range, namespace};
 
 /// `[[bridge]] type = "osc"`.
 #[derive(Clone, Debug, Deserialize)]
@@ -181,18 +181,12 @@ impl Config {
     /// Says which key cannot work, beyond those that name targets.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         namespace::check(&self.namespace)?;
-        for (key, value, min, max) in [
-            ("connections_max", self.connections_max, 1, 1_024),
-            ("reply_timeout_s", self.reply_timeout_s, 1, DAY_S),
-            ("bundle_ms", u32::from(self.bundle_ms), 0, 1_000),
-            ("bundle_ahead_ms", u32::from(self.bundle_ahead_ms), 0, 10_000),
-            ("ahead_max_ms", self.ahead_max_ms, 0, 60_000),
-            ("addresses_max", self.addresses_max, 0, 1_000_000),
-        ] {
-            if !(min..=max).contains(&value) {
-                return Err(ConfigError::new(key, format!("must be {min} to {max}")));
-            }
-        }
+        check_range("connections_max", self.connections_max, 1..=1_024)?;
+        check_range("reply_timeout_s", self.reply_timeout_s, 1..=DAY_S)?;
+        check_range("bundle_ms", self.bundle_ms, 0..=1_000)?;
+        check_range("bundle_ahead_ms", self.bundle_ahead_ms, 0..=10_000)?;
+        check_range("ahead_max_ms", self.ahead_max_ms, 0..=60_000)?;
+        check_range("addresses_max", self.addresses_max, 0..=1_000_000)?;
         let patterns = self.events.iter().map(|pattern| ("events", pattern));
         let ranges = self.ranges.iter().map(|range| ("ranges", &range.pattern));
         for (key, pattern) in patterns.chain(ranges) {
@@ -212,10 +206,7 @@ impl Config {
                 let why = format!("`{}` is not an OSC address", repeat.address);
                 return Err(ConfigError::new("repeat.address", why));
             }
-            if !(1..=DAY_S).contains(&repeat.every_s) {
-                let why = format!("must be 1 to {DAY_S}");
-                return Err(ConfigError::new("repeat.every_s", why));
-            }
+            check_range("repeat.every_s", repeat.every_s, 1..=DAY_S)?;
         }
         Ok(())
     }

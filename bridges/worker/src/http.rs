@@ -53,7 +53,7 @@ use std::sync::Arc;
 use axum::Router as Routes;
 use axum::body::Body;
 use axum::routing::{get, post};
-use clasp_rt_bridges::ConfigError;
+use clasp_rt_bridges::{ConfigError, check_range};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Response, StatusCode};
 use serde::Deserialize;
@@ -173,17 +173,11 @@ pub fn open(options: HttpOptions) -> Result<Box<dyn Service>, ConfigError> {
         let need = "must be a path of letters and digits, such as `/api`, outside /v1";
         return Err(wrong("base", format!("`{base}` {need}")));
     }
-    for (key, value, most) in [
-        ("body_bytes_max", options.body_bytes_max, 16 << 20),
-        ("connections_max", options.connections_max, 65_536),
-        ("sessions_max", options.sessions_max, 4096),
-        ("streams_max", options.streams_max, 1024),
-        ("params_max", options.params_max, 1_000_000),
-    ] {
-        if !(1..=most).contains(&value) {
-            return Err(wrong(key, format!("{value} must be 1 to {most}")));
-        }
-    }
+    check_range("body_bytes_max", options.body_bytes_max, 1..=16 << 20)?;
+    check_range("connections_max", options.connections_max, 1..=65_536)?;
+    check_range("sessions_max", options.sessions_max, 1..=4096)?;
+    check_range("streams_max", options.streams_max, 1..=1024)?;
+    check_range("params_max", options.params_max, 1..=1_000_000)?;
     let cors = cors(&options.origins)?;
     let outward = Outward::open(&options)?;
     let bind = match (options.bind, &outward) {

@@ -109,7 +109,7 @@ pub const SERVICES: &[Entry] = &[
     },
     Entry {
         name: "socketio",
-        help: "Socket.IO v4, as the server of browsers and programs",
+        help: "Socket.IO v4, as the server of browsers and programs, or as the client of a server",
         open: |table| socketio::open(read(table)?),
     },
 ];

@@ -38,7 +38,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router as Routes;
-use clasp_rt_bridges::ConfigError;
+use clasp_rt_bridges::{ConfigError, check_range};
 use clasp_rt_core::address;
 use clasp_rt_core::error::code;
 use serde::Deserialize;
@@ -170,16 +170,9 @@ pub fn open(options: SocketIoOptions) -> Result<Box<dyn Service>, ConfigError> {
             return wrong("namespaces", format!("`{namespace}` {need}"));
         }
     }
-    let sizes = [
-        ("message_bytes_max", options.message_bytes_max, 16 << 20),
-        ("connections_max", options.connections_max as u64, 65_536),
-        ("sessions_max", options.sessions_max as u64, 4096),
-    ];
-    for (key, value, most) in sizes {
-        if !(1..=most).contains(&value) {
-            return wrong(key, format!("{value} must be 1 to {most}"));
-        }
-    }
+    check_range("message_bytes_max", options.message_bytes_max, 1..=16 << 20)?;
+    check_range("connections_max", options.connections_max, 1..=65_536)?;
+    check_range("sessions_max", options.sessions_max, 1..=4096)?;
     admission::check(&options.origins)?;
     if let Some(url) = &options.url {
         return Ok(Box::new(Links(Arc::new(Plan::new(&options, url)?))));

@@ -27,8 +27,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clasp_rt_bridges::ConfigError;
-use clasp_rt_core::{address, pattern};
+use clasp_rt_bridges::{ConfigError, check_range, namespace};
+use clasp_rt_core::pattern;
 use serde::Deserialize;
 use tokio_rustls::rustls::ClientConfig;
 
@@ -99,22 +99,9 @@ const SCHEMES: [&str; 2] = ["ws+json", "wss+json"];
 /// Opens the service, without its port.
 pub fn open(options: WsJsonOptions) -> Result<Box<dyn Service>, ConfigError> {
     let wrong = |key: &str, why: String| Err(ConfigError::new(key, why));
-    let namespace = options.namespace.as_str();
-    match address::check(namespace) {
-        Err(error) => return wrong("namespace", format!("`{namespace}`: {error}")),
-        Ok(()) if namespace.ends_with('/') => {
-            return wrong("namespace", format!("`{namespace}` must not end with a slash"));
-        }
-        Ok(()) => {}
-    }
-    for (key, value, most) in [
-        ("message_bytes_max", options.message_bytes_max, 16 << 20),
-        ("connections_max", options.connections_max, 4096),
-    ] {
-        if !(1..=most).contains(&value) {
-            return wrong(key, format!("{value} must be 1 to {most}"));
-        }
-    }
+    namespace::check(&options.namespace)?;
+    check_range("message_bytes_max", options.message_bytes_max, 1..=16 << 20)?;
+    check_range("connections_max", options.connections_max, 1..=4096)?;
     admission::check(&options.origins)?;
     for wanted in &options.subscribe {
         if let Err(error) = pattern::check(wanted) {

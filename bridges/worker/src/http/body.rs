@@ -49,14 +49,14 @@ pub fn set(address: &str, body: Option<Json>) -> Result<SetAsk, Problem> {
     let body = body.ok_or_else(|| {
         Problem::wrong("a value is needed, such as 0.5 or {\"value\": 0.5}, in the body")
     })?;
-    Ok(message::set(keys("SET", Some(address), body))?)
+    Ok(message::set(keys("SET", address, body))?)
 }
 
 /// A PUBLISH to `address`: `body` is the value, or an object with any of the keys `signal`,
 /// `value`, `samples`, `phase`, and beside them `rate`, `id`, `timestamp`.
 pub fn publish(address: &str, body: Option<Json>) -> Result<Ask, Problem> {
     let body = body.unwrap_or_else(|| json!({ "signal": "event" }));
-    let frame = message::frame("PUBLISH", keys("PUBLISH", Some(address), body))?;
+    let frame = message::frame("PUBLISH", keys("PUBLISH", address, body))?;
     Ok(Ask::Publish { frame })
 }
 
@@ -85,27 +85,23 @@ pub fn bundle(namespace: &Namespace, body: Option<Json>) -> Result<Ask, Problem>
     Ok(Ask::Bundle { frame: message::frame("BUNDLE", map)? })
 }
 
-/// The keys of a message: those of `body`, or `body` as its value; and its address.
-fn keys(kind: &str, address: Option<&str>, body: Json) -> Map<String, Json> {
+/// The keys of a SET or PUBLISH: those of `body`, or `body` as its value; and its address.
+fn keys(kind: &str, address: &str, body: Json) -> Map<String, Json> {
     let mut map = match body {
         Json::Object(map) if is_message(kind, &map) => map,
         value => Map::from_iter([("value".to_owned(), value)]),
     };
-    if let Some(address) = address {
-        map.insert("address".to_owned(), json!(address));
-    }
+    map.insert("address".to_owned(), json!(address));
     map
 }
 
 /// Whether an object says what to do, instead of being the value.
 fn is_message(kind: &str, map: &Map<String, Json>) -> bool {
-    match kind {
-        "SET" => map.contains_key("value"),
-        "PUBLISH" => {
-            ["value", "signal", "samples", "phase"].iter().any(|key| map.contains_key(*key))
-        }
-        _ => true,
-    }
+    let telling: &[&str] = match kind {
+        "SET" => &["value"],
+        _ => &["value", "signal", "samples", "phase"],
+    };
+    telling.iter().any(|key| map.contains_key(*key))
 }
 
 impl From<JsonError> for Problem {

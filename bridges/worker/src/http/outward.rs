@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clasp_rt_bridges::ConfigError;
+use clasp_rt_bridges::{ConfigError, check_range};
 use clasp_rt_core::message::{Message, Publish, Set, Subscribe, SubscribeOptions};
 use clasp_rt_core::signal::{Qos, Signal};
 use clasp_rt_core::value::Value;
@@ -52,9 +52,7 @@ impl Outward {
                 return Err(ConfigError::new(key, format!("{count}, of at most {LIST_MAX}")));
             }
         }
-        if !(0.1..=300.0).contains(timeout_s) {
-            return Err(ConfigError::new("timeout_s", format!("{timeout_s}: 0.1 to 300 seconds")));
-        }
+        check_range("timeout_s", *timeout_s, 0.1..=300.0)?;
         let polls = poll.iter().enumerate().map(|(at, poll)| poll.open(&format!("poll[{at}]")));
         let polls = polls.collect::<Result<Vec<_>, _>>()?;
         let webhooks = webhook.iter().enumerate();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clasp_rt_bridges::ConfigError;
+use clasp_rt_bridges::{ConfigError, check_range};
 use clasp_rt_client::{Backoff, random};
 use clasp_rt_core::address;
 use http::header::{ACCEPT, ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
@@ -113,10 +113,7 @@ impl PollOptions {
         let at = |name: &str| format!("{key}.{name}");
         let uri = check_url(&at("url"), &self.url)?;
         let own = check_headers(&at("headers"), &self.headers)?;
-        if !(0.1..=86_400.0).contains(&self.every_s) {
-            let why = format!("{}: 0.1 to 86400 seconds", self.every_s);
-            return Err(ConfigError::new(at("every_s"), why));
-        }
+        check_range(at("every_s"), self.every_s, 0.1..=86_400.0)?;
         let wrong = |why: String| ConfigError::new(at("values"), why);
         if !(1..=VALUES_MAX).contains(&self.values.len()) {
             let need = "as { \"/weather/temp\" = \"/main/temp\" }";

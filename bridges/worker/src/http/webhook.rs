@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clasp_rt_bridges::ConfigError;
 use clasp_rt_bridges::map::Pattern;
+use clasp_rt_bridges::{ConfigError, check_range};
 use clasp_rt_client::{Backoff, random};
 use clasp_rt_core::signal::{Signal, SignalMask};
 use http::header::HeaderMap;
@@ -158,9 +158,7 @@ impl WebhookOptions {
         if types == 0 {
             return Err(wrong("types", "one at least is needed, such as \"event\"".to_owned()));
         }
-        if !(1..=1000).contains(&self.tries_max) {
-            return Err(wrong("tries_max", format!("{} must be 1 to 1000", self.tries_max)));
-        }
+        check_range(at("tries_max"), self.tries_max, 1..=1000)?;
         Ok(Webhook {
             pattern,
             types: SignalMask(types),
