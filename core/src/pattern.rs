@@ -87,7 +87,7 @@ pub(crate) const DEEP: &str = "**";
 /// one.
 ///
 /// Bytes are as good as characters here: in UTF-8 no character begins inside another.
-pub(crate) fn segment_matches(wanted: &str, found: &str) -> bool {
+pub fn segment_matches(wanted: &str, found: &str) -> bool {
     let (wanted, found) = (wanted.as_bytes(), found.as_bytes());
     let (mut w, mut f) = (0, 0);
     // Where the last `*` stands, and what it has not taken up yet.

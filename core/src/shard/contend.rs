@@ -455,7 +455,7 @@ fn write_duel(address: &str, duel: &Duel, order: Order, out: &mut Vec<u8>) -> Re
 }
 
 /// As the configuration names it.
-const fn order_name(order: Order) -> &'static str {
+pub(super) const fn order_name(order: Order) -> &'static str {
     match order {
         Order::Highest => "htp",
         Order::Latest => "ltp",

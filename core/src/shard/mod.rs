@@ -12,6 +12,7 @@ mod bundle;
 mod contend;
 mod count;
 mod critical;
+mod declare;
 mod egress;
 mod gesture;
 mod history;

@@ -1,7 +1,7 @@
 //! Who wins a param: priority first, then HTP, LTP or lowest; time-outs, losses, duels, markers.
 
 use clasp_rt_core::message::{Message, Publish, Set};
-use clasp_rt_core::shard::{Arbitration, OnLoss, Order, Settings, SourceFor};
+use clasp_rt_core::shard::{Action, Arbitration, Grant, OnLoss, Order, Scope, Settings, SourceFor};
 use clasp_rt_core::signal::{Phase, Qos, Signal};
 use clasp_rt_core::time::Span;
 use clasp_rt_core::value::{self, MapWriter, Value};
@@ -105,8 +105,13 @@ fn set_as(net: &mut Net, client: Client, id: &str, priority: Option<i64>, addres
 
 /// The map that `why` answers with, as text.
 fn why(net: &mut Net, client: Client, address: &str) -> String {
+    answer(net, client, &format!("/clasp/why{address}"))
+}
+
+/// The value that GET answers with, as text.
+fn answer(net: &mut Net, client: Client, address: &str) -> String {
     net.take(client);
-    net.say(client, &Message::Get { address: &format!("/clasp/why{address}") }, Qos::Fire);
+    net.say(client, &Message::Get { address }, Qos::Fire);
     let frame = net.peers[&client].frames.last().expect("an answer").clone();
     let Some(Message::Snapshot { params }) = super::net::message_of(&frame) else {
         return net.take(client).join("; ");
@@ -438,6 +443,55 @@ fn claims_are_bounded_and_one_too_many_is_refused() {
         assert_eq!(net.shards[0].claims(), 0);
         net.set(B, &addresses[2], 1.0);
         assert_eq!(net.take(B), [""; 0]);
+    }
+}
+
+#[test]
+fn what_is_arbitrated_is_told_to_who_asks() {
+    for shards in [1, 3] {
+        let mut net = stage_with(shards, |settings| {
+            settings.arbitrations[1].timeout = Some(Span::from_millis(2_500));
+            settings.arbitrations[1].on_loss = OnLoss::Set { value: encoded(0.5) };
+            let over = Span::from_secs(3);
+            settings.arbitrations[2].on_loss = OnLoss::Fade { value: encoded(0.0), over };
+        });
+        net.set(A, "/clasp/arbitration", 1.0);
+        assert_eq!(net.take(A), ["ERROR 200 /clasp/arbitration"]);
+        let expected = "{arbitration=[\
+            {pattern=/*/htp/** rule=htp default_priority=100 on_loss=hold} \
+            {pattern=/*/ltp/** rule=ltp default_priority=100 timeout_us=2500000 \
+             on_loss=set value=0.5} \
+            {pattern=/*/low/** rule=lowest default_priority=100 \
+             on_loss=fade value=0 fade_us=3000000}] \
+            source=[{name=main* priority=150}]}";
+        assert_eq!(answer(&mut net, B, "/clasp/arbitration"), expected, "{shards} shards");
+        let mut net = stage_with(shards, |settings| {
+            (settings.arbitrations, settings.sources) = (Vec::new(), Vec::new());
+        });
+        let nothing = "{arbitration=[] source=[]}";
+        assert_eq!(answer(&mut net, (shards as usize - 1, 9), "/clasp/arbitration"), nothing);
+    }
+}
+
+#[test]
+fn what_is_arbitrated_is_refused_where_it_does_not_fit_an_answer_and_to_who_may_not_read_it() {
+    let mut net = stage_with(1, |settings| {
+        let table = settings.arbitrations[0].clone();
+        settings.arbitrations.resize(1_024, table);
+    });
+    assert_eq!(answer(&mut net, A, "/clasp/arbitration"), "ERROR 402 /clasp/arbitration");
+    let scope = |pattern: &str| Scope { action: Action::Write, pattern: pattern.into() };
+    for (pattern, told) in
+        [("/rig/**", "ERROR 301 /clasp/arbitration"), ("/clasp/*", "{arbitration=[] source=[]}")]
+    {
+        let grant = Grant {
+            token: "t".into(),
+            scopes: vec![scope("/rig/**"), scope(pattern)],
+            expires_unix_s: None,
+        };
+        let mut net = Net::new(Settings { grants: Some(vec![grant]), ..settings(1) });
+        net.join_with(A, Some("t"), 0);
+        assert_eq!(answer(&mut net, A, "/clasp/arbitration"), told);
     }
 }
 

@@ -6,6 +6,7 @@ use crate::message::{Announce, Message, Publish, RawPublish, RawSet, Subscribe, 
 use crate::pattern;
 use crate::shard::bundle::{gesture_in, messages_of};
 use crate::shard::contend::asked_about;
+use crate::shard::declare::ARBITRATION;
 use crate::shard::gesture::Move;
 use crate::shard::input::Lane;
 use crate::shard::known::{Met, Place};
@@ -627,6 +628,9 @@ impl Shard {
             return self.refuse(origin, Refused::Address(error), Some(address), fx);
         }
         let grant = self.sessions[origin.link.0 as usize].grant;
+        if address == ARBITRATION {
+            return self.declare(origin, grant, fx);
+        }
         let home = self.home_of(asked_about(address).unwrap_or(address));
         if home == self.settings.id {
             self.get(origin, grant, address, fx);
