@@ -154,8 +154,7 @@ impl Artnet {
         let universes_max = usize::from(config.universes_max);
         let interval = Span::from_micros(1_000_000 / u64::from(config.rate_hz_max));
         Ok(Self {
-            uplink: Uplink::new(&config.name, config.token.clone())
-                .arbitrated(config.arbitrated.as_deref().unwrap_or_default()),
+            uplink: Uplink::new(&config.name, config.token.clone()).arbitrated(config.arbitrated()),
             inputs: Inputs::new(config.merge, config.tells_claims(), universes_max),
             outputs: Outputs::new(interval, universes_max, config.sync, config.broadcast_levels),
             nodes: Nodes::new(&config, targets),
@@ -371,6 +370,10 @@ impl Artnet {
                 }
             }
         });
+        if self.uplink.take_declared() {
+            self.inputs.forget_told();
+            self.tell(now, out);
+        }
     }
 
     fn join(&mut self, now: Time, out: &mut dyn Out) {

@@ -185,7 +185,7 @@ impl Patched {
         patterns.extend(subscriptions(&config.patch));
         Ok(Self {
             uplink: Uplink::new(&config.name, config.token.clone())
-                .ask_sources(config.sources, &[]),
+                .ask_sources(config.sources, Some(&[])),
             counters: Counters::default(),
             fixtures,
             functions,

@@ -60,8 +60,9 @@ pub struct Config {
     /// Passes on whose each param is: who wrote what a route takes also claims what it writes, with
     /// the same priority. For routers that arbitrate. Default false.
     pub sources: bool,
-    /// CLASP patterns of what the router arbitrates: there losers are told as claims. Default none.
-    pub arbitrated: Vec<String>,
+    /// CLASP patterns of what the router arbitrates: there losers are told as claims. Default: with
+    /// `sources`, what the router says at `/clasp/arbitration`.
+    pub arbitrated: Option<Vec<String>>,
     /// Sources, and as many targets, that one route remembers, 1-1000000. Default 4096. Only routes
     /// with a remembering transform or an aggregate need any.
     pub addresses_max: u32,
@@ -69,13 +70,12 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let (name, arbitrated) = ("routes".into(), Vec::new());
         Self {
-            name,
+            name: "routes".into(),
             token: None,
             route: Vec::new(),
             sources: false,
-            arbitrated,
+            arbitrated: None,
             addresses_max: 4_096,
         }
     }
@@ -228,7 +228,7 @@ impl Routes {
         };
         Ok(Self {
             uplink: Uplink::new(&config.name, config.token.clone())
-                .ask_sources(config.sources, &config.arbitrated),
+                .ask_sources(config.sources, config.arbitrated.as_deref()),
             own: config.name.clone(),
             changed: false,
             routes: config.route.iter().enumerate().map(ready).collect::<Result<_, _>>()?,

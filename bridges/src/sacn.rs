@@ -113,8 +113,8 @@ pub struct Config {
     /// `mode = "universe"`, where a param may be of several. Default true.
     pub sources: bool,
     /// CLASP patterns of what the router arbitrates: then it is told what losers say, too, so that
-    /// `why` shows each with its own level and priority. Where this is not known, a loser is told
-    /// with priority 0. Default: not known; of a bridge that the router hosts: what it arbitrates.
+    /// `why` shows each with its own level and priority. Default: what the router says at
+    /// `/clasp/arbitration`; of one that says nothing a loser is told with priority 0.
     pub arbitrated: Option<Vec<String>>,
     /// Take packets that are meant for visualisers, too. Default false.
     pub preview: bool,
@@ -284,7 +284,7 @@ impl Sacn {
         let universes_max = usize::from(config.universes_max);
         Ok(Self {
             uplink: Uplink::new(&config.name, config.token.clone())
-                .arbitrated(config.arbitrated.as_deref().unwrap_or_default()),
+                .arbitrated(telling::arbitrated(&config)),
             inputs: Inputs::new(rules(&config), config.on_sync_lost, universes_max),
             outputs: Outputs::new(interval, universes_max, source, to),
             discovered: Discovered::default(),
@@ -420,6 +420,10 @@ impl Sacn {
                 write(config, outputs, now, &update, counters);
             }
         });
+        if self.uplink.take_declared() {
+            self.inputs.forget_told();
+            self.tell(now, out);
+        }
     }
 
     fn join(&mut self, now: Time, out: &mut dyn Out) {
@@ -490,7 +494,7 @@ fn rules(config: &Config) -> Rules {
     Rules {
         merge: config.merge,
         sources_max: config.sources_max.into(),
-        claims: config.sources && config.mode == Mode::Channel,
+        claims: telling::claims(config),
         settle: Span::from_millis(config.settle_ms.into()),
     }
 }

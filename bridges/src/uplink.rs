@@ -1,5 +1,6 @@
 //! A bridge's side of its connection to the router: joins it, tells it values, hears its updates.
 
+mod declared;
 mod source;
 
 use std::ops::Range;
@@ -7,7 +8,6 @@ use std::ops::Range;
 use clasp_rt_core::limits::{BUNDLE_MESSAGES_MAX, PAYLOAD_BYTES_MAX};
 use clasp_rt_core::message::SubscribeOptions;
 use clasp_rt_core::message::{Bundle, Hello, Message, ParamValue, Publish, Set, Subscribe, Ttl};
-use clasp_rt_core::pattern;
 use clasp_rt_core::signal::{Qos, Signal, SignalMask};
 use clasp_rt_core::value::{MapWriter, Value, push_bool, push_str};
 use clasp_rt_core::wire::header::FRAME_HEADER_LEN;
@@ -16,6 +16,7 @@ use clasp_rt_core::wire::{TooLong, binary, header};
 
 use crate::datum::Datum;
 use crate::{Counters, Out};
+use declared::{ARBITRATION, Declared};
 use source::{BIDS, Marker, SOURCE};
 pub(crate) use source::{Bid, Details, Source, Whose, source_id};
 
@@ -53,8 +54,7 @@ pub struct Uplink {
     waiting: Vec<u8>,
     waiting_count: usize,
     marker: Marker,
-    /// What the router arbitrates, as far as that is known here.
-    arbitrated: Vec<String>,
+    declared: Declared,
     frame: Vec<u8>,
     value: Vec<u8>,
     address: String,
@@ -97,7 +97,7 @@ impl Uplink {
             waiting: vec![0; HEAD_LEN],
             waiting_count: 0,
             marker: Marker::default(),
-            arbitrated: Vec::new(),
+            declared: Declared::default(),
             frame: Vec::new(),
             value: Vec::new(),
             address: String::new(),
@@ -114,16 +114,27 @@ impl Uplink {
         self
     }
 
-    /// Asks the router to tell whose the SETs are, and notes what it arbitrates.
-    pub fn ask_sources(mut self, asks: bool, arbitrated: &[String]) -> Self {
+    /// Asks the router to tell whose the SETs are, and then needs to know what it arbitrates.
+    pub fn ask_sources(mut self, asks: bool, arbitrated: Option<&[String]>) -> Self {
         self.asks_sources = asks;
-        self.arbitrated(arbitrated)
+        if asks { self.arbitrated(arbitrated) } else { self }
     }
 
-    /// Notes what the router arbitrates, as CLASP patterns.
-    pub fn arbitrated(mut self, patterns: &[String]) -> Self {
-        self.arbitrated = patterns.to_vec();
+    /// Notes what the router arbitrates, as CLASP patterns; `None`: it will be asked.
+    pub fn arbitrated(mut self, patterns: Option<&[String]>) -> Self {
+        self.declared = Declared::new(patterns);
         self
+    }
+
+    /// Whether it is known what the router arbitrates.
+    pub fn is_declared(&self) -> bool {
+        self.declared.is_known()
+    }
+
+    /// Whether the router has just said for the first time what it arbitrates, or said something
+    /// new.
+    pub fn take_declared(&mut self) -> bool {
+        self.declared.take_new()
     }
 
     /// Says HELLO without wanting its own SETs back, and subscribes to `patterns`, numbered from 1.
@@ -156,6 +167,12 @@ impl Uplink {
             };
             self.publish(SOURCE, Signal::Event, tell, counters, out);
             self.send(None, counters, out);
+        }
+        if self.declared.is_asked_for() {
+            let get = Message::Get { address: ARBITRATION };
+            if binary::encode(&get, Qos::Fire, &mut self.frame).is_ok() {
+                self.flush(&self.frame, counters, out);
+            }
         }
         self.subscribed = 1..1;
         self.subscribe(patterns, counters, out);
@@ -283,12 +300,15 @@ impl Uplink {
         counters: &mut Counters,
         out: &mut dyn Out,
     ) {
-        if self.arbitrated.iter().any(|pattern| pattern::matches(pattern, address)) {
+        if self.declared.rule_of(address).is_some() {
             self.mark(source);
             return self.set(address, push, counters, out);
         }
         let own = self.sessions.last().cloned();
-        let source = Source { by: source.by.or(own.as_deref()), ..*source };
+        // Of a session of its own the router knows the priority, of one that is named it does not.
+        let of_own = self.declared.priority.filter(|_| source.by.is_none());
+        let (priority, by) = (source.priority.or(of_own), source.by.or(own.as_deref()));
+        let source = Source { id: source.id, priority, by };
         let mut bids = std::mem::take(&mut self.address);
         bids.clear();
         bids.push_str(BIDS);
@@ -377,6 +397,9 @@ impl Uplink {
                 }
             }
             Message::Error(_) => counters.refused += 1,
+            Message::Snapshot { params } if Declared::is_in(&params) => {
+                self.declared.read(&params, &self.name);
+            }
             other => updates(other, None, &mut |update| each(self, update, counters, out)),
         }
     }

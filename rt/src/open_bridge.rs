@@ -12,22 +12,16 @@ use crate::plan_types::{BridgePlan, BridgeThreadPlan, ServicePlan, Threads, Upli
 /// Bridges that speak for many senders, and can say for whom.
 const SOURCES: [&str; 4] = ["artnet", "midi", "osc", "sacn"];
 
-/// Those of them that merge senders by themselves.
-const MERGING: [&str; 2] = ["artnet", "sacn"];
-
 /// Every bridge with the key under which the file has it. All routes together are one bridge, and
 /// so is the whole patch.
 pub fn named_bridges(config: &Config) -> impl Iterator<Item = (String, BridgeAsWritten)> {
-    let arbitrated: Vec<_> = config.arbitrations.iter().map(|it| it.pattern.clone()).collect();
+    let arbitrates = !config.arbitrations.is_empty();
     let written = config.bridges.iter().cloned().enumerate();
-    let (arbitrates, patterns) = (!arbitrated.is_empty(), arbitrated.clone());
     let written = written.map(move |(index, mut bridge)| {
         let kind = bridge.kind.as_str();
         if !arbitrates && SOURCES.contains(&kind) {
             // Nobody asks whose a param is.
             bridge.options.entry("sources").or_insert(false.into());
-        } else if MERGING.contains(&kind) {
-            bridge.options.entry("arbitrated").or_insert(patterns.clone().into());
         }
         (format!("bridge[{index}]"), bridge)
     });
@@ -40,9 +34,6 @@ pub fn named_bridges(config: &Config) -> impl Iterator<Item = (String, BridgeAsW
         let mut options = serde_json::Map::from_iter([(key.to_owned(), list)]);
         if arbitrates {
             options.insert("sources".to_owned(), true.into());
-        }
-        if arbitrates && kind == "routes" {
-            options.insert("arbitrated".to_owned(), arbitrated.clone().into());
         }
         (String::new(), BridgeAsWritten { kind: kind.to_owned(), core: None, options })
     });

@@ -42,8 +42,8 @@ pub struct Config {
     /// that hosts it arbitrates nothing.
     pub sources: bool,
     /// CLASP patterns of what the router arbitrates: then it is told what the loser of a merge
-    /// says, too. Where this is not known, a loser is told with priority 0. Default: not known; of
-    /// a bridge that the router hosts: what it arbitrates.
+    /// says, too. Default: what the router says at `/clasp/arbitration`; of one that says nothing a
+    /// loser is told with priority 0.
     pub arbitrated: Option<Vec<String>>,
     /// Nodes that get every universe without being asked: `host` or `host:port`. Default none.
     pub targets: Vec<String>,
@@ -150,6 +150,11 @@ impl Number for PortAddress {
 impl Config {
     pub(super) fn tells_claims(&self) -> bool {
         self.sources && self.mode == Mode::Channel
+    }
+
+    /// `None`: the router is asked.
+    pub(super) fn arbitrated(&self) -> Option<&[String]> {
+        self.arbitrated.as_deref().or((!self.tells_claims()).then_some(&[]))
     }
 
     /// What no type can say: the first key that cannot work, and why.

@@ -101,12 +101,12 @@ impl Contest for Heard<'_> {
 
 impl Telling {
     pub(super) fn new(config: &Config) -> Self {
-        let Config { name, namespace, mode, normalize, arbitrated, .. } = config;
+        let Config { name, namespace, mode, normalize, .. } = config;
         Self {
             mode: *mode,
             name: name.clone(),
             words: telling::Telling::new(namespace, *normalize),
-            teller: Teller::new(namespace, *normalize, arbitrated.is_some()),
+            teller: Teller::new(namespace, *normalize),
         }
     }
 

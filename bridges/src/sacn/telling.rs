@@ -78,14 +78,24 @@ impl Contest for Heard<'_> {
     }
 }
 
+/// Whether the router is told whose each slot is.
+pub(super) fn claims(config: &Config) -> bool {
+    config.sources && config.mode == Mode::Channel
+}
+
+/// Patterns that the router arbitrates; `None`: it is asked.
+pub(super) fn arbitrated(config: &Config) -> Option<&[String]> {
+    config.arbitrated.as_deref().or((!claims(config)).then_some(&[]))
+}
+
 impl Telling {
     pub(super) fn new(config: &Config) -> Self {
-        let Config { namespace, mode, normalize, arbitrated, .. } = config;
+        let Config { namespace, mode, normalize, .. } = config;
         Self {
             namespace: namespace.clone(),
             mode: *mode,
             words: telling::Telling::new(namespace, *normalize),
-            teller: Teller::new(namespace, *normalize, arbitrated.is_some()),
+            teller: Teller::new(namespace, *normalize),
             address: String::new(),
         }
     }

@@ -167,8 +167,6 @@ impl Ear<'_> {
 pub(crate) struct Teller {
     namespace: String,
     normalize: bool,
-    /// It is known what the router arbitrates, and so losers are told as what they are.
-    bids: bool,
     /// Of the universe in hand.
     changes: Vec<Change>,
     address: String,
@@ -176,10 +174,10 @@ pub(crate) struct Teller {
 }
 
 impl Teller {
-    pub(crate) fn new(namespace: &str, normalize: bool, bids: bool) -> Self {
+    pub(crate) fn new(namespace: &str, normalize: bool) -> Self {
         let namespace = namespace.to_owned();
         let (changes, address, departed) = (Vec::new(), String::new(), Vec::new());
-        Self { namespace, normalize, bids, changes, address, departed }
+        Self { namespace, normalize, changes, address, departed }
     }
 
     /// Tells what the router does not know. `true`: there is more, for which to come again.
@@ -215,7 +213,7 @@ impl Teller {
             }
             slots(source, words, ear);
         }
-        if !self.bids {
+        if !ear.uplink.is_declared() {
             // Who has lost a slot to another.
             let is_lost = |it: &Change| it.before != NOBODY && it.before >> 8 != it.claim >> 8;
             changes.retain(is_lost);
@@ -234,7 +232,7 @@ impl Teller {
         for id in contest.take_gone() {
             ear.release(&id);
             // What a route passes on may be on its way.
-            if self.bids && self.departed.len() < DEPARTED_MAX {
+            if ear.uplink.is_declared() && self.departed.len() < DEPARTED_MAX {
                 self.departed.push(id);
             }
         }
@@ -251,7 +249,7 @@ impl Teller {
         ear: &mut Ear<'_>,
     ) -> bool {
         let serials = contest.serials();
-        if !self.bids || serials.len() < 2 {
+        if !ear.uplink.is_declared() || serials.len() < 2 {
             return false;
         }
         for serial in serials {

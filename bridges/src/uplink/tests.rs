@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use clasp_rt_core::value::{push_bytes, push_f64, push_i64};
+use clasp_rt_core::value::{ArrayWriter, push_bytes, push_f64, push_i64};
+use clasp_rt_core::wire::binary::SnapshotBuilder;
 
 use super::*;
 
@@ -127,6 +128,35 @@ pub(crate) fn publish_frame(
     push(&mut bytes);
     let value = Value::from_encoded(&bytes).expect("a value");
     frame(&message(address, Some(signal), value, None))
+}
+
+/// What the router answers who asks what it arbitrates: patterns with their rules, names with their
+/// priorities.
+pub(crate) fn arbitration_frame(rules: &[(&str, &str)], sources: &[(&str, i64)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut map = MapWriter::start(&mut bytes);
+    let mut list = ArrayWriter::start(map.entry("arbitration").expect("short"));
+    for (pattern, rule) in rules {
+        let mut table = MapWriter::start(list.item().expect("few"));
+        push_str(table.entry("pattern").expect("short"), pattern).expect("short");
+        push_str(table.entry("rule").expect("short"), rule).expect("short");
+    }
+    let mut list = ArrayWriter::start(map.entry("source").expect("short"));
+    for (name, priority) in sources {
+        let mut table = MapWriter::start(list.item().expect("few"));
+        push_str(table.entry("name").expect("short"), name).expect("short");
+        push_i64(table.entry("priority").expect("short"), *priority);
+    }
+    let mut frame = Vec::new();
+    let mut snapshot = SnapshotBuilder::start(&mut frame);
+    let value = Value::from_encoded(&bytes).expect("a map");
+    let (revision, writer, timestamp_us) = (1, None, None);
+    snapshot.push(
+        &mut frame,
+        &ParamValue { address: "/clasp/arbitration", value, revision, writer, timestamp_us },
+    );
+    snapshot.finish(&mut frame);
+    frame
 }
 
 /// A BUNDLE of the messages of these frames.
@@ -283,7 +313,7 @@ fn a_bundle_that_is_split_says_again_whose_its_params_are() {
 
 #[test]
 fn a_bid_is_a_claim_where_the_router_arbitrates_and_else_an_event() {
-    let mut uplink = Uplink::new("test", None).arbitrated(&["/rig/**".to_owned()]);
+    let mut uplink = Uplink::new("test", None).arbitrated(Some(&["/rig/**".to_owned()]));
     let (mut counters, mut said) = (Counters::default(), Said::default());
     uplink.join([].into_iter(), &mut counters, &mut said);
     said.frames.clear();
@@ -308,6 +338,54 @@ fn a_bid_is_a_claim_where_the_router_arbitrates_and_else_an_event() {
         assert_eq!(Bid::of(&update), Some(bid));
     });
     assert_eq!(found, 1);
+}
+
+#[test]
+fn what_the_router_arbitrates_is_asked_for_and_a_bid_has_the_priority_of_its_session() {
+    let mut uplink = Uplink::new("artnet-left", None).arbitrated(None);
+    let (mut counters, mut said) = (Counters::default(), Said::default());
+    uplink.join([].into_iter(), &mut counters, &mut said);
+    assert_eq!(said.take_lines()[1..], ["Get { address: \"/clasp/arbitration\" }"]);
+    assert!(!uplink.is_declared());
+    let rules = [("/rig/spot/**", "ltp"), ("/rig/**", "htp")];
+    let sources = [("osc", 110), ("artnet*", 120), ("*", 7)];
+    let answer = arbitration_frame(&rules, &sources);
+    for is_new in [true, false] {
+        uplink.hear(&answer, &mut counters, &mut said, &mut |_, update, _, _| {
+            panic!("{update:?} is for the uplink itself");
+        });
+        assert_eq!((uplink.take_declared(), uplink.is_declared()), (is_new, true));
+    }
+    let cases = [
+        ((None, None), "priority: 120"),
+        ((Some(90), None), "priority: 90"),
+        ((None, Some("another")), "by: \"another\""),
+    ];
+    for ((priority, by), told) in cases {
+        let push = |out: &mut Vec<u8>| {
+            push_i64(out, 7);
+            Ok(())
+        };
+        uplink.bid("/in/1", &Source { id: "desk", priority, by }, push, &mut counters, &mut said);
+        uplink.send(None, &mut counters, &mut said);
+        let bid =
+            format!("PUBLISH event /clasp/source/bids/in/1 {{id: \"desk\", {told}, value: 7}}");
+        assert_eq!(said.take_lines(), [bid]);
+    }
+}
+
+#[test]
+fn an_answer_that_is_none_is_taken_for_one_of_a_router_that_arbitrates_nothing() {
+    let mut uplink = Uplink::new("artnet", None).arbitrated(None);
+    let (mut counters, mut said) = (Counters::default(), Said::default());
+    let mut frame = Vec::new();
+    let mut snapshot = SnapshotBuilder::start(&mut frame);
+    let (value, revision, writer, timestamp_us) = (Value::NULL, 1, None, None);
+    let address = "/clasp/arbitration";
+    snapshot.push(&mut frame, &ParamValue { address, value, revision, writer, timestamp_us });
+    snapshot.finish(&mut frame);
+    uplink.hear(&frame, &mut counters, &mut said, &mut |_, _, _, _| {});
+    assert!(uplink.is_declared());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Whose each slot is, as the router is told it.
 
 use super::*;
+use crate::uplink::tests::arbitration_frame;
 
 fn mark(id: &str) -> String {
     format!("PUBLISH event /clasp/source {{id: \"artnet.{id}\"}}")
@@ -102,6 +103,23 @@ fn where_nothing_is_known_of_the_router_a_loser_is_told_with_priority_0() {
     let lost = "PUBLISH event /clasp/source {id: \"artnet.10.0.0.1.1\", priority: 0}";
     let [set] = sets([(1, 200)]);
     assert_eq!(told(&mut rig), [&details(B), &mark(B), &set, lost, &set]);
+}
+
+#[test]
+fn once_the_router_says_what_it_arbitrates_losers_are_told_as_what_they_are() {
+    let mut rig = with_sources("");
+    rig.dmx(DESK, 1, 1, &[10, 7]);
+    rig.dmx(OTHER, 1, 1, &[200, 5]);
+    told(&mut rig);
+    let answer = arbitration_frame(&[("/rig/**", "htp")], &[("art*", 120)]);
+    rig.step(Input::Frame(&answer));
+    let [first, second] = sets([(1, 200), (2, 7)]);
+    let bid = |id, slot, level| bid(id, slot, level).replace(", value", ", priority: 120, value");
+    let winners = [details(A), details(B), mark(A), second, mark(B), first];
+    assert_eq!(told(&mut rig), [&winners[..], &[bid(A, 1, 10), bid(B, 2, 5)]].concat());
+    // Said again it is nothing new.
+    rig.step(Input::Frame(&answer));
+    assert_eq!(told(&mut rig), [""; 0]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Several sources of one universe: who wins, who is lost, and whose a slot is.
 
 use super::*;
+use crate::uplink::tests::arbitration_frame;
 
 #[test]
 fn the_highest_priority_wins_and_equal_ones_merge_as_declared() {
@@ -209,7 +210,7 @@ fn a_held_look_gives_way_at_the_router_to_whoever_comes() {
     rig.said.frames.clear();
     rig.step(Input::Joined);
     let told = marked(&mut rig);
-    assert_eq!(told[3..], ["{id: \"0000000000000000.1\", priority: 0}", "1/1 10"], "{told:?}");
+    assert_eq!(told[4..], ["{id: \"0000000000000000.1\", priority: 0}", "1/1 10"], "{told:?}");
 }
 
 #[test]
@@ -243,6 +244,22 @@ fn losers_are_told_with_their_own_priority_and_level() {
     assert_eq!(marked(&mut rig)[1..], [gone]);
     rig.wait(Span::from_secs(2));
     assert_eq!(marked(&mut rig).iter().filter(|line| line.contains(gone)).count(), 1);
+}
+
+#[test]
+fn once_the_router_says_what_it_arbitrates_losers_are_told_with_their_own_priority() {
+    let mut rig = unsettled("settle_ms = 0");
+    rig.levels(A, &[10]);
+    rig.levels(HIGH, &[5]);
+    let told = marked(&mut rig);
+    assert!(told.contains(&"{id: \"6161616161616161.1\", priority: 0}".to_owned()), "{told:?}");
+    rig.step(Input::Frame(&arbitration_frame(&[("/rig/**", "htp")], &[("*", 7)])));
+    let told = marked(&mut rig);
+    let bid = "PUBLISH event /clasp/source/bids/sacn/1/1 {id: \"6161616161616161.1\", \
+               priority: 100, value: 10}";
+    let high = "{id: \"6868686868686868.1\", priority: 150}";
+    assert_eq!(told[3..5], [high, "1/1 5"], "{told:?}");
+    assert_eq!(told.last().map(String::as_str), Some(bid), "{told:?}");
 }
 
 #[test]
