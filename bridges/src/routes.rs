@@ -44,9 +44,9 @@ use crate::aggregate::{Aggregate, Fold};
 use crate::datum::Datum;
 use crate::map::{Pattern, Template};
 use crate::transform::{Chain, Memory, Transform};
-use crate::uplink::{Bid, Kind, Source, Update, Uplink};
+use crate::uplink::{Bid, Kind, Source, Update, Uplink, Whose};
 use crate::{Bridge, ConfigError, Counters, Input, Out, same_kind};
-use loops::{Claim, Fate, Held, Loops, Passing, Ring};
+use loops::{Fate, Heed, Held, Loops, Passing, Ring};
 
 /// All routes of a router.
 #[derive(Clone, Debug, Deserialize)]
@@ -246,7 +246,6 @@ impl Routes {
     }
 
     fn frame(&mut self, now: Time, frame: &[u8], out: &mut dyn Out) {
-        self.elapse(now, out);
         let Self { uplink, own, changed, routes, loops, captures, to, value: bytes, counters } =
             self;
         uplink.hear(frame, counters, out, &mut |uplink, update, counters, out| {
@@ -258,6 +257,11 @@ impl Routes {
             }
             if let Some(bid) = Bid::of(&update) {
                 return bids::pass_bids(uplink, routes, &bid, (captures, to), counters, out);
+            }
+            // Where levels decide, a claim that waits takes nothing back.
+            let is_word = update.kind == Kind::Written && loops.asks_any();
+            if is_word && !uplink.levels_decide(update.address) {
+                loops.overwrite(now, update.address, &update.value);
             }
             for (number, route) in routes.iter_mut().enumerate() {
                 // A snapshot does not say whose a value is: told again, it would be claimed anew.
@@ -299,7 +303,7 @@ impl Routes {
                     to: to.clone(),
                     from: from.to_owned(),
                     signal,
-                    claim: source.as_ref().map(Claim::of),
+                    whose: source.as_ref().map(Whose::of),
                     value: bytes.clone(),
                     print,
                 };
@@ -316,7 +320,8 @@ impl Routes {
                 }
             }
         });
-        self.tell(out);
+        // Last: what was just heard may have made void what waits.
+        self.elapse(now, out);
     }
 
     /// Writes what has waited long enough.
@@ -327,7 +332,19 @@ impl Routes {
 
     /// Writes what need not wait any longer, and tells of rings.
     fn tell(&mut self, out: &mut dyn Out) {
-        let Self { uplink, routes, loops, counters, .. } = self;
+        let Self { uplink, routes, loops, counters, captures, .. } = self;
+        while let Some(heed) = loops.heed() {
+            match heed {
+                Heed::Begin { place, to } => {
+                    let mut ways = routes.iter().flat_map(|route| &route.ways);
+                    // What a route takes is heard anyway.
+                    if !ways.any(|(from, _)| from.captures(&to, captures)) {
+                        uplink.watch(place as u32, &to, counters, out);
+                    }
+                }
+                Heed::End { place } => uplink.unwatch(place as u32, counters, out),
+            }
+        }
         while let Some(held) = loops.ready() {
             write_held(uplink, &held, counters, out);
         }
@@ -397,7 +414,7 @@ fn write(
 }
 
 fn write_held(uplink: &mut Uplink, held: &Held, counters: &mut Counters, out: &mut dyn Out) {
-    let source = held.claim.as_ref().map(Claim::source);
+    let source = held.whose.as_ref().map(Whose::source);
     write(uplink, &held.to, held.signal, source, &held.value, counters, out);
 }
 

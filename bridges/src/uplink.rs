@@ -3,6 +3,7 @@
 mod declared;
 mod source;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use clasp_rt_core::limits::{BUNDLE_MESSAGES_MAX, PAYLOAD_BYTES_MAX};
@@ -19,6 +20,9 @@ use crate::{Counters, Out};
 use declared::{ARBITRATION, Declared};
 use source::{BIDS, Marker, SOURCE};
 pub(crate) use source::{Bid, Details, Source, Whose, source_id};
+
+/// Ids of the subscriptions to single addresses that are watched for a while.
+const WATCH_IDS: u32 = 1 << 30;
 
 /// Sessions of earlier connections that are still known as our own writing.
 const SESSIONS_MAX: usize = 8;
@@ -49,6 +53,8 @@ pub struct Uplink {
     sessions: Vec<String>,
     /// Ids of the subscriptions of this connection, which are consecutive.
     subscribed: Range<u32>,
+    /// Those of [`Uplink::watch`].
+    watched: BTreeSet<u32>,
     /// Room for the [`HEAD_LEN`] bytes before the messages of a BUNDLE, then the messages that wait
     /// for [`Uplink::send`], as a BUNDLE holds them.
     waiting: Vec<u8>,
@@ -94,6 +100,7 @@ impl Uplink {
             asks_sources: false,
             sessions: Vec::new(),
             subscribed: 1..1,
+            watched: BTreeSet::new(),
             waiting: vec![0; HEAD_LEN],
             waiting_count: 0,
             marker: Marker::default(),
@@ -137,6 +144,11 @@ impl Uplink {
         self.declared.take_new()
     }
 
+    /// Whether the router arbitrates `address` by what its sources say, not by when.
+    pub fn levels_decide(&self, address: &str) -> bool {
+        self.declared.rule_of(address).is_some_and(|rule| !rule.is_latest)
+    }
+
     /// Says HELLO without wanting its own SETs back, and subscribes to `patterns`, numbered from 1.
     pub fn join<'p>(
         &mut self,
@@ -174,8 +186,31 @@ impl Uplink {
                 self.flush(&self.frame, counters, out);
             }
         }
+        self.watched.clear();
         self.subscribed = 1..1;
         self.subscribe(patterns, counters, out);
+    }
+
+    /// Hears `address`, too, as the watch of this `number`, which is below 2^30.
+    pub fn watch(
+        &mut self,
+        number: u32,
+        address: &str,
+        counters: &mut Counters,
+        out: &mut dyn Out,
+    ) {
+        let id = WATCH_IDS | number;
+        if self.watched.insert(id) {
+            self.subscribe_as(id, address, counters, out);
+        }
+    }
+
+    /// Ends a watch, if there is one of this `number`.
+    pub fn unwatch(&mut self, number: u32, counters: &mut Counters, out: &mut dyn Out) {
+        let id = WATCH_IDS | number;
+        if self.watched.remove(&id) {
+            self.unsubscribe(id, counters, out);
+        }
     }
 
     /// Hears `patterns` from now on, and no others. What both the old and the new ones take is
@@ -193,10 +228,14 @@ impl Uplink {
         self.subscribed = before.end..before.end;
         self.subscribe(patterns, counters, out);
         for id in before {
-            let unsubscribe = Message::Unsubscribe { id };
-            if binary::encode(&unsubscribe, Qos::Fire, &mut self.frame).is_ok() {
-                self.flush(&self.frame, counters, out);
-            }
+            self.unsubscribe(id, counters, out);
+        }
+    }
+
+    fn unsubscribe(&mut self, id: u32, counters: &mut Counters, out: &mut dyn Out) {
+        let unsubscribe = Message::Unsubscribe { id };
+        if binary::encode(&unsubscribe, Qos::Fire, &mut self.frame).is_ok() {
+            self.flush(&self.frame, counters, out);
         }
     }
 
@@ -217,6 +256,11 @@ impl Uplink {
 
     fn subscribe_one(&mut self, pattern: &str, counters: &mut Counters, out: &mut dyn Out) {
         let id = self.subscribed.end;
+        self.subscribe_as(id, pattern, counters, out);
+        self.subscribed.end = id.wrapping_add(1);
+    }
+
+    fn subscribe_as(&mut self, id: u32, pattern: &str, counters: &mut Counters, out: &mut dyn Out) {
         let types = SignalMask::ALL;
         let options =
             SubscribeOptions { max_rate: self.rate_hz_max, ..SubscribeOptions::default() };
@@ -224,7 +268,6 @@ impl Uplink {
         if binary::encode(&subscribe, Qos::Fire, &mut self.frame).is_ok() {
             self.flush(&self.frame, counters, out);
         }
-        self.subscribed.end = id.wrapping_add(1);
     }
 
     pub fn lose(&mut self) {

@@ -141,6 +141,22 @@ fn a_program_that_answers_a_fader_with_less_is_stopped_and_the_fader_works_on() 
 }
 
 #[test]
+fn what_a_page_says_where_a_ring_was_cut_is_not_undone_by_what_waited() {
+    let route = "[[route]]\nfrom = \"/osc/a\"\nto = \"/osc/b\"";
+    let mut stage = Stage::new(["/b", "/a", "0.9", "0"], route);
+    stage.touch("/a", "0.5");
+    stage.next_at("/clasp/loop");
+    // At once, while the last value of the ring waits, and when all is at rest.
+    for level in [0.777, 0.333] {
+        stage.page.send(json!({"type": "SET", "address": "/osc/b", "value": level}));
+        stage.settle();
+        stage.page.send(json!({"type": "GET", "address": "/osc/b"}));
+        let held = stage.next_at("/osc/b");
+        assert!(near(&held, level), "{held} instead of {level}");
+    }
+}
+
+#[test]
 fn a_ring_of_osc_and_midi_settles_instead_of_storming() {
     let cable = Cable::looped();
     let config = format!(

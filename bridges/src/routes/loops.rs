@@ -18,6 +18,10 @@
 //! comes. A write that nothing follows within a second shows that the ring is open, and all is as
 //! in the beginning.
 //!
+//! What somebody else writes at a target meanwhile makes void what waits or is set aside there, but
+//! for events: the router never takes back what a person has just said. At a target that is cut,
+//! what it brings back is dropped. So a target is heard as long as it does not simply run.
+//!
 //! What this does not find: many values that run in one slow ring and answer for each other. They
 //! go on, some 125 a second.
 //!
@@ -25,6 +29,7 @@
 //! address is not taken back there, when it is heard within a second where it was written.
 
 mod run;
+mod word;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -33,8 +38,9 @@ use clasp_rt_core::signal::Signal;
 use clasp_rt_core::time::{Span, Time};
 
 use crate::datum::Datum;
-use crate::uplink::Source;
+use crate::uplink::Whose;
 use run::{Run, Shown};
+pub(super) use word::Heed;
 
 /// How long is waited: so many usual intervals, and a second at most.
 const INTERVALS: u64 = 3;
@@ -59,6 +65,9 @@ const KEPT_BYTES_MAX: usize = 1 << 20;
 /// Targets that are watched at once: those that were written lately. Others are not watched.
 const RUNS_MAX: usize = 4_096;
 
+/// Of them those that do not simply run: each is a subscription, and a session has 1000 of them.
+const PROBES_MAX: usize = 256;
+
 /// Places where one target may be among them.
 const WAYS: usize = 4;
 
@@ -68,7 +77,7 @@ const TOLD_BYTES_MAX: usize = 64;
 
 /// Bytes of all targets that are watched, when the table is full.
 pub(super) const BYTES_MAX: u64 =
-    (RUNS_MAX * (size_of::<Run>() + size_of::<Probe>()) + KEPT_BYTES_MAX) as u64;
+    (RUNS_MAX * size_of::<Run>() + PROBES_MAX * size_of::<Probe>() + KEPT_BYTES_MAX) as u64;
 
 /// A value on its way to its target.
 #[derive(Clone, Debug)]
@@ -78,30 +87,11 @@ pub(super) struct Held {
     pub(super) from: String,
     /// `None`: a param.
     pub(super) signal: Option<Signal>,
-    pub(super) claim: Option<Claim>,
+    pub(super) whose: Option<Whose>,
     /// Encoded.
     pub(super) value: Vec<u8>,
     /// Of the value: [`print()`].
     pub(super) print: u64,
-}
-
-/// Whose it is, kept.
-#[derive(Clone, Debug)]
-pub(super) struct Claim {
-    id: String,
-    priority: Option<u8>,
-    by: Option<String>,
-}
-
-impl Claim {
-    pub(super) fn of(source: &Source<'_>) -> Self {
-        let Source { id, priority, by } = *source;
-        Self { id: id.to_owned(), priority, by: by.map(str::to_owned) }
-    }
-
-    pub(super) fn source(&self) -> Source<'_> {
-        Source { id: &self.id, priority: self.priority, by: self.by.as_deref() }
-    }
 }
 
 /// What a route is about to write.
@@ -204,6 +194,7 @@ pub(super) struct Loops {
     kept_bytes: usize,
     ready: VecDeque<Held>,
     found: VecDeque<Ring>,
+    heeds: VecDeque<Heed>,
 }
 
 /// Tells values apart as devices do that know floats of 32 bits only.
@@ -249,14 +240,15 @@ impl Loops {
     /// Lets everything go that waits, and forgets all: the routes become others.
     pub(super) fn let_go(&mut self) {
         let probes = std::mem::take(&mut self.probes);
+        self.heeds.extend(probes.keys().map(|place| Heed::End { place: *place }));
         self.ready.extend(probes.into_values().flat_map(|probe| probe.kept));
         self.forget();
     }
 
     /// Forgets all: whatever is held is told again.
     pub(super) fn forget(&mut self) {
-        let ready = std::mem::take(&mut self.ready);
-        *self = Self { ready, ..Self::default() };
+        let (ready, heeds) = (std::mem::take(&mut self.ready), std::mem::take(&mut self.heeds));
+        *self = Self { ready, heeds, ..Self::default() };
     }
 
     /// Whether a value that was heard at `from` only says what was written there because of `to`.
@@ -349,7 +341,7 @@ impl Loops {
     pub(super) fn wrote(&mut self, now: Time, to: &str, from: &str, print: u64) {
         let place = self.find(key(to.as_bytes()));
         if let Some(run) = place.and_then(|place| self.runs.get_mut(place)) {
-            (run.told, run.told_at, run.cause) = (print, now, key(from.as_bytes()));
+            run.tell(now, print, key(from.as_bytes()));
         }
     }
 
@@ -392,7 +384,7 @@ impl Loops {
         };
         let idle = (set..set + WAYS).filter(is_idle);
         let place = idle.min_by_key(|place| self.runs.get(*place).map(|run| run.last))?;
-        self.probes.remove(&place);
+        self.remove(place);
         *self.runs.get_mut(place)? = Run { key, ..Run::default() };
         Some(place)
     }
@@ -416,6 +408,9 @@ impl Loops {
 
     /// Begins to wait after the value that is written now.
     fn ask(&mut self, now: Time, place: usize, passing: &Passing<'_>) {
+        if !self.has_place_for_probe() {
+            return;
+        }
         let Some(run) = self.runs.get(place) else { return };
         let interval = run.interval(now);
         let wait = Span(interval.0.saturating_mul(INTERVALS)).max(run.wait_min).min(WAIT_MAX);
@@ -434,8 +429,28 @@ impl Loops {
             values: Vec::new(),
             stage: Stage::Asked(asked),
         };
+        self.heeds.push_back(Heed::Begin { place, to: probe.to.clone() });
         self.probes.insert(place, probe);
         self.schedule(place);
+    }
+
+    /// Makes room where it can: one that is cut and has nothing to do may be forgotten.
+    fn has_place_for_probe(&mut self) -> bool {
+        if self.probes.len() < PROBES_MAX {
+            return true;
+        }
+        let at_rest = self.probes.iter().find(|(_, probe)| probe.due.is_none());
+        let at_rest = at_rest.map(|(place, _)| *place);
+        at_rest.and_then(|place| self.remove(place)).is_some()
+    }
+
+    fn remove(&mut self, place: usize) -> Option<Probe> {
+        let probe = self.probes.remove(&place)?;
+        if let Some(due) = probe.due {
+            self.dues.remove(&(due, place));
+        }
+        self.heeds.push_back(Heed::End { place });
+        Some(probe)
     }
 
     /// A wait is over: the ring waited, too, or nobody is there, or somebody is.
@@ -475,10 +490,7 @@ impl Loops {
     /// The values are somebody's: they run on.
     fn end(&mut self, now: Time, place: usize, shown: Shown) {
         self.write_kept(now, place);
-        if let Some(probe) = self.probes.remove(&place) {
-            if let Some(due) = probe.due {
-                self.dues.remove(&(due, place));
-            }
+        if let Some(probe) = self.remove(place) {
             let interval = match &probe.stage {
                 Stage::Asked(asked) => asked.interval,
                 Stage::Cut(_) => Span::ZERO,

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use clasp_rt_core::pattern;
 use clasp_rt_core::value::push_f64;
 use proptest::prelude::*;
 
 use super::tests::{rig, routes};
 use super::*;
 use crate::rig::Rig;
-use crate::uplink::tests::{publish_frame, set_frame};
+use crate::uplink::tests::{arbitration_frame, publish_frame, set_frame};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
@@ -54,13 +55,21 @@ struct World {
     written: Vec<Word>,
     /// Values of `/clasp/loop`.
     loops: Vec<String>,
+    /// Subscriptions by their id: what is said elsewhere is not heard.
+    heard: BTreeMap<String, String>,
+    /// The most of them at once.
+    heard_most: usize,
+    /// What each param holds, whoever wrote it.
+    held: BTreeMap<String, f64>,
 }
 
 fn world(config: &str, joints: Vec<Joint>) -> World {
     let (coming, written, loops) = (BTreeMap::new(), Vec::new(), Vec::new());
-    let mut rig = rig(config);
-    rig.said.frames.clear();
-    World { rig, joints, coming, made: 0, written, loops }
+    let (heard, heard_most, held) = (BTreeMap::new(), 0, BTreeMap::new());
+    let rig = rig(config);
+    let mut world = World { rig, joints, coming, made: 0, written, loops, heard, heard_most, held };
+    world.hear(0);
+    world
 }
 
 impl World {
@@ -85,6 +94,12 @@ impl World {
             if due == Some(now) {
                 self.rig.step(Input::Deadline);
             } else if let Some((_, Word { address, value, signal, .. })) = self.coming.pop_first() {
+                if signal.is_none() {
+                    self.held.insert(address.clone(), value);
+                }
+                if !self.heard.values().any(|pattern| pattern::matches(pattern, &address)) {
+                    continue;
+                }
                 let push = |out: &mut Vec<u8>| push_f64(out, value);
                 let frame = match signal {
                     None => set_frame(&address, push),
@@ -100,6 +115,16 @@ impl World {
         for line in self.rig.said.take_lines() {
             let words: Vec<_> = line.split(' ').collect();
             let (signal, address, value) = match words[..] {
+                ["HELLO" | "Get", ..] | ["PUBLISH", "event", "/clasp/source", ..] => continue,
+                ["SUBSCRIBE", id, pattern] => {
+                    self.heard.insert(id.to_owned(), pattern.to_owned());
+                    self.heard_most = self.heard_most.max(self.heard.len());
+                    continue;
+                }
+                ["Unsubscribe", "{", "id:", id, "}"] => {
+                    assert!(self.heard.remove(id).is_some(), "{line}");
+                    continue;
+                }
                 ["SET", address, value] => (None, address, value),
                 ["PUBLISH", "event", LOOP, ..] => {
                     self.loops.push(line);
@@ -109,6 +134,9 @@ impl World {
                 _ => panic!("unexpected: {line}"),
             };
             let value: f64 = value.parse().expect("a number");
+            if signal.is_none() {
+                self.held.insert(address.to_owned(), value);
+            }
             let back: Vec<_> = self.joints.iter().filter(|joint| joint.from == address).collect();
             let back: Vec<_> = back
                 .into_iter()
@@ -356,7 +384,129 @@ fn what_waits_is_written_when_routes_change() {
     assert!(world.rig.bridge.succeed(world.rig.now, next, &mut world.rig.said).is_ok());
     assert_eq!(world.rig.bridge.deadline(), None);
     let lines = world.rig.said.take_lines();
-    assert!(lines[0].starts_with("SET /osc/b 0."), "{lines:?} after {before}");
+    assert!(lines[0].starts_with("Unsubscribe"), "{lines:?}");
+    assert!(lines[1].starts_with("SET /osc/b 0."), "{lines:?} after {before}");
+}
+
+/// Somebody moves a fader for so long that its target is asked, and then rests.
+fn asked(config: &str) -> (World, u64) {
+    asked_in(world(config, Vec::new()))
+}
+
+fn asked_in(mut world: World) -> (World, u64) {
+    for step in 0.. {
+        let at = step * 16 * MS;
+        world.say(at, "/osc/a", (step % 100) as f64);
+        let before = world.written.len();
+        world.run_until(at);
+        if world.written.len() == before {
+            return (world, at);
+        }
+    }
+    unreachable!("nobody is asked")
+}
+
+#[test]
+fn what_waits_is_void_when_somebody_writes_the_target_directly() {
+    let (mut world, at) = asked(RING);
+    assert_eq!(world.heard.len(), 2, "the target is heard while it is asked: {:?}", world.heard);
+    world.say(at + MS, "/osc/b", 7.5);
+    world.run_until(at + 5 * SECOND);
+    assert_eq!(world.held["/osc/b"], 7.5, "{:?}", world.last_at("/osc/b"));
+    assert_eq!(world.heard.len(), 1, "and no longer");
+    // A later word of the fader counts again.
+    world.say(at + 6 * SECOND, "/osc/a", 3.25);
+    world.run_until(at + 10 * SECOND);
+    assert_eq!(world.held["/osc/b"], 3.25);
+}
+
+#[test]
+fn a_word_that_came_just_before_the_wait_ends_counts_even_if_it_is_heard_with_its_end() {
+    let (mut world, _) = asked(RING);
+    let due = world.rig.bridge.deadline().expect("it waits").0;
+    // The thread was busy: both are there when it comes back.
+    world.rig.now = Time(due + MS);
+    world.rig.step(Input::Frame(&set_frame("/osc/b", |out| push_f64(out, 7.5))));
+    let lines = world.rig.said.take_lines();
+    assert!(lines.iter().all(|line| !line.starts_with("SET")), "{lines:?}");
+    assert!(world.rig.bridge.deadline().is_none_or(|next| next.0 > due), "it was looked at");
+}
+
+#[test]
+fn what_waits_is_written_when_the_target_only_says_again_what_it_was_told() {
+    let (mut world, at) = asked(RING);
+    let told = world.last_at("/osc/b").expect("something").value;
+    world.say(at + MS, "/osc/b", told + 0.3);
+    let kept = world.held["/osc/a"];
+    world.run_until(at + 5 * SECOND);
+    assert_eq!(world.last_at("/osc/b").map(|word| word.value), Some(kept));
+}
+
+#[test]
+fn events_that_wait_are_not_undone_by_a_param() {
+    let (mut world, at) = asked(&format!("{RING}\nwrite = \"event\""));
+    let kept = world.held["/osc/a"];
+    world.say(at + MS, "/osc/b", 7.5);
+    world.run_until(at + 5 * SECOND);
+    assert_eq!(world.last_at("/osc/b").map(|word| word.value), Some(kept));
+}
+
+#[test]
+fn where_a_ring_was_cut_a_direct_word_stays_though_the_ring_brings_it_back() {
+    for (delay, changes) in [(5, (|x| x * 0.9) as Change), (30, |x| -x), (100, |x| 1.0 - x)] {
+        let mut world = world(RING, vec![joint("/osc/b", "/osc/a", delay * MS, changes)]);
+        world.say(0, "/osc/a", 1.0);
+        while world.loops.is_empty() {
+            let next = world.coming.keys().next().map(|(at, _)| *at);
+            let due = world.rig.bridge.deadline().map(|due| due.0);
+            world.run_until(next.into_iter().chain(due).min().expect("it runs"));
+        }
+        // At once, and when all is at rest. The device says what it is told by anybody.
+        for wait in [MS, 20 * SECOND] {
+            let at = world.rig.now.0 + wait;
+            world.say(at, "/osc/b", 7.5);
+            world.say(at + delay * MS, "/osc/a", changes(7.5));
+            world.run_until(at + 10 * SECOND);
+            assert_eq!(world.held["/osc/b"], 7.5, "{delay} ms: {:?}", world.last_at("/osc/b"));
+        }
+        assert_eq!(world.loops.len(), 1);
+        // A touch passes still.
+        let at = world.rig.now.0 + SECOND;
+        world.say(at, "/osc/a", 0.75);
+        world.run_until(at + MS);
+        assert_eq!(world.held["/osc/b"], 0.75);
+    }
+}
+
+#[test]
+fn where_sources_are_arbitrated_by_level_what_waits_stays_a_claim_and_by_time_it_goes() {
+    for (rule, wanted) in [("htp", 1), ("ltp", 0)] {
+        let config = format!("sources = true\n{RING}");
+        let mut world = world(&config, Vec::new());
+        let answer = arbitration_frame(&[("/osc/**", rule)], &[]);
+        world.rig.step(Input::Frame(&answer));
+        let (mut world, at) = asked_in(world);
+        world.say(at + MS, "/osc/b", 7.5);
+        let before = world.written.len();
+        world.run_until(at + 5 * SECOND);
+        assert_eq!(world.written.len() - before, wanted, "{rule}");
+    }
+}
+
+#[test]
+fn not_more_targets_are_asked_at_once_than_may_be_heard() {
+    let mut world = world("[[route]]\nfrom = \"/a/*\"\nto = \"/b/{1}\"", Vec::new());
+    for step in 0..300 {
+        for target in 0..600 {
+            world.say(step * 5 * MS, &format!("/a/{target}"), step as f64);
+        }
+    }
+    world.run_until(10 * SECOND);
+    assert_eq!(world.heard_most, 1 + 256);
+    assert_eq!(world.heard.len(), 1, "all have been answered");
+    for target in 0..600 {
+        assert_eq!(world.held[&format!("/b/{target}")], 299.0);
+    }
 }
 
 #[test]

@@ -8,10 +8,12 @@ use clasp_rt_core::wire::list::Params;
 /// What is asked for: the router's `core/src/shard/declare.rs` has its keys.
 pub(super) const ARBITRATION: &str = "/clasp/arbitration";
 
-/// A pattern that somebody wins, as far as that matters here.
+/// Who wins the addresses of a pattern, as far as that matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rule {
     pattern: String,
+    /// Among equals the latest change wins, not a level.
+    pub(super) is_latest: bool,
 }
 
 /// What is known of it.
@@ -29,7 +31,7 @@ pub(super) struct Declared {
 impl Declared {
     /// `None`: the router is asked.
     pub(super) fn new(patterns: Option<&[String]>) -> Self {
-        let rule = |pattern: &String| Rule { pattern: pattern.clone() };
+        let rule = |pattern: &String| Rule { pattern: pattern.clone(), is_latest: false };
         Self {
             is_asked_for: patterns.is_none(),
             is_known: patterns.is_some(),
@@ -81,5 +83,5 @@ fn answer<'a>(params: &Params<'a>) -> Option<ParamValue<'a>> {
 
 fn rule(table: Value<'_>) -> Option<Rule> {
     let pattern = table.get("pattern")?.as_str()?.to_owned();
-    Some(Rule { pattern })
+    Some(Rule { pattern, is_latest: table.get("rule").and_then(Value::as_str) == Some("ltp") })
 }

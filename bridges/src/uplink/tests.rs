@@ -346,7 +346,7 @@ fn what_the_router_arbitrates_is_asked_for_and_a_bid_has_the_priority_of_its_ses
     let (mut counters, mut said) = (Counters::default(), Said::default());
     uplink.join([].into_iter(), &mut counters, &mut said);
     assert_eq!(said.take_lines()[1..], ["Get { address: \"/clasp/arbitration\" }"]);
-    assert!(!uplink.is_declared());
+    assert!(!uplink.is_declared() && !uplink.levels_decide("/rig/1"));
     let rules = [("/rig/spot/**", "ltp"), ("/rig/**", "htp")];
     let sources = [("osc", 110), ("artnet*", 120), ("*", 7)];
     let answer = arbitration_frame(&rules, &sources);
@@ -356,6 +356,8 @@ fn what_the_router_arbitrates_is_asked_for_and_a_bid_has_the_priority_of_its_ses
         });
         assert_eq!((uplink.take_declared(), uplink.is_declared()), (is_new, true));
     }
+    let decided = ["/rig/1", "/rig/spot/1", "/other"].map(|it| uplink.levels_decide(it));
+    assert_eq!(decided, [true, false, false]);
     let cases = [
         ((None, None), "priority: 120"),
         ((Some(90), None), "priority: 90"),
@@ -385,7 +387,7 @@ fn an_answer_that_is_none_is_taken_for_one_of_a_router_that_arbitrates_nothing()
     snapshot.push(&mut frame, &ParamValue { address, value, revision, writer, timestamp_us });
     snapshot.finish(&mut frame);
     uplink.hear(&frame, &mut counters, &mut said, &mut |_, _, _, _| {});
-    assert!(uplink.is_declared());
+    assert!(uplink.is_declared() && !uplink.levels_decide("/rig/1"));
 }
 
 #[test]

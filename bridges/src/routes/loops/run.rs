@@ -32,6 +32,8 @@ pub(super) struct Run {
     pub(super) told: u64,
     pub(super) told_at: Time,
     pub(super) cause: u64,
+    /// Prints of what was written there last, the newest first; 0: nothing yet.
+    pub(super) said: [u64; 4],
     /// When its values came: since when they are counted, the last but one, the last.
     pub(super) first: Time,
     pub(super) prior: Time,
