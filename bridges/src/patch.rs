@@ -24,8 +24,10 @@
 //!
 //! With `direction = "in"` it is read the other way: what a desk sends into the universe (slot by
 //! slot, or whole, as bytes at the universe's address) becomes params of the fixture, floats of 0.0
-//! to 1.0 and lists of them, claimed by who wrote the slots where the router arbitrates.
+//! to 1.0 and lists of them, claimed by who wrote the slots where the router arbitrates. What
+//! others say of the slots, who lose them, is told of the function, too.
 
+mod bidders;
 mod channel;
 mod fade;
 
@@ -33,15 +35,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clasp_rt_core::address;
 use clasp_rt_core::time::{Span, Time};
-use clasp_rt_core::value::{ArrayWriter, push_f64, push_i64};
+use clasp_rt_core::value::push_i64;
 use serde::Deserialize;
 
 use crate::datum::Datum;
 use crate::level::{Floats, to_level};
 use crate::merge::SLOTS;
-use crate::uplink::{Kind, Source, Update, Uplink, Whose};
+use crate::uplink::{Bid, Kind, Source, Uplink, Whose};
 use crate::{Bridge, ConfigError, Counters, Input, Out, same_kind};
 
+use bidders::Bidders;
 use channel::{Channel, Form};
 use fade::Fade;
 
@@ -63,8 +66,8 @@ pub struct Config {
     /// Token for HELLO, where the router asks for one. Default none.
     pub token: Option<String>,
     pub patch: Vec<Patch>,
-    /// Passes on whose each slot is: whoever wrote it last also claims the function that it tells.
-    /// For routers that arbitrate. Default false.
+    /// Passes on whose each slot is: whoever wrote it last also claims the function that it tells,
+    /// and so do those who lose it. For routers that arbitrate. Default false.
     pub sources: bool,
 }
 
@@ -146,6 +149,8 @@ struct Patching {
     is_changed: bool,
     /// Inward: who wrote it last, where that is told.
     whose: Option<Whose>,
+    /// Inward: what each source says of its slots.
+    bidders: Bidders,
 }
 
 impl Patched {
@@ -185,7 +190,7 @@ impl Patched {
         patterns.extend(subscriptions(&config.patch));
         Ok(Self {
             uplink: Uplink::new(&config.name, config.token.clone())
-                .ask_sources(config.sources, Some(&[])),
+                .ask_sources(config.sources, None),
             counters: Counters::default(),
             fixtures,
             functions,
@@ -223,11 +228,19 @@ impl Patched {
                 }
                 return;
             }
-            let understood = desk(universes, &update, |fixture, slot, level| {
-                if let Some(fixture) = fixtures.get_mut(fixture) {
-                    fixture.hear(slot, level, update.source.as_ref());
-                }
-            });
+            let understood = if let Some(Bid { address, source, value }) = Bid::of(&update) {
+                desk(universes, address, &value, |fixture, slot, level| {
+                    if let Some(fixture) = fixtures.get_mut(fixture) {
+                        fixture.hear_bid(slot, level, &source);
+                    }
+                })
+            } else {
+                desk(universes, update.address, &update.value, |fixture, slot, level| {
+                    if let Some(fixture) = fixtures.get_mut(fixture) {
+                        fixture.hear(slot, level, update.source.as_ref());
+                    }
+                })
+            };
             if !understood {
                 counters.refused += 1;
             }
@@ -289,7 +302,9 @@ impl Fixture {
             let numbers = channel.slots() / usize::from(channel.octets());
             let fades = vec![Fade::default(); numbers];
             let slots = channel.slots();
-            channels.push(Patching { channel, first, fades, is_changed: false, whose: None });
+            let bidders = Bidders::default();
+            let (is_changed, whose) = (false, None);
+            channels.push(Patching { channel, first, fades, is_changed, whose, bidders });
             first += slots;
         }
         if channels.is_empty() {
@@ -404,6 +419,22 @@ impl Fixture {
             if slots.contains(&slot) && !patching.channel.name.is_empty() {
                 patching.is_changed = true;
                 patching.whose = source.map(Whose::of);
+                if let Some(source) = source {
+                    patching.bidders.note(source, slot - patching.first, level);
+                }
+                self.is_changed = true;
+            }
+        }
+    }
+
+    /// Inward: `source` says `level` of `slot`, which another one has.
+    fn hear_bid(&mut self, slot: usize, level: u8, source: &Source<'_>) {
+        let Some(slot) = slot.checked_sub(self.at) else { return };
+        for patching in &mut self.channels {
+            let slots = patching.first..patching.first + patching.channel.slots();
+            if slots.contains(&slot) && !patching.channel.name.is_empty() {
+                patching.bidders.note(source, slot - patching.first, level);
+                patching.bidders.bid(source);
                 self.is_changed = true;
             }
         }
@@ -425,6 +456,7 @@ impl Fixture {
 
     /// A function is told when all of its slots are known.
     fn tell_functions(&mut self, uplink: &mut Uplink, counters: &mut Counters, out: &mut dyn Out) {
+        self.tell_bids(uplink, counters, out);
         let mut levels = Vec::new();
         for patching in self.channels.iter_mut().filter(|patching| patching.is_changed) {
             patching.is_changed = false;
@@ -434,50 +466,51 @@ impl Fixture {
             if levels.len() < patching.channel.slots() {
                 continue;
             }
-            let (fractions, count) = patching.channel.fractions(&levels);
             let address = format!("{}/{}", self.fixture, patching.channel.name);
             match &patching.whose {
                 Some(whose) => uplink.mark(&whose.source()),
                 // Behind somebody's it would be his.
                 None => uplink.send(None, counters, out),
             }
-            let is_colour = matches!(patching.channel.form, Form::Colour { .. });
-            let push = |bytes: &mut Vec<u8>| {
-                if is_colour {
-                    let mut list = ArrayWriter::start(bytes);
-                    for fraction in &fractions[..count] {
-                        push_f64(list.item()?, *fraction);
-                    }
-                } else {
-                    push_f64(bytes, fractions[0]);
-                }
-                Ok(())
-            };
-            uplink.set(&address, push, counters, out);
+            uplink.set(&address, |out| patching.channel.push(&levels, out), counters, out);
+        }
+    }
+
+    /// What those say of a function who lose its slots: before it is told itself, so that of two
+    /// changes the winner's is the later one.
+    fn tell_bids(&mut self, uplink: &mut Uplink, counters: &mut Counters, out: &mut dyn Out) {
+        for Patching { channel, bidders, .. } in &mut self.channels {
+            while let Some((bidder, levels)) = bidders.next(channel.slots()) {
+                let address = format!("{}/{}", self.fixture, channel.name);
+                let push = |out: &mut Vec<u8>| channel.push(&levels, out);
+                uplink.bid(&address, &bidder.source(), push, counters, out);
+                uplink.send(None, counters, out);
+            }
         }
     }
 }
 
-/// Says what `update` tells of the universes that a desk fills: fixture, slot from 1 and level.
-/// `false`: it is of such a universe, but no level.
+/// What `value` says at `address` of the universes that a desk fills: fixture, slot from 1 and
+/// level. `false`: it is of such a universe, but no level.
 fn desk(
     universes: &BTreeMap<String, Vec<usize>>,
-    update: &Update<'_>,
+    address: &str,
+    value: &Datum<'_>,
     mut each: impl FnMut(usize, usize, u8),
 ) -> bool {
-    if let Some(fixtures) = universes.get(update.address) {
-        let Datum::Other(value) = &update.value else { return false };
+    if let Some(fixtures) = universes.get(address) {
+        let Datum::Other(value) = value else { return false };
         let Some(levels) = value.as_bytes() else { return false };
         for fixture in fixtures {
             (1..).zip(levels).for_each(|(slot, level)| each(*fixture, slot, *level));
         }
         return true;
     }
-    let Some((universe, slot)) = update.address.rsplit_once('/') else { return true };
+    let Some((universe, slot)) = address.rsplit_once('/') else { return true };
     let Some(fixtures) = universes.get(universe) else { return true };
     // What else a bridge tells below a universe, such as its priority, is no slot.
     let Ok(slot) = slot.parse::<usize>() else { return true };
-    let Some(level) = to_level(&update.value, Floats::Auto) else { return false };
+    let Some(level) = to_level(value, Floats::Auto) else { return false };
     fixtures.iter().for_each(|fixture| each(*fixture, slot, level));
     true
 }

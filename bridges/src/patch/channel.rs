@@ -1,6 +1,7 @@
 //! One function of a fixture: how many slots it takes, and what a value means there.
 
-use clasp_rt_core::value::Value;
+use clasp_rt_core::value::{ArrayWriter, Value, push_f64};
+use clasp_rt_core::wire::TooLong;
 
 use crate::datum::Datum;
 
@@ -100,7 +101,7 @@ impl Channel {
     }
 
     /// What the levels of its slots say: a fraction of full, of a colour one for each slot.
-    pub(super) fn fractions(&self, levels: &[u8]) -> ([f64; NUMBERS_MAX], usize) {
+    fn fractions(&self, levels: &[u8]) -> ([f64; NUMBERS_MAX], usize) {
         let mut fractions = [0.0; NUMBERS_MAX];
         let octets = usize::from(self.octets());
         let mut count = 0;
@@ -110,6 +111,20 @@ impl Channel {
             count += 1;
         }
         (fractions, count)
+    }
+
+    /// Appends what the levels of its slots say: a fraction of full, of a colour a list of them.
+    pub(super) fn push(&self, levels: &[u8], out: &mut Vec<u8>) -> Result<(), TooLong> {
+        let (fractions, count) = self.fractions(levels);
+        if !matches!(self.form, Form::Colour { .. }) {
+            push_f64(out, fractions[0]);
+            return Ok(());
+        }
+        let mut list = ArrayWriter::start(out);
+        for fraction in fractions.iter().take(count) {
+            push_f64(list.item()?, *fraction);
+        }
+        Ok(())
     }
 }
 

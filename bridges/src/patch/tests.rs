@@ -1,11 +1,11 @@
 //! The patch from the router's side: frames in, the SETs that it answers.
 
 use clasp_rt_core::signal::Signal;
-use clasp_rt_core::value::{push_bytes, push_f64, push_i64, push_str};
+use clasp_rt_core::value::{MapWriter, push_bytes, push_f64, push_i64, push_str};
 
 use super::*;
 use crate::rig::Rig;
-use crate::uplink::tests::{bundle_frame, publish_frame, set_frame};
+use crate::uplink::tests::{arbitration_frame, bundle_frame, publish_frame, set_frame};
 
 fn rig(config: &str) -> Rig<Patched> {
     let config: Config = toml::from_str(config).unwrap_or_else(|why| panic!("{config}: {why}"));
@@ -192,4 +192,59 @@ fn what_a_desk_says_is_claimed_by_the_desk_where_the_router_arbitrates() {
         assert_eq!(say(id, 21), ["BUNDLE now", &marker, set], "the same level, said by {id}");
     }
     assert_eq!(rig.set("/artnet/0/22", |out| push_i64(out, 0)), ["SET /rig/spot/iris 0.0"]);
+}
+
+/// What another source says of a slot.
+fn bid_frame(slot: u16, id: &str, priority: i64, level: i64) -> Vec<u8> {
+    publish_frame(&format!("/clasp/source/bids/sacn/1/{slot}"), Signal::Event, |out| {
+        let mut map = MapWriter::start(out);
+        push_str(map.entry("id").expect("short"), id).expect("short");
+        push_i64(map.entry("priority").expect("short"), priority);
+        push_str(map.entry("by").expect("short"), "sacn-session").expect("short");
+        push_i64(map.entry("value").expect("short"), level);
+    })
+}
+
+#[test]
+fn who_loses_a_slot_loses_the_function_with_what_it_says_of_all_its_slots() {
+    let mut rig = rig(r#"
+        sources = true
+        [[patch]]
+        fixture = "/rig/spot"
+        universe = "/sacn/1"
+        at = 7
+        slots = ["dimmer", "pan:16", "-"]
+        direction = "in"
+    "#);
+    let arbitrated = arbitration_frame(&[("/rig/spot/dimmer", "htp")], &[]);
+    rig.step(Input::Frame(&arbitrated));
+    rig.said.frames.clear();
+    let mut hear = |frame: &[u8]| {
+        rig.step(Input::Frame(frame));
+        rig.said.take_lines()
+    };
+    let source = "id: \"desk\", priority: 90, by: \"sacn-session\"";
+    let marker = format!("  PUBLISH event /clasp/source {{{source}}}");
+    let claim = ["BUNDLE now", &marker, "  SET /rig/spot/dimmer 1.0"];
+    assert_eq!(hear(&bid_frame(7, "desk", 90, 255)), claim, "where the router arbitrates");
+    // Half of a function is none.
+    assert_eq!(hear(&bid_frame(8, "desk", 90, 255)), [""; 0]);
+    assert_eq!(hear(&bid_frame(8, "other", 90, 0)), [""; 0]);
+    let passed_on = "PUBLISH event /clasp/source/bids/rig/spot/pan";
+    let pan = format!("{passed_on} {{{source}, value: 1.0}}");
+    assert_eq!(hear(&bid_frame(9, "desk", 90, 255)), [pan], "elsewhere it is a bid still");
+    assert_eq!(hear(&bid_frame(10, "desk", 90, 255)), [""; 0], "a slot of nobody's");
+    assert_eq!(hear(&bid_frame(6, "desk", 90, 255)), [""; 0], "nor of this fixture");
+    // What it said while it had the slot counts, too.
+    let set = |slot: u16, level| set_frame(&format!("/sacn/1/{slot}"), |out| push_i64(out, level));
+    let marked = publish_frame("/clasp/source", Signal::Event, |out| {
+        let mut map = MapWriter::start(out);
+        push_str(map.entry("id").expect("short"), "third").expect("short");
+        push_str(map.entry("by").expect("short"), "sacn-session").expect("short");
+    });
+    hear(&bundle_frame(&[&marked, &set(8, 0), &set(9, 255)]));
+    let third = "id: \"third\", priority: 80, by: \"sacn-session\"";
+    let pan = format!("{passed_on} {{{third}, value: {:?}}}", f64::from(0x40ff) / 65_535.0);
+    assert_eq!(hear(&bid_frame(8, "third", 80, 0x40)), [pan]);
+    assert_eq!(rig.bridge.counters.refused, 0);
 }

@@ -93,6 +93,11 @@ impl Whose {
         Self { id: id.to_owned(), priority, by: by.map(str::to_owned) }
     }
 
+    /// Whether it is `source`, with whatever priority.
+    pub(crate) fn is_of(&self, source: &Source<'_>) -> bool {
+        self.id == source.id && self.by.as_deref() == source.by
+    }
+
     pub(crate) fn source(&self) -> Source<'_> {
         Source { id: &self.id, priority: self.priority, by: self.by.as_deref() }
     }
