@@ -12,6 +12,9 @@ use crate::plan_types::{BridgePlan, BridgeThreadPlan, ServicePlan, Threads, Upli
 /// Bridges that speak for many senders, and can say for whom.
 const SOURCES: [&str; 4] = ["artnet", "midi", "osc", "sacn"];
 
+/// The router's own bridges, which are called as their kind is, and the tables that are theirs.
+const OWN: [(&str, &str); 2] = [("routes", "route"), ("patch", "patch")];
+
 /// Every bridge with the key under which the file has it. All routes together are one bridge, and
 /// so is the whole patch.
 pub fn named_bridges(config: &Config) -> impl Iterator<Item = (String, BridgeAsWritten)> {
@@ -22,13 +25,16 @@ pub fn named_bridges(config: &Config) -> impl Iterator<Item = (String, BridgeAsW
         if !arbitrates && SOURCES.contains(&kind) {
             // Nobody asks whose a param is.
             bridge.options.entry("sources").or_insert(false.into());
+        } else if arbitrates && OWN.iter().any(|(own, _)| *own == kind) {
+            bridge.options.entry("sources").or_insert(true.into());
         }
         (format!("bridge[{index}]"), bridge)
     });
-    let tables = [("routes", "route", &config.routes), ("patch", "patch", &config.patches)];
+    let tables = OWN.into_iter().zip([&config.routes, &config.patches]);
+    let tables = tables.map(|((kind, key), list)| (kind, key, list));
     // A file that changes may bring the first: an empty one has its place from the beginning.
     let may_come = config.may_change;
-    let tables = tables.into_iter().filter(move |(_, _, list)| may_come || !list.is_empty());
+    let tables = tables.filter(move |(_, _, list)| may_come || !list.is_empty());
     let together = tables.map(move |(kind, key, list)| {
         let list = serde_json::Value::Array(list.clone());
         let mut options = serde_json::Map::from_iter([(key.to_owned(), list)]);
@@ -78,7 +84,11 @@ pub fn place_bridges(
             errors.push(error(format!("{at}.core"), absent(core, host)));
         }
         let uplink = Uplink::Shard(index % shards.max(1));
-        let bridge = match note(errors, open_bridge(&at, &written)) {
+        let opened = note(errors, open_bridge(&at, &written));
+        if let Some(opened) = &opened {
+            errors.extend(name_taken(&at, opened.name()));
+        }
+        let bridge = match opened {
             None => continue,
             Some(Opened::Service(service)) => {
                 services.push(ServicePlan { core, service, uplink });
@@ -94,12 +104,31 @@ pub fn place_bridges(
     (threads, services)
 }
 
+/// By its name a bridge is told what changes in the file, and so nobody else may have it.
+fn name_taken(at: &str, name: &str) -> Option<PlanError> {
+    let (_, table) = OWN.iter().find(|(own, _)| !at.is_empty() && *own == name)?;
+    let why = format!(
+        "`{name}` is the router's own bridge of `[[{table}]]`: write those tables, or `name` this \
+         one otherwise, such as \"{name}-2\""
+    );
+    Some(error(format!("{at}.name"), why))
+}
+
 /// What a table `[[bridge]]` can open.
 pub enum Opened {
     /// A machine, which a thread of bridges hosts.
     Bridge(Box<dyn Bridge>),
     /// What a library drives, on a thread of its own.
     Service(Box<dyn Service>),
+}
+
+impl Opened {
+    fn name(&self) -> &str {
+        match self {
+            Self::Bridge(bridge) => bridge.name(),
+            Self::Service(service) => service.name(),
+        }
+    }
 }
 
 /// What opens a table, or says what is wrong with it.

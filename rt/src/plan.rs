@@ -555,6 +555,16 @@ mod tests {
             ("[[rule]]\npattern = \"dmx\"\nrule = \"max\"", host(0..2), "rule[0].pattern"),
             ("[lanes]\ncritical = [\"/a\", \"cue\"]", host(0..2), "lanes.critical[1]: `cue`"),
             ("[[bridge]]\ntype = \"oscc\"", host(0..2), "unknown bridge `oscc`"),
+            (
+                "[[bridge]]\ntype = \"routes\"\n",
+                host(0..2),
+                "bridge[0].name: `routes` is the router's own bridge of `[[route]]`",
+            ),
+            (
+                "[[bridge]]\ntype = \"osc\"\nname = \"patch\"\n",
+                host(0..2),
+                "bridge[0].name: `patch` is the router's own bridge of `[[patch]]`",
+            ),
             ("[auth]\nmode = \"authenticated\"", host(0..2), "lets nobody in"),
             ("[auth]\nmode = \"open\"\ntokens = [\"a\"]", host(0..2), "asks for no token"),
             ("[auth]\ntokens = [\"a peek:/b\"]", host(0..2), "auth.tokens: `peek:/b`"),

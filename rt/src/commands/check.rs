@@ -20,6 +20,8 @@ pub struct CheckArgs {
 pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     let text = read(&args.file)?;
     let (config, problems) = Config::parse(&text);
+    // As a server has it that was started with the file.
+    let config = Config { may_change: true, ..config };
     let plan = Plan::new(&config, &Host::read());
     if let (Ok(plan), []) = (&plan, problems.as_slice()) {
         println!("{}: fine", args.file.display());
