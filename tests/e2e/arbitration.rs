@@ -4,14 +4,18 @@
 //! on ports that the kernel chose, across two shards; two tablets and a console, which are told
 //! apart by their hosts, are in a network of their own.
 
+use std::io::Write as _;
 use std::process::Command;
+use std::time::Instant;
 
-use clasp_rt_tests::eventually;
-use clasp_rt_tests::net::{self, DESKS, STAGE};
+use clasp_rt_tests::cable::Cable;
+use clasp_rt_tests::net::{self, DESKS, Desks, STAGE};
 use clasp_rt_tests::peer::{Client, Peer};
 use clasp_rt_tests::ports::free_udp_ports;
 use clasp_rt_tests::program::{Program, clasp_rt, installed, run};
 use clasp_rt_tests::router::Router;
+use clasp_rt_tests::why::{contenders, why};
+use clasp_rt_tests::{PATIENCE, eventually};
 use serde_json::{Value as Json, json};
 
 const DIMMER: &str = "/rig/1/dimmer";
@@ -121,7 +125,9 @@ fn a_fixture_names_the_hosts_of_two_tablets_and_a_console() {
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         };
         let is = |expected: &[Json], what: &str| {
-            eventually(what, || (told(&router, "/rig/spot/dimmer") == expected).then_some(()));
+            eventually(what, || {
+                (contenders(&router, "/rig/spot/dimmer") == expected).then_some(())
+            });
         };
         console.write_line(&send.to_string());
         console.line_where(|line| line.contains("done"));
@@ -138,6 +144,123 @@ fn a_fixture_names_the_hosts_of_two_tablets_and_a_console() {
         let second = tablet(STAGE, 0.125);
         is(&[first, console, second], "it is the same one, whatever port it sends from");
     });
+}
+
+#[test]
+fn those_who_lose_behind_one_bridge_have_the_priority_of_its_session() {
+    let name = "those_who_lose_behind_one_bridge_have_the_priority_of_its_session";
+    net::of_its_own(name, |desks| {
+        hosts_contend(desks, Hosted::Here);
+        hosts_contend(desks, Hosted::ByItself);
+    });
+}
+
+/// Where a bridge runs that merges two consoles by itself.
+#[derive(Clone, Copy, PartialEq)]
+enum Hosted {
+    Here,
+    ByItself,
+}
+
+/// Two consoles, two tablets and two fader boxes want what one route writes and what a patch tells.
+fn hosts_contend(desks: &Desks, hosted: Hosted) {
+    let cables = [Cable::new(), Cable::new()];
+    let artnet = match hosted {
+        Hosted::Here => "[[bridge]]\ntype = \"artnet\"\nbind = \"10.99.0.1:6454\"\ninputs = \"1\"",
+        Hosted::ByItself => "",
+    };
+    let config = format!(
+        r#"
+        {artnet}
+        [[bridge]]
+        type = "osc"
+        bind = "{STAGE}:9000"
+        [[bridge]]
+        type = "midi"
+        [[bridge.device]]
+        name = "left"
+        serial = "{}"
+        [[bridge.device]]
+        name = "right"
+        serial = "{}"
+        [[route]]
+        from = ["/artnet/1/22", "/osc/dimmer", "/midi/*/ch/1/cc/7"]
+        to = "/rig/dimmer"
+        [[patch]]
+        fixture = "/rig/spot"
+        universe = "/artnet/1"
+        at = 21
+        slots = ["pan:16"]
+        direction = "in"
+        [[arbitration]]
+        pattern = "/rig/**"
+        [[source]]
+        name = "artnet"
+        priority = 120
+        [[source]]
+        name = "osc"
+        priority = 110
+        [[source]]
+        name = "midi"
+        priority = 130
+        "#,
+        cables[0].host(),
+        cables[1].host(),
+    );
+    let router = Router::with_config(&config, &["--shards", "2"]);
+    let mut artnet = Command::new(clasp_rt());
+    artnet.args(["artnet", "--bind", STAGE, "--universes", "1", "--router", &router.url()]);
+    let artnet = (hosted == Hosted::ByItself).then(|| Program::start(&mut artnet));
+    if let Some(artnet) = &artnet {
+        eventually("it joins", || artnet.errors().contains("joined the router").then_some(()));
+    }
+    let alias = ["addr", "replace", "10.99.0.3/24", "dev", "desks"];
+    assert!(run(desks.command("ip").args(alias)).status.success());
+    let mut consoles = Program::start(
+        desks.command(installed("peers/venv/bin/python")).arg(installed("peers/artnet_peer.py")),
+    );
+    for (mut tablet, position) in [(desks.command("oscsend"), "7"), (Command::new("oscsend"), "8")]
+    {
+        let output = run(tablet.args([STAGE, "9000", "/dimmer", "f", position]));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    for (cable, level) in cables.iter().zip([127, 0]) {
+        let mut box_ = std::fs::File::options().write(true).open(cable.device()).expect("a tty");
+        box_.write_all(&[0xB0, 7, level]).expect("the cable is plugged in");
+    }
+    let wanted = [
+        json!(["left", "midi", cables[0].host(), 130, 1.0]),
+        json!(["artnet", "artnet", "10.99.0.2", 120, 128]),
+        json!(["artnet", "artnet", "10.99.0.3", 120, 0]),
+        json!(["osc", "osc", STAGE, 110, 8.0]),
+        json!(["osc", "osc", DESKS, 110, 7.0]),
+        json!(["right", "midi", cables[1].host(), 130, 0.0]),
+    ];
+    // Of two slots that are one function each console says its own: coarse and fine together.
+    let pan = [
+        json!(["artnet", "artnet", "10.99.0.2", 120, f64::from(0x4080) / 65_535.0]),
+        json!(["artnet", "artnet", "10.99.0.3", 120, f64::from(0x2000) / 65_535.0]),
+    ];
+    let wanted = [wanted.to_vec(), pan.to_vec()];
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // A console that says nothing for ten seconds is gone.
+        for (host, coarse, fine) in [("10.99.0.2", 0x40, 0x80), ("10.99.0.3", 0x20, 0)] {
+            let mut levels = vec![0; 22];
+            (levels[20], levels[21]) = (coarse, fine);
+            let send = json!({
+                "command": "send", "host": STAGE, "source": host, "port": 6454, "universe": 1,
+                "levels": levels, "sync": false
+            });
+            consoles.write_line(&send.to_string());
+            consoles.line_where(|line| line.contains("done"));
+        }
+        let told = [contenders(&router, "/rig/dimmer"), contenders(&router, "/rig/spot/pan")];
+        if told == wanted {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{told:#?}\nis not\n{wanted:#?}");
+    }
 }
 
 #[test]
@@ -312,24 +435,4 @@ impl Stage {
 fn name_of(answer: &Json, claim: &Json) -> String {
     let id = claim["source"].as_str().expect("an id");
     answer["sources"][id]["name"].as_str().unwrap_or(id).to_owned()
-}
-
-/// Name, protocol, host, priority and value of each source: the winner, then the others by these.
-fn told(router: &Router, address: &str) -> Vec<Json> {
-    let answer: Json = serde_json::from_str(&why(router, address, &["--json"])).unwrap_or_default();
-    let told = |claim: &Json| {
-        let source = &answer["sources"][claim["source"].as_str().unwrap_or_default()];
-        let value = &claim["value"];
-        json!([source["name"], source["protocol"], source["host"], claim["priority"], value])
-    };
-    let losers = answer["why"]["losers"].as_array().cloned().unwrap_or_default();
-    let mut losers: Vec<_> = losers.iter().map(told).collect();
-    losers.sort_by_key(ToString::to_string);
-    [vec![told(&answer["why"]["winner"])], losers].concat()
-}
-
-fn why(router: &Router, address: &str, more: &[&str]) -> String {
-    let mut command = Command::new(clasp_rt());
-    command.args(["why", address, "--router", &router.url()]).args(more);
-    String::from_utf8_lossy(&run(&mut command).stdout).into_owned()
 }

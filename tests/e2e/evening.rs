@@ -24,6 +24,7 @@ use clasp_rt_tests::net::{self, DESKS, Desks, STAGE};
 use clasp_rt_tests::peer::{Client, Peer};
 use clasp_rt_tests::program::{Program, clasp_rt, folder, installed, run};
 use clasp_rt_tests::router::Router;
+use clasp_rt_tests::why::{contenders, why};
 use clasp_rt_tests::{PATIENCE, eventually};
 use serde_json::{Value as Json, json};
 use tungstenite::Message;
@@ -78,8 +79,11 @@ const CONFIG: &str = r#"
     priority = 180
 "#;
 
+/// What all of them want.
+const RIG: &str = "/rig/1";
+
 /// What QLC+ calls itself on the network.
-const HOUSE_DESK: &str = "Q Light Controller Plus";
+const HOUSE_DESK: &str = "Q Light Controller Plus - E1.31";
 
 #[test]
 fn the_right_one_wins_all_evening_and_each_loss_settles_as_declared() {
@@ -90,14 +94,16 @@ fn evening(desks: &Desks) {
     let mut show = Show::open(desks);
 
     let mut house = HouseDesk::start(desks);
+    let house_says = |level: u8| json!([HOUSE_DESK, "sacn", DESKS, 100, level]);
     house.fader(77);
-    show.is(77, HOUSE_DESK, 100, "the house desk opens the evening");
+    show.is(77, &[house_says(77)], "the house desk opens the evening");
 
     let osc = Command::new(clasp_rt())
         .args(["osc", "--bind", STAGE, "--port", "9000", "--router", &show.router.url()])
         .joined("osc", &show);
+    let tablet_says = |level: u8| json!(["osc", "osc", DESKS, 110, level]);
     oscsend(desks, "0.5");
-    show.is(128, "osc", 110, "the tablet comes");
+    show.is(128, &[tablet_says(128), house_says(77)], "the tablet comes");
 
     let cable = Cable::new();
     let midi = Command::new(clasp_rt())
@@ -106,7 +112,9 @@ fn evening(desks: &Desks) {
     // Controller 7 of channel 1, at full.
     let mut fader_box = std::fs::File::options().write(true).open(cable.device()).expect("a tty");
     fader_box.write_all(&[0xB0, 7, 127]).expect("the cable is plugged in");
-    show.is(255, "midi", 120, "the fader box comes");
+    let box_says = json!(["midi", "midi", cable.host(), 120, 255]);
+    let all = [box_says.clone(), house_says(77), tablet_says(128)];
+    show.is(255, &all, "the fader box comes");
 
     let mut guest = Program::start(
         desks.command(installed("peers/venv/bin/python")).arg(installed("peers/sacn_peer.py")),
@@ -118,38 +126,40 @@ fn evening(desks: &Desks) {
             "command": "source", "as": "g", "host": DESKS, "priority": 150, "universes": levels
         }),
     );
-    show.is(200, "g", 150, "the guest desk comes, at sACN's priority 150");
+    let guest_says = |level: u8| json!(["g", "sacn", DESKS, 150, level]);
+    let all = [guest_says(200), house_says(77), box_says.clone(), tablet_says(128)];
+    show.is(200, &all, "the guest desk comes, at sACN's priority 150");
 
     let mut page = Peer::join(Client::JavaScript, &show.router.url());
     page.ask(json!({"command": "set", "address": "/rig/1", "value": 12}));
-    show.is(12, "js", 180, "a page overrules them");
+    let page_says = json!(["js", "clasp", "127.0.0.1", 180, 12.0]);
+    let losers = [house_says(77), guest_says(200), box_says.clone(), tablet_says(128)];
+    show.is(12, &[&[page_says.clone()][..], &losers].concat(), "a page overrules them");
 
     // All of them move; nothing changes on stage.
     oscsend(desks, "0.25");
     house.fader(78);
     ask(&mut guest, json!({"command": "levels", "as": "g", "universes": {"1": [201]}}));
-    let mut table = String::new();
-    let deadline = Instant::now() + PATIENCE;
-    while !["64", "255", "201"].iter().all(|level| table.contains(level)) {
-        assert!(Instant::now() < deadline, "not all are heard:\n{table}");
-        table = show.why();
-    }
-    assert!(table.starts_with("/rig/1 = 12 "), "{table}");
+    let losers = [house_says(78), guest_says(201), box_says.clone(), tablet_says(64)];
+    show.is(12, &[&[page_says][..], &losers].concat(), "all others move");
 
     page.ask(json!({"command": "close"}));
-    show.is(201, "g", 150, "the page is closed");
+    let all = [guest_says(201), house_says(78), box_says.clone(), tablet_says(64)];
+    show.is(201, &all, "the page is closed");
 
     guest.kill();
-    show.is(255, "midi", 120, "the guest desk loses its power, without a word");
+    let all = [box_says, house_says(78), tablet_says(64)];
+    show.is(255, &all, "the guest desk loses its power, without a word");
 
     drop(midi);
-    show.is(64, "osc", 110, "the fader box is gone");
+    show.is(64, &[tablet_says(64), house_says(78)], "the fader box is gone");
 
     drop(osc);
-    show.is(78, HOUSE_DESK, 100, "the tablet is gone");
+    show.is(78, &[house_says(78)], "the tablet is gone");
 
     drop(house);
-    show.is_held(30, "the house desk is gone, too: the lamp fades to what is declared");
+    show.is(30, &[], "the house desk is gone, too: the lamp fades to what is declared");
+    assert!(show.report.contains("held: no source claims it"), "{}", show.report);
     println!("{}", show.report);
 }
 
@@ -172,27 +182,20 @@ impl Show {
         Self { router, lamp, report: String::new() }
     }
 
-    /// The lamp shows `level`, and `why` says that `name` wins with `priority`.
-    fn is(&mut self, level: u8, name: &str, priority: u8, what: &str) {
+    /// The lamp shows `level`, and `why` names all who want it, the winner first, then the losers
+    /// in the order of their texts.
+    fn is(&mut self, level: u8, all: &[Json], what: &str) {
         self.lamp_shows(level);
         let deadline = Instant::now() + PATIENCE;
-        let table = loop {
-            let table = self.why();
-            let wins = table.lines().nth(1).unwrap_or_default();
-            let facts = ["wins", name, &format!("priority {priority} ")];
-            if facts.iter().all(|fact| wins.contains(fact)) {
-                break table;
+        loop {
+            let told = contenders(&self.router, RIG);
+            if told == all {
+                break;
             }
-            assert!(Instant::now() < deadline, "{what}, but {name} does not win:\n{table}");
-        };
-        self.tell(what, &table);
-    }
-
-    fn is_held(&mut self, level: u8, what: &str) {
-        self.lamp_shows(level);
-        let table = self.why();
-        assert!(table.contains("held: no source claims it"), "{table}");
-        self.tell(what, &table);
+            let late = Instant::now() >= deadline;
+            assert!(!late, "{what}, but\n{told:?}\nis not\n{all:?}\n{}", self.report);
+        }
+        let _ = writeln!(self.report, "# {what}\n{}", why(&self.router, RIG, &[]));
     }
 
     fn lamp_shows(&self, level: u8) {
@@ -200,17 +203,6 @@ impl Show {
             let line: Json = serde_json::from_str(line).expect("a line of JSON");
             line["levels"].get(0) == Some(&json!(level))
         });
-    }
-
-    fn why(&self) -> String {
-        let mut why = Command::new(clasp_rt());
-        let output = run(why.args(["why", "/rig/1", "--router", &self.router.url()]));
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    fn tell(&mut self, what: &str, table: &str) {
-        let _ = writeln!(self.report, "# {what}\n{table}");
     }
 }
 

@@ -28,6 +28,7 @@ pub mod program;
 pub mod raw;
 pub mod router;
 pub mod temporary;
+pub mod why;
 
 use std::time::{Duration, Instant};
 
