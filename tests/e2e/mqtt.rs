@@ -1,6 +1,7 @@
 //! MQTT as the client of a broker: `mosquitto`, its clients and its certificates are the judges.
 
 use clasp_rt_tests::eventually;
+use clasp_rt_tests::line::{self, Line};
 use clasp_rt_tests::mosquitto::{Broker, Listener, next_message};
 use clasp_rt_tests::program::{Program, clasp_rt};
 use clasp_rt_tests::raw::Raw;
@@ -13,7 +14,10 @@ const VERSIONS: [&str; 2] = ["3.1.1", "5"];
 
 /// A router with one client of `broker`'s first port, and these keys beside.
 fn router(broker: &Broker, version: &str, more: &str) -> Router {
-    let port = broker.ports[0];
+    router_at(broker.ports[0], version, more)
+}
+
+fn router_at(port: u16, version: &str, more: &str) -> Router {
     Router::with_config(
         &format!(
             "[[bridge]]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:{port}\"\n\
@@ -136,6 +140,97 @@ fn what_happens_while_the_broker_is_away_is_told_when_it_is_back() {
         assert_eq!(events, [1, 2, 3, 4, 5, 6, 7, 8, 9], "each, in order");
         let late = broker.subscribe(&["-t", "stage/level"]);
         assert_eq!(next_message(&late), "stage/level retained=1 qos=0 9");
+    }
+}
+
+#[test]
+fn what_was_on_its_way_to_a_broker_that_was_killed_goes_before_what_is_newer() {
+    // So many are on their way at most.
+    for (version, flying) in [("3.1.1", 20), ("5", 15)] {
+        let broker = Broker::start(&[Listener::Plain]);
+        broker.publish(&["-t", "ready", "-m", "1", "-r"]);
+        let line = Line::start(broker.ports[0]);
+        let router = router_at(line.port, version, "qos = 1");
+        eventually_holds(&router, "/mqtt/ready", &json!(1));
+        let mut client = router.join("client");
+        line.mute();
+        set(&mut client, "/mqtt/stage/level", json!(1));
+        let go = |number: u8| {
+            json!({"type": "PUBLISH", "address": "/mqtt/stage/go",
+                                     "signal": "event", "value": number})
+        };
+        let level = json!({"type": "SET", "address": "/mqtt/stage/level", "value": 2});
+        let messages: Vec<_> = (1..=150).map(go).chain([level]).collect();
+        client.send(json!({"type": "BUNDLE", "messages": messages}));
+        eventually("all that may be on its way", || (line.published() == flying).then_some(()));
+        line.cut();
+        let broker = broker.stop().start();
+        let subscriber = broker.subscribe(&["-t", "stage/#", "-q", "1"]);
+        line.mend();
+        for number in 1..=150 {
+            let event = format!("stage/go retained=0 qos=1 {number}");
+            assert_eq!(next_message(&subscriber), event, "each once, in order");
+        }
+        assert_eq!(next_message(&subscriber), "stage/level retained=0 qos=1 2", "and no 1");
+    }
+}
+
+#[test]
+fn a_broker_that_kept_the_session_is_told_each_event_once_wherever_the_connection_broke() {
+    for version in VERSIONS {
+        let broker = Broker::start(&[Listener::Plain]);
+        broker.publish(&["-t", "in/ready", "-m", "1", "-r"]);
+        let line = Line::start(broker.ports[0]);
+        let router = router_at(line.port, version, &lasting(version));
+        eventually_holds(&router, "/mqtt/in/ready", &json!(1));
+        let subscriber = broker.subscribe(&["-t", "stage/go", "-q", "2"]);
+        let mut client = router.join("client");
+        let mut number = 0;
+        for packet in [line::PUBREC, line::PUBCOMP] {
+            line.break_before(packet);
+            for _ in 0..30 {
+                number += 1;
+                client.send(json!({"type": "PUBLISH", "address": "/mqtt/stage/go",
+                                   "signal": "event", "value": number}));
+            }
+            for expected in number - 29..=number {
+                let event = format!("stage/go retained=0 qos=2 {expected}");
+                assert_eq!(next_message(&subscriber), event, "{version} {packet}");
+            }
+            assert!(!line.is_to_break());
+        }
+        client.send(json!({"type": "PUBLISH", "address": "/mqtt/stage/go", "signal": "event",
+                           "value": "end"}));
+        assert_eq!(next_message(&subscriber), "stage/go retained=0 qos=2 end");
+    }
+}
+
+/// A session that the broker keeps while the connection is away.
+fn lasting(version: &str) -> String {
+    let expiry = if version == "5" { "session_expiry_s = 300\n" } else { "" };
+    let more = "qos = 2\nclient_id = \"bridge\"\nclean_start = false\nsubscribe = [\"in/#\"]\n";
+    format!("{more}{expiry}")
+}
+
+#[test]
+fn a_release_that_was_lost_with_the_connection_is_answered_on_the_next() {
+    for version in VERSIONS {
+        let broker = Broker::start(&[Listener::Plain]);
+        let line = Line::start(broker.ports[0]);
+        broker.publish(&["-t", "in/ready", "-m", "1", "-r"]);
+        let router = router_at(line.port, version, &lasting(version));
+        eventually_holds(&router, "/mqtt/in/ready", &json!(1));
+        let mut watcher = listen(&router, "watcher");
+        line.break_before(line::PUBREL);
+        broker.publish(&["-t", "in/go", "-m", "1", "-q", "2"]);
+        eventually("the line to break", || (!line.is_to_break()).then_some(()));
+        for number in 2..=5 {
+            broker.publish(&["-t", "in/go", "-m", &number.to_string(), "-q", "2"]);
+        }
+        for number in 1..=5 {
+            let event = heard(&mut watcher, "PUBLISH", "/mqtt/in/go");
+            assert_eq!(event["value"], number, "each once, in order");
+        }
     }
 }
 

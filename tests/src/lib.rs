@@ -18,6 +18,7 @@ pub mod certificates;
 pub mod frame;
 pub mod liblo;
 pub mod library;
+pub mod line;
 pub mod metrics;
 pub mod mosquitto;
 pub mod net;

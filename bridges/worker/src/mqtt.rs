@@ -12,16 +12,20 @@
 //!
 //! **What we say does not come back**: with 5 by no-local, and by a user property that tells whose
 //! a message is; with 3.1.1 what was said is remembered for ten seconds. What another bridge of
-//! this process said of an address is no news for the same address. **Who wins when both sides
-//! hold a value at the start**: the broker's. What else the router held is told once the broker has
-//! retained nothing more for 0.3 s.
+//! this process said of an address is no news for the same address.
+//! **Who wins when both sides hold a value at the start**: the broker's. What else the router held
+//! is told once the broker has retained nothing more for 0.3 s.
 //! **Nothing is lost while one side is away**: of params the newest value waits, of events each, as
 //! far as [`waiting`] has room; what had no room is counted as dropped. What the broker sent at QoS
-//! 1 or 2 is acknowledged when the router has it.
+//! 1 or 2 is acknowledged when the router has it. What was on its way when a connection broke is
+//! sent again under its packet id if the broker kept the session, else said anew, and before what
+//! came later.
 
 pub mod broker;
 mod client;
 pub mod config;
+mod drive;
+mod flight;
 mod memory;
 pub mod payload;
 mod ring;

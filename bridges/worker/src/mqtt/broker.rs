@@ -1,21 +1,36 @@
 //! The connection to a broker, of either version, as one kind of client: `rumqttc` speaks.
 
-use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use clasp_rt_client::{Backoff, random};
+use clasp_rt_client::random;
 use rumqttc::v5;
 use rumqttc::v5::mqttbytes::v5::Filter as Filter5;
-use rumqttc::{self as v4, Outgoing, TlsConfiguration, Transport};
-use tokio::sync::mpsc;
-use tokio::time::sleep;
+use rumqttc::{self as v4, TlsConfiguration, Transport};
+use tokio::sync::{mpsc, oneshot};
 
 use super::config::{Carrier, Plan, Version};
+use super::drive::{Events, drive};
 use super::topic::Filter;
 
 /// Requests that `rumqttc` has taken and not sent; what waits longer waits here.
 const REQUESTS_MAX: usize = 16;
+
+/// Packet ids that the library uses, over and over; in 5 at most as many as the broker takes at
+/// once.
+const IDS_MAX: u16 = 100;
+
+/// Messages at QoS 1 and 2 that are on their way, with 3.1.1, in which a broker cannot say how many
+/// it takes. What mosquitto is sent beyond 20 it puts into a queue, out of which QoS 2 is lost when
+/// the connection breaks.
+pub const ROOM_V4: usize = 20;
+
+/// The same with 5: three quarters of what the broker takes. An id that is used again too early
+/// costs the connection, and subscriptions need some, too.
+pub fn room_v5(receive_max: Option<u16>) -> usize {
+    let ids = receive_max.unwrap_or(u16::MAX).min(IDS_MAX);
+    usize::from(ids - ids / 4)
+}
 
 /// Messages of the broker that wait for this side; beyond them nothing is read.
 const NEWS_MAX: usize = 64;
@@ -23,17 +38,21 @@ const NEWS_MAX: usize = 64;
 /// The longest message, both ways: what a CLASP frame can hold, and its topic.
 pub const PACKET_BYTES_MAX: usize = 256 << 10;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-
 /// What the broker says, and what became of what it was told.
 #[derive(Debug)]
 pub enum News {
     /// `kept`: the broker knows the session, its subscriptions and what was on its way.
     Connected {
         kept: bool,
+        /// Messages at QoS 1 and 2 that may be on their way.
+        room: usize,
     },
-    Lost(String),
+    /// The connection ended, or there is none.
+    Lost {
+        why: String,
+        /// Dropped once nothing more is handed over for it; no other begins before.
+        heard: oneshot::Sender<()>,
+    },
     Message(Box<Message>),
     /// It subscribed to so many filters less than it was asked to.
     Refused(usize),
@@ -99,11 +118,6 @@ pub const TAG: &str = "clasp-rt";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-enum Events {
-    V4(Box<v4::EventLoop>),
-    V5(Box<v5::EventLoop>),
-}
-
 /// Starts a task that keeps the connection. It ends when the receiver is dropped.
 pub fn connect(plan: &Plan) -> (Client, mpsc::Receiver<News>) {
     let (tell, news) = mpsc::channel(NEWS_MAX);
@@ -122,40 +136,6 @@ pub fn connect(plan: &Plan) -> (Client, mpsc::Receiver<News>) {
     (client, news)
 }
 
-/// A task of its own, because `poll` must not be dropped half-way.
-async fn drive(mut events: Events, tell: mpsc::Sender<News>) {
-    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, random());
-    loop {
-        let polled = match &mut events {
-            Events::V4(events) => events.poll().await.map(news_v4).map_err(|why| why.to_string()),
-            Events::V5(events) => events.poll().await.map(news_v5).map_err(|why| why.to_string()),
-        };
-        let news = match polled {
-            Ok(None) => continue,
-            Ok(Some(news)) => news,
-            Err(why) => News::Lost(why),
-        };
-        let pause = match news {
-            News::Lost(_) => backoff.next_wait(),
-            News::Connected { .. } => {
-                backoff.reset();
-                Duration::ZERO
-            }
-            _ => Duration::ZERO,
-        };
-        let is_over = matches!(news, News::Gone);
-        if tell.send(news).await.is_err() || is_over {
-            return;
-        }
-        if !pause.is_zero() {
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = tell.closed() => return,
-            }
-        }
-    }
-}
-
 fn options_v4(plan: &Plan) -> v4::MqttOptions {
     let mut options = v4::MqttOptions::new(&plan.client_id, &plan.host, plan.port);
     options
@@ -163,6 +143,7 @@ fn options_v4(plan: &Plan) -> v4::MqttOptions {
         .set_keep_alive(Duration::from_secs(plan.keep_alive_s.into()))
         .set_clean_session(plan.clean_start)
         .set_manual_acks(true)
+        .set_inflight(IDS_MAX)
         .set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX);
     if let Some((name, password)) = &plan.login {
         options.set_credentials(name, password);
@@ -181,6 +162,7 @@ fn options_v5(plan: &Plan) -> v5::MqttOptions {
         .set_clean_start(plan.clean_start)
         .set_session_expiry_interval(Some(plan.session_expiry_s))
         .set_manual_acks(true)
+        .set_outgoing_inflight_upper_limit(IDS_MAX)
         .set_max_packet_size(Some(PACKET_BYTES_MAX as u32));
     if let Some((name, password)) = &plan.login {
         options.set_credentials(name, password);
@@ -200,70 +182,6 @@ fn transport(plan: &Plan) -> Transport {
         Carrier::Ws => Transport::Ws,
         Carrier::Wss(config) => Transport::Wss(TlsConfiguration::Rustls(config.clone())),
     }
-}
-
-fn news_v4(event: v4::Event) -> Option<News> {
-    use v4::Packet;
-    Some(match event {
-        v4::Event::Outgoing(Outgoing::Publish(id)) => News::Left(id),
-        v4::Event::Outgoing(Outgoing::Disconnect) => News::Gone,
-        v4::Event::Incoming(Packet::ConnAck(ack)) => News::Connected { kept: ack.session_present },
-        v4::Event::Incoming(Packet::PubAck(ack)) => News::Taken(ack.pkid),
-        v4::Event::Incoming(Packet::PubComp(ack)) => News::Taken(ack.pkid),
-        v4::Event::Incoming(Packet::SubAck(ack)) => {
-            let failed =
-                |code: &&v4::SubscribeReasonCode| matches!(code, v4::SubscribeReasonCode::Failure);
-            News::Refused(ack.return_codes.iter().filter(failed).count())
-        }
-        v4::Event::Incoming(Packet::Publish(publish)) => News::Message(Box::new(Message {
-            topic: publish.topic.clone(),
-            payload: publish.payload.clone(),
-            retain: publish.retain,
-            qos: publish.qos as u8,
-            expiry_s: None,
-            content_type: None,
-            tag: None,
-            ack: Ack::V4(publish),
-        })),
-        _ => return None,
-    })
-}
-
-fn news_v5(event: v5::Event) -> Option<News> {
-    use v5::mqttbytes::v5::{Packet, PubRecReason, SubscribeReasonCode};
-    Some(match event {
-        v5::Event::Outgoing(Outgoing::Publish(id)) => News::Left(id),
-        v5::Event::Outgoing(Outgoing::Disconnect) => News::Gone,
-        v5::Event::Incoming(Packet::ConnAck(ack)) => News::Connected { kept: ack.session_present },
-        v5::Event::Incoming(Packet::PubAck(ack)) => News::Taken(ack.pkid),
-        v5::Event::Incoming(Packet::PubComp(ack)) => News::Taken(ack.pkid),
-        // It ends there when the broker says no.
-        v5::Event::Incoming(Packet::PubRec(ack)) if ack.reason != PubRecReason::Success => {
-            News::Taken(ack.pkid)
-        }
-        v5::Event::Incoming(Packet::SubAck(ack)) => {
-            let failed =
-                |code: &&SubscribeReasonCode| !matches!(code, SubscribeReasonCode::Success(_));
-            News::Refused(ack.return_codes.iter().filter(failed).count())
-        }
-        v5::Event::Incoming(Packet::Publish(publish)) => {
-            let properties = publish.properties.as_ref();
-            News::Message(Box::new(Message {
-                topic: String::from_utf8_lossy(&publish.topic).into_owned(),
-                payload: publish.payload.clone(),
-                retain: publish.retain,
-                qos: publish.qos as u8,
-                expiry_s: properties.and_then(|p| p.message_expiry_interval),
-                content_type: properties.and_then(|p| p.content_type.clone()),
-                tag: properties.and_then(|p| {
-                    let mut found = p.user_properties.iter().filter(|(key, _)| key == TAG);
-                    found.next().map(|(_, tag)| tag.clone())
-                }),
-                ack: Ack::V5(publish),
-            }))
-        }
-        _ => return None,
-    })
 }
 
 fn qos_v4(qos: u8) -> v4::QoS {
@@ -349,77 +267,5 @@ impl Client {
             Self::V4(client) => client.try_disconnect().map_err(|_| Full),
             Self::V5 { client, .. } => client.try_disconnect().map_err(|_| Full),
         }
-    }
-}
-
-/// What was handed to `rumqttc` and not taken by the broker, so that nothing of it is lost with a
-/// connection: the library forgets it when the broker did.
-#[derive(Debug, Default)]
-pub struct Flight {
-    handed: VecDeque<Telling>,
-    flying: HashMap<u16, Telling>,
-    /// The order in which they left.
-    order: VecDeque<u16>,
-}
-
-impl Flight {
-    pub fn handed(&mut self, telling: Telling) {
-        self.handed.push_back(telling);
-    }
-
-    /// The oldest that was handed over has left.
-    pub fn left(&mut self, id: u16) {
-        if let Some(telling) = self.handed.pop_front()
-            && id != 0
-        {
-            self.flying.insert(id, telling);
-            self.order.push_back(id);
-        }
-    }
-
-    pub fn taken(&mut self, id: u16) {
-        self.flying.remove(&id);
-        self.order.retain(|held| *held != id);
-    }
-
-    /// Everything that the broker may not have, oldest first; nothing flies any more.
-    pub fn land(&mut self) -> Vec<Telling> {
-        let Self { handed, flying, order } = self;
-        let flown = order.drain(..).filter_map(|id| flying.remove(&id));
-        let mut landed: Vec<_> = flown.collect();
-        landed.extend(handed.drain(..));
-        landed
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn telling(topic: &str) -> Telling {
-        Telling {
-            address: String::new(),
-            topic: topic.to_owned(),
-            payload: Vec::new(),
-            qos: 1,
-            retain: false,
-            expiry_s: None,
-            content_type: None,
-        }
-    }
-
-    #[test]
-    fn what_the_broker_did_not_take_is_known_in_its_order() {
-        let mut flight = Flight::default();
-        for topic in ["a", "b", "c", "d", "e"] {
-            flight.handed(telling(topic));
-        }
-        for id in [1, 0, 2, 3] {
-            flight.left(id);
-        }
-        flight.taken(2);
-        let landed: Vec<_> = flight.land().into_iter().map(|telling| telling.topic).collect();
-        assert_eq!(landed, ["a", "d", "e"], "b is not answered, c was taken");
-        assert!(flight.land().is_empty());
     }
 }

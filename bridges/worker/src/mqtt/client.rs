@@ -12,8 +12,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
-use super::broker::{self, Ack, Client, Flight, News, Telling};
+use super::broker::{self, Ack, Client, News, Telling};
 use super::config::{Plan, Version};
+use super::flight::Flight;
 use super::memory::{Sayings, Topics};
 use super::payload;
 use super::ring::Member;
@@ -87,6 +88,8 @@ struct Bridge {
     held: Waiting<Telling>,
     settling: Option<Settling>,
     flight: Flight,
+    /// Messages at QoS 1 and 2 that may be in flight.
+    room: usize,
     acks: VecDeque<Ack>,
     must_subscribe: bool,
     /// For the router.
@@ -129,6 +132,7 @@ impl Bridge {
             held: Waiting::default(),
             settling: None,
             flight: Flight::default(),
+            room: 0,
             acks: VecDeque::new(),
             must_subscribe: false,
             inward: Waiting::default(),
@@ -252,12 +256,20 @@ impl Bridge {
     /// Takes note of it. `true`: the broker knows nothing of what it was told.
     fn broker_said(&mut self, news: News) -> bool {
         match news {
-            News::Connected { kept } => {
+            News::Connected { kept, room } => {
+                self.room = room;
                 let host = &self.plan.host;
                 info!("mqtt is connected to {host}{}", if kept { ", which knows it" } else { "" });
                 self.connected = true;
                 self.complained = false;
                 self.connection += 1;
+                match kept {
+                    true => self.flight.goes_on(),
+                    false => {
+                        let landed = self.flight.land();
+                        self.tell_again(landed);
+                    }
+                }
                 self.begin();
                 if let Some(topic) = &self.plan.status {
                     let online = status(topic, b"online");
@@ -265,7 +277,7 @@ impl Bridge {
                 }
                 return !kept;
             }
-            News::Lost(why) => {
+            News::Lost { why, heard } => {
                 if self.connected {
                     warn!("mqtt lost the broker: {why}");
                 } else if !std::mem::replace(&mut self.complained, true) {
@@ -274,10 +286,10 @@ impl Bridge {
                 self.connected = false;
                 self.settling = None;
                 self.acks.clear();
-                let next = self.next.take();
-                for telling in self.flight.land().into_iter().chain(next) {
-                    self.wait_outward(telling);
-                }
+                let mut unsent = self.flight.unsent();
+                unsent.extend(self.next.take());
+                self.tell_again(unsent);
+                drop(heard);
             }
             News::Message(message) => self.take(*message),
             News::Refused(0) => {}
@@ -464,8 +476,13 @@ impl Bridge {
         wait(telling, outward);
     }
 
-    fn wait_outward(&mut self, telling: Telling) {
-        wait(telling, &mut self.outward);
+    /// What did not arrive, oldest first, goes before all that waits; of a topic the newest counts.
+    fn tell_again(&mut self, tellings: Vec<Telling>) {
+        for telling in tellings.into_iter().rev() {
+            let bytes = telling.topic.len() + telling.payload.len();
+            let topic = telling.retain.then(|| telling.topic.clone());
+            self.outward.put_back(topic.as_deref(), bytes, telling);
+        }
     }
 
     /// Hands the broker what it takes at once.
@@ -485,7 +502,8 @@ impl Bridge {
             self.acks.pop_front();
         }
         while let Some(telling) = self.next.take().or_else(|| self.outward.pop()) {
-            if self.client.publish(&telling).is_err() {
+            let has_room = telling.qos == 0 || self.flight.count() < self.room;
+            if !has_room || self.client.publish(&telling).is_err() {
                 self.next = Some(telling);
                 return;
             }
@@ -531,11 +549,8 @@ impl Bridge {
                 // The session has ended; the hearer says so, and then this is said again.
                 Err(_) => {
                     let bytes = inward.address.len() + inward.value.len();
-                    let address = inward.address.clone();
-                    match inward.is_param {
-                        true => drop(self.inward.param(&address, bytes, inward)),
-                        false => self.inward.event(bytes, inward),
-                    }
+                    let address = inward.is_param.then(|| inward.address.clone());
+                    self.inward.put_back(address.as_deref(), bytes, inward);
                     return;
                 }
             }

@@ -106,10 +106,27 @@ impl<T> Waiting<T> {
         self.add(Thing { param: None, bytes, what });
     }
 
+    /// Puts what was taken and did not arrive in front of what waits. A param (`Some`) of which a
+    /// newer value waits is not put back, but given back.
+    pub fn put_back(&mut self, param: Option<&str>, bytes: usize, what: T) -> Option<T> {
+        match param {
+            Some(key) if self.has(key) => return Some(what),
+            Some(key) => drop(self.params.insert(key.to_owned(), self.next)),
+            None => self.events += 1,
+        }
+        self.order.push_front(self.next);
+        self.hold(Thing { param: param.map(str::to_owned), bytes, what });
+        None
+    }
+
     fn add(&mut self, thing: Thing<T>) {
+        self.order.push_back(self.next);
+        self.hold(thing);
+    }
+
+    fn hold(&mut self, thing: Thing<T>) {
         self.bytes += thing.bytes;
         self.things.insert(self.next, thing);
-        self.order.push_back(self.next);
         self.next += 1;
         self.fit();
     }
@@ -170,6 +187,25 @@ mod tests {
         assert!(waiting.take_lost().is_empty());
         waiting.param("a", 1, "a3");
         assert_eq!(all(&mut waiting), ["a3"]);
+    }
+
+    #[test]
+    fn what_did_not_arrive_goes_first_again_unless_it_is_old() {
+        let mut waiting = Waiting::default();
+        waiting.event(1, "go 3");
+        waiting.param("a", 1, "a3");
+        for (param, what) in [(Some("b"), "b2"), (None, "go 2"), (None, "go 1")] {
+            assert_eq!(waiting.put_back(param, 1, what), None);
+        }
+        assert_eq!(waiting.put_back(Some("a"), 1, "a2"), Some("a2"), "a newer one waits");
+        assert_eq!(waiting.put_back(Some("b"), 1, "b1"), Some("b1"), "and here, put back before");
+        assert_eq!(all(&mut waiting), ["go 1", "go 2", "b2", "go 3", "a3"]);
+        assert!(waiting.is_empty() && waiting.take_lost().is_empty());
+        let mut full = Waiting::new(Room { events: 2, params: 1, bytes: 100 });
+        full.event(1, "go 2");
+        full.event(1, "go 3");
+        assert_eq!(full.put_back(None, 1, "go 1"), None);
+        assert_eq!((full.take_lost(), all(&mut full)), (vec!["go 1"], vec!["go 2", "go 3"]));
     }
 
     #[test]
