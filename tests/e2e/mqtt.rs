@@ -443,6 +443,94 @@ fn two_bridges_of_one_router_to_one_broker_do_not_storm() {
     }
 }
 
+/// A bridge of all to each of these ports.
+fn bridges(ports: &[u16], version: &str) -> String {
+    let bridge = |port: &u16| {
+        format!(
+            "[[bridge]]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:{port}\"\nqos = 1\n\
+             version = \"{version}\"\n"
+        )
+    };
+    ports.iter().map(bridge).collect()
+}
+
+/// Five events and five steps of a param.
+fn say_five(client: &mut Raw) {
+    for value in 1..=5 {
+        client.send(json!({"type": "PUBLISH", "address": "/mqtt/stage/go", "signal": "event",
+                           "value": value}));
+        set(client, "/mqtt/stage/level", json!(value));
+    }
+}
+
+/// Sends an event to and fro, so often that a ring would have gone round many more times, and gives
+/// how many lines of `topic` came meanwhile.
+fn lines_of(topic: &str, client: &mut Raw, subscriber: &Program) -> usize {
+    let count = Cell::new(0);
+    for number in 1..=30 {
+        client.send(json!({"type": "PUBLISH", "address": "/mqtt/ping", "signal": "event",
+                           "value": number}));
+        let last = format!("ping retained=0 qos=1 {number}");
+        subscriber.line_where(|line| {
+            count.set(count.get() + usize::from(line.starts_with(topic)));
+            line == last
+        });
+    }
+    count.get()
+}
+
+#[test]
+fn two_routers_at_one_broker_hear_each_other_once() {
+    for version in VERSIONS {
+        let broker = Broker::start(&[Listener::Plain]);
+        // So that 3.1.1, too, knows that it is retained.
+        broker.publish(&["-t", "stage/level", "-m", "0", "-r"]);
+        let config = bridges(&broker.ports, version);
+        let [one, two] = [(); 2].map(|()| Router::with_config(&config, &["--rate-limit", "0"]));
+        eventually_holds(&one, "/mqtt/stage/level", &json!(0));
+        eventually_holds(&two, "/mqtt/stage/level", &json!(0));
+        let subscriber = broker.subscribe(&["-t", "stage/#", "-t", "ping", "-q", "1"]);
+        let (mut client, mut there) = (one.join("client"), listen(&two, "watcher"));
+        let mut here = listen(&one, "watcher");
+        say_five(&mut client);
+        assert_eq!(lines_of("stage/go ", &mut client, &subscriber), 5, "{version}");
+        eventually_holds(&two, "/mqtt/stage/level", &json!(5));
+        eventually_holds(&one, "/mqtt/stage/level", &json!(5));
+        for watcher in [&mut here, &mut there] {
+            let told = count_until(watcher, "/mqtt/stage/go", |message| {
+                message["address"] == "/mqtt/ping" && message["value"] == 30
+            });
+            assert_eq!(told, 5, "{version}");
+        }
+    }
+}
+
+#[test]
+fn a_ring_of_two_routers_and_two_brokers_or_two_bridges_each_settles() {
+    let brokers = [(); 2].map(|()| Broker::start(&[Listener::Plain]));
+    let [first, second] = brokers.each_ref().map(|broker| broker.ports[0]);
+    for ports in [[first, second], [first, first]] {
+        let config = bridges(&ports, "5");
+        let routers = [(); 2].map(|()| Router::with_config(&config, &["--rate-limit", "0"]));
+        for port in ports {
+            let index = usize::from(port == second);
+            let topic = format!("ready/{index}");
+            brokers[index].publish(&["-t", &topic, "-m", "1", "-r"]);
+            for router in &routers {
+                eventually_holds(router, &format!("/mqtt/{topic}"), &json!(1));
+            }
+        }
+        let [one, two] = routers;
+        let subscriber = brokers[0].subscribe(&["-t", "stage/#", "-t", "ping", "-q", "1"]);
+        let mut client = one.join("client");
+        say_five(&mut client);
+        let count = lines_of("stage/go ", &mut client, &subscriber);
+        assert!((5..=40).contains(&count), "{count} for five events");
+        eventually_holds(&two, "/mqtt/stage/level", &json!(5));
+        eventually_holds(&one, "/mqtt/stage/level", &json!(5));
+    }
+}
+
 /// How many messages of `address` come before one that is `wanted`.
 fn count_until(client: &mut Raw, address: &str, wanted: impl Fn(&Json) -> bool) -> usize {
     let told = Cell::new(0);

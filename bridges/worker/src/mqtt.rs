@@ -12,7 +12,9 @@
 //!
 //! **What we say does not come back**: with 5 by no-local, and by a user property that tells whose
 //! a message is; with 3.1.1 what was said is remembered for ten seconds. What another bridge of
-//! this process said of an address is no news for the same address.
+//! this process said of an address is no news for the same address. With 5 a message also says
+//! through which routers it came, and is not taken where it was before: two routers may each join
+//! the same two brokers. With 3.1.1 they must not: nothing in a message tells that it went round.
 //! **Who wins when both sides hold a value at the start**: the broker's. What else the router held
 //! is told once the broker has retained nothing more for 0.3 s.
 //! **Nothing is lost while one side is away**: of params the newest value waits, of events each, as
@@ -32,6 +34,7 @@ mod ring;
 pub mod rules;
 pub mod topic;
 pub mod waiting;
+mod way;
 
 use clasp_rt_bridges::ConfigError;
 

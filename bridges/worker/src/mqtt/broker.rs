@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::config::{Carrier, Plan, Version};
 use super::drive::{Events, drive};
 use super::topic::Filter;
+use super::way::WAY;
 
 /// Requests that `rumqttc` has taken and not sent; what waits longer waits here.
 const REQUESTS_MAX: usize = 16;
@@ -77,6 +78,8 @@ pub struct Message {
     pub content_type: Option<String>,
     /// Which client of ours said it; with 3.1.1 nothing tells.
     pub tag: Option<String>,
+    /// Through which routers it came, newest first; with 3.1.1 nothing tells.
+    pub way: String,
     pub ack: Ack,
 }
 
@@ -99,6 +102,8 @@ pub struct Telling {
     pub expiry_s: Option<u32>,
     /// What the payload holds; MQTT 5 only.
     pub content_type: Option<&'static str>,
+    /// Through which routers it came, newest first, this one included; MQTT 5 only.
+    pub way: String,
 }
 
 /// Says things to the broker; none of it waits.
@@ -230,10 +235,14 @@ impl Client {
                 client.try_publish(topic, qos_v4(*qos), *retain, payload.clone()).map_err(|_| Full)
             }
             Self::V5 { client, tag } => {
+                let mut user_properties = vec![(TAG.to_owned(), tag.clone())];
+                if !telling.way.is_empty() {
+                    user_properties.push((WAY.to_owned(), telling.way.clone()));
+                }
                 let properties = v5::mqttbytes::v5::PublishProperties {
                     message_expiry_interval: telling.expiry_s,
                     content_type: telling.content_type.map(str::to_owned),
-                    user_properties: vec![(TAG.to_owned(), tag.clone())],
+                    user_properties,
                     ..Default::default()
                 };
                 let (qos, payload) = (qos_v5(*qos), payload.clone());

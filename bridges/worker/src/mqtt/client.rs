@@ -331,7 +331,10 @@ impl Bridge {
             }
             return self.acknowledge(message.ack);
         };
-        if self.ring.comes_round(now, &address, topic, payload) {
+        // A broker that was asked tells what it keeps, wherever that was before.
+        let is_held = *retain && !self.seen.has(topic) && !self.told.has(topic);
+        let was_here = self.ring.was_here(&message.way) && !is_held;
+        if was_here || self.ring.comes_round(now, &address, topic, payload) {
             if *retain {
                 self.kept.note(topic);
             }
@@ -353,6 +356,8 @@ impl Bridge {
             Kind::Event => false,
             Kind::Auto => *retain || self.kept.has(topic),
         };
+        let data = Value::from_encoded(&value).map_or(&[][..], Value::data);
+        self.ring.heard(now, &address, data, &message.way);
         let inward = Inward {
             value,
             is_param,
@@ -471,8 +476,9 @@ impl Bridge {
             return self.context.counters.refused.add(1);
         };
         let content_type = (!payload.is_empty()).then(|| content.mime());
+        let way = self.ring.way(Instant::now(), address, value.data(), retain);
         let (address, qos) = (address.to_owned(), rule.qos);
-        let telling = Telling { address, topic, payload, qos, retain, expiry_s, content_type };
+        let telling = Telling { address, topic, payload, qos, retain, expiry_s, content_type, way };
         wait(telling, outward);
     }
 
@@ -607,6 +613,7 @@ fn status(topic: &str, payload: &[u8]) -> Telling {
         retain: true,
         expiry_s: None,
         content_type: None,
+        way: String::new(),
     }
 }
 

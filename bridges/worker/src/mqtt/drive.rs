@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use super::broker::{Ack, Message, News, ROOM_V4, TAG, room_v5};
 use super::flight::Order;
+use super::way::WAY;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
@@ -250,6 +251,7 @@ fn news_v4(event: v4::Event) -> Option<News> {
             expiry_s: None,
             content_type: None,
             tag: None,
+            way: String::new(),
             ack: Ack::V4(publish),
         })),
         _ => return None,
@@ -286,6 +288,7 @@ fn news_v5(event: v5::Event) -> Option<News> {
                 expiry_s: properties.and_then(|p| p.message_expiry_interval),
                 content_type: properties.and_then(|p| p.content_type.clone()),
                 tag: property(properties, TAG),
+                way: property(properties, WAY).unwrap_or_default(),
                 ack: Ack::V5(publish),
             }))
         }

@@ -100,6 +100,7 @@ mod tests {
             retain: false,
             expiry_s: None,
             content_type: None,
+            way: String::new(),
         }
     }
 

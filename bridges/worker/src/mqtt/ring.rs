@@ -11,7 +11,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use clasp_rt_client::random;
 use tokio::time::Instant;
+
+use super::way::{Ways, was_at};
 
 /// So many sayings are remembered; the oldest are forgotten first.
 const SAYINGS_MAX: usize = 8_192;
@@ -27,6 +30,8 @@ static HOUSE: Mutex<Option<Sayings>> = Mutex::new(None);
 pub struct Member {
     number: u64,
     ring: Ring,
+    /// What this process is called in the ways of messages.
+    router: String,
 }
 
 #[derive(Clone, Debug)]
@@ -38,6 +43,8 @@ enum Ring {
 
 #[derive(Debug, Default)]
 struct Sayings {
+    router: String,
+    ways: Ways,
     members: Vec<u64>,
     next_member: u64,
     order: VecDeque<(Instant, u64)>,
@@ -57,12 +64,15 @@ impl Member {
     }
 
     fn of(ring: Ring) -> Self {
-        let number = with(&ring, |sayings| {
+        let (number, router) = with(&ring, |sayings| {
+            if sayings.router.is_empty() {
+                sayings.router = format!("{:016x}", random());
+            }
             sayings.next_member += 1;
             sayings.members.push(sayings.next_member);
-            sayings.next_member
+            (sayings.next_member, sayings.router.clone())
         });
-        Self { number, ring }
+        Self { number, ring, router }
     }
 
     /// This bridge tells its broker `payload` of `topic`, as the router said it of `address`.
@@ -77,6 +87,31 @@ impl Member {
                 sayings.by_digest.entry(digest).or_default().push_back(saying);
             }
         });
+    }
+
+    /// Whether a message that came by this way was at this router before.
+    pub fn was_here(&self, way: &str) -> bool {
+        was_at(&self.router, way)
+    }
+
+    /// This bridge tells the router `value` of `address`, which came by this way.
+    pub fn heard(&self, now: Instant, address: &str, value: &[u8], way: &str) {
+        with(&self.ring, |sayings| {
+            if sayings.members.len() > 1 {
+                sayings.ways.heard(now, self.number, address, value, way);
+            }
+        });
+    }
+
+    /// The way of what the router said, which ends here.
+    pub fn way(&self, now: Instant, address: &str, value: &[u8], is_param: bool) -> String {
+        let before = with(&self.ring, |sayings| {
+            sayings.ways.told(now, self.number, address, value, is_param)
+        });
+        match before.as_str() {
+            "" => self.router.clone(),
+            before => format!("{} {before}", self.router),
+        }
     }
 
     /// Whether another bridge of this router said that. Each saying comes round once to each.
@@ -154,6 +189,20 @@ mod tests {
         }
         let late = now + SAYING_LASTS + Duration::from_secs(1);
         assert!(!two.comes_round(late, "/a", "a", b"1"));
+    }
+
+    #[test]
+    fn what_came_through_another_router_is_known_by_its_way_when_it_returns() {
+        let [here, there] = [(); 2].map(|()| Ring::Own(Arc::default()));
+        let [one, two] = [(); 2].map(|()| Member::of(here.clone()));
+        let [three, four] = [(); 2].map(|()| Member::of(there.clone()));
+        let now = Instant::now();
+        let way = one.way(now, "/go", b"1", false);
+        assert!(one.was_here(&way) && two.was_here(&way) && !three.was_here(&way));
+        three.heard(now, "/go", b"1", &way);
+        let way = four.way(now, "/go", b"1", false);
+        assert!(two.was_here(&way) && three.was_here(&way), "{way}");
+        assert!(!one.was_here(&four.way(now, "/go", b"1", false)), "the next began there");
     }
 
     #[test]
