@@ -10,7 +10,7 @@
 //! with client certificates if wanted; on the same port MQTT as it is and over WebSocket.
 //! Of 5: no-local, retain-as-published, retain handling, message expiry (the TTL of a param, both
 //! ways), content types, topic aliases both ways, delays of wills, session expiry, receive maximum,
-//! maximum packet size, reason codes and reason strings.
+//! maximum packet size, subscription identifiers, reason codes and reason strings.
 //!
 //! **A session outlives its connection** if the client asks for that: its subscriptions stay, and
 //! what comes at QoS 1 and 2 waits for it: of params the newest value, events in their order
@@ -24,9 +24,15 @@
 //! is acknowledged all the same, as brokers do (§3.3.5), because one that is thrown out for it
 //! comes back and sends it again. Either way it is counted, and logged once for each session.
 //!
-//! Not spoken: subscription identifiers, enhanced authentication. Topics that begin with `$` cannot
-//! be published to. User properties, response topics and correlation data reach the client itself
-//! if it hears its own messages, and nobody else: a CLASP value has no place for them.
+//! Not spoken: enhanced authentication; whoever asks for it is refused with 0x8C. Topics that begin
+//! with `$` cannot be published to.
+//!
+//! **What is kept of a message.** It becomes a value of the router, for clients of every protocol:
+//! topic, payload, whether it is retained, and of a param the message expiry; the content type is
+//! told anew by the form of the value. User properties, response topics, correlation data and the
+//! payload format indicator are not kept, because a CLASP value has no place for them; all but the
+//! last reach the client itself if it hears its own messages. A question therefore says in its
+//! payload where its answer belongs.
 
 mod carrier;
 mod config;

@@ -54,6 +54,7 @@ fn settings() -> Settings {
         payload: Form::Auto,
         room: Room { events: 8, params: 8, bytes: 4_096 },
         expiry_s_max: EXPIRY_S_MAX,
+        nameless: "mqtt-1".to_owned(),
     }
 }
 

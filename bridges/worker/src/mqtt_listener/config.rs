@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clasp_rt_bridges::ConfigError;
+use clasp_rt_client::random;
 use serde::Deserialize;
 use tokio_rustls::rustls::ServerConfig;
 
@@ -114,6 +115,7 @@ impl Plan {
             payload: config.payload,
             room: Room { events, params, bytes },
             expiry_s_max: config.session_expiry_s_max,
+            nameless: format!("mqtt-{:08x}", random() as u32),
         };
         let Config { bind, clients_max, origins, .. } = config;
         Ok(Self { bind, settings, clients_max, origins, tls })

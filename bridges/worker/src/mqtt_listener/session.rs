@@ -60,6 +60,9 @@ pub struct Settings {
     pub room: Room,
     /// Seconds for which a session outlives its connection at most; 0: not at all.
     pub expiry_s_max: u32,
+    /// What the names of clients that bring none begin with; so that no listener of the same router
+    /// gives the same.
+    pub nameless: String,
 }
 
 /// What happened to a client.
@@ -151,6 +154,8 @@ struct Subscription {
     keeps_flag: bool,
     /// What is retained is still being sent.
     held: bool,
+    /// What each message that it brings carries (MQTT 5 §3.8.2.1.2).
+    identifier: Option<u32>,
 }
 
 pub struct Session {
@@ -375,9 +380,9 @@ impl Session {
                     self.counts.packets_in += 1;
                     self.take(packet, groups, out);
                 }
-                Err(_) => {
+                Err(malformed) => {
                     self.counts.malformed += 1;
-                    self.end(Reason::Malformed, groups, out);
+                    self.end(malformed.reason(), groups, out);
                 }
             }
         }
@@ -397,10 +402,12 @@ impl Session {
                 let known = self.received.remove(&id);
                 self.answer(&Answer::PubComp { id, known }, out);
             }
-            (Packet::Subscribe { has_identifier: true, .. }, _) => {
-                self.end(Reason::NoIdentifiers, groups, out);
+            (Packet::Subscribe { identifier: Some(0), .. }, _) => {
+                self.end(Reason::Protocol, groups, out);
             }
-            (Packet::Subscribe { id, wanted, .. }, _) => self.subscribe(id, wanted, groups, out),
+            (Packet::Subscribe { id, wanted, identifier }, _) => {
+                self.subscribe(id, wanted, identifier, groups, out);
+            }
             (Packet::Unsubscribe { id, filters }, _) => {
                 self.unsubscribe(id, &filters, groups, out);
             }
@@ -424,7 +431,9 @@ impl Session {
         let nameless = connect.client_id.is_empty();
         let bad_name = nameless && self.version == Version::V311 && !connect.clean;
         let will = connect.will.as_ref();
-        let refused = if bad_name || connect.client_id.len() > CLIENT_ID_BYTES_MAX {
+        let refused = if connect.has_method {
+            Some(Reason::Method)
+        } else if bad_name || connect.client_id.len() > CLIENT_ID_BYTES_MAX {
             Some(Reason::ClientId)
         } else if will.is_some_and(|will| !inward::may_publish(&will.publish.topic)) {
             Some(Reason::TopicInvalid)
@@ -439,7 +448,7 @@ impl Session {
             return self.finish(groups, out);
         }
         let client_id = match nameless {
-            true => format!("mqtt-{}", self.number),
+            true => format!("{}-{}", self.settings.nameless, self.number),
             false => std::mem::take(&mut connect.client_id),
         };
         self.assigned = nameless.then(|| client_id.clone());

@@ -32,8 +32,8 @@ pub enum Packet {
     Subscribe {
         id: u16,
         wanted: Vec<Wanted>,
-        /// A subscription identifier, which is not offered.
-        has_identifier: bool,
+        /// What each message that these filters bring is to carry; 0 is not allowed.
+        identifier: Option<u32>,
     },
     Unsubscribe {
         id: u16,
@@ -67,6 +67,8 @@ pub struct Connect {
     pub aliases_max: u16,
     /// Whether it wants to be told in words why something is refused.
     pub wants_words: bool,
+    /// It names a method of authentication beyond a password; none is spoken.
+    pub has_method: bool,
 }
 
 /// What is to be said of a client that is lost.
@@ -94,12 +96,15 @@ pub struct Publish {
     pub response_topic: Option<String>,
     pub correlation: Option<Bytes>,
     pub user: Vec<(String, String)>,
+    /// Of the subscriptions that brought it; only a client is told any.
+    pub identifiers: Vec<u32>,
 }
 
 impl Publish {
     /// What it takes while it waits.
     pub fn bytes(&self) -> usize {
         let user = self.user.iter().map(|(key, value)| key.len() + value.len());
+        let user = user.chain([size_of_val(self.identifiers.as_slice())]);
         let response = self.response_topic.as_ref().map_or(0, String::len);
         let correlation = self.correlation.as_ref().map_or(0, Bytes::len);
         self.topic.len() + self.payload.len() + response + correlation + user.sum::<usize>()
@@ -181,10 +186,12 @@ pub enum Answer {
 pub enum Reason {
     Success,
     Malformed,
+    TooLong,
     Protocol,
     Version,
     ClientId,
     NotAuthorized,
+    Method,
     Unavailable,
     ShuttingDown,
     KeepAlive,
@@ -195,14 +202,27 @@ pub enum Reason {
     AliasInvalid,
     Quota,
     PayloadInvalid,
-    NoIdentifiers,
     /// The router has its own reasons; they are told in words.
     Router,
 }
 
-/// The bytes are not a packet, or one that is too long.
+/// The bytes are not a packet that is taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Malformed(pub String);
+pub enum Malformed {
+    /// They are none; why, in words.
+    Bytes(String),
+    /// It is longer than [`PACKET_BYTES_MAX`].
+    TooLong { bytes: usize },
+}
+
+impl Malformed {
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Bytes(_) => Reason::Malformed,
+            Self::TooLong { .. } => Reason::TooLong,
+        }
+    }
+}
 
 /// The version that a first packet asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,12 +281,11 @@ const WITH_WILL: u8 = 0x04;
 pub fn read(version: Version, bytes: &mut BytesMut) -> Result<Option<Packet>, Malformed> {
     let Some((header, rest)) = lengths(bytes) else {
         let no_length = bytes.len() >= 5;
-        let malformed = || Malformed("a length of more than four bytes".to_owned());
+        let malformed = || Malformed::Bytes("a length of more than four bytes".to_owned());
         return if no_length { Err(malformed()) } else { Ok(None) };
     };
     if header + rest > PACKET_BYTES_MAX {
-        let why = format!("{} bytes, of at most {PACKET_BYTES_MAX}", header + rest);
-        return Err(Malformed(why));
+        return Err(Malformed::TooLong { bytes: header + rest });
     }
     if bytes.len() < header + rest {
         return Ok(None);
@@ -275,7 +294,7 @@ pub fn read(version: Version, bytes: &mut BytesMut) -> Result<Option<Packet>, Ma
     match version {
         Version::V311 => {
             let read = v4::Packet::read(&mut packet, PACKET_BYTES_MAX);
-            read.map(from_v4).map(Some).map_err(|why| Malformed(why.to_string()))
+            read.map(from_v4).map(Some).map_err(|why| Malformed::Bytes(why.to_string()))
         }
         // The library wants a reason and properties, which a good-bye may leave out (§3.14.2).
         Version::V5 if packet.len() < 4 && packet.first() == Some(&0xE0) => {
@@ -284,7 +303,7 @@ pub fn read(version: Version, bytes: &mut BytesMut) -> Result<Option<Packet>, Ma
         }
         Version::V5 => {
             let read = v5::Packet::read(&mut packet, Some(PACKET_BYTES_MAX as u32));
-            read.map_err(|why| Malformed(why.to_string())).and_then(from_v5).map(Some)
+            read.map_err(|why| Malformed::Bytes(why.to_string())).and_then(from_v5).map(Some)
         }
     }
 }
@@ -312,6 +331,7 @@ fn from_v4(packet: v4::Packet) -> Packet {
             expiry_s: if connect.clean_session { 0 } else { u32::MAX },
             aliases_max: 0,
             wants_words: false,
+            has_method: false,
         })),
         v4::Packet::Publish(publish) => Packet::Publish(Publish {
             topic: publish.topic,
@@ -339,7 +359,7 @@ fn from_v4(packet: v4::Packet) -> Packet {
                     retained: Retained::Always,
                 })
                 .collect(),
-            has_identifier: false,
+            identifier: None,
         },
         v4::Packet::Unsubscribe(unsubscribe) => {
             Packet::Unsubscribe { id: unsubscribe.pkid, filters: unsubscribe.topics }
@@ -352,7 +372,7 @@ fn from_v4(packet: v4::Packet) -> Packet {
 
 fn text(bytes: &Bytes) -> Result<String, Malformed> {
     let text = std::str::from_utf8(bytes);
-    text.map(str::to_owned).map_err(|_| Malformed("a topic is not UTF-8".to_owned()))
+    text.map(str::to_owned).map_err(|_| Malformed::Bytes("a topic is not UTF-8".to_owned()))
 }
 
 fn from_v5(packet: v5::Packet) -> Result<Packet, Malformed> {
@@ -372,6 +392,7 @@ fn from_v5(packet: v5::Packet) -> Result<Packet, Malformed> {
                 expiry_s: properties.and_then(|p| p.session_expiry_interval).unwrap_or(0),
                 aliases_max: properties.and_then(|p| p.topic_alias_max).unwrap_or(0),
                 wants_words: properties.and_then(|p| p.request_problem_info) != Some(0),
+                has_method: properties.is_some_and(|p| p.authentication_method.is_some()),
                 client_id: connect.client_id,
             }))
         }
@@ -390,6 +411,11 @@ fn from_v5(packet: v5::Packet) -> Result<Packet, Malformed> {
                 response_topic: properties.response_topic,
                 correlation: properties.correlation_data,
                 user: properties.user_properties,
+                identifiers: properties
+                    .subscription_identifiers
+                    .into_iter()
+                    .map(|id| id as u32)
+                    .collect(),
             })
         }
         v5::Packet::PubAck(ack) => Packet::PubAck(ack.pkid),
@@ -403,7 +429,7 @@ fn from_v5(packet: v5::Packet) -> Result<Packet, Malformed> {
         v5::Packet::Subscribe(subscribe) => Packet::Subscribe {
             id: subscribe.pkid,
             wanted: subscribe.filters.into_iter().map(wanted).collect(),
-            has_identifier: subscribe.properties.is_some_and(|p| p.id.is_some()),
+            identifier: subscribe.properties.and_then(|p| p.id).map(|id| id as u32),
         },
         v5::Packet::Unsubscribe(unsubscribe) => {
             Packet::Unsubscribe { id: unsubscribe.pkid, filters: unsubscribe.filters }

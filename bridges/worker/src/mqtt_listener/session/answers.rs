@@ -56,7 +56,7 @@ pub struct Write {
     pub id: Option<u16>,
     pub qos: u8,
     /// For the client itself, if it wants it.
-    pub own: Publish,
+    pub own: Box<Publish>,
     pub is_param: bool,
 }
 
@@ -271,7 +271,7 @@ impl Session {
             self.acknowledge(id, qos, reason, why, out);
         }
         match reason {
-            Reason::Success => self.deliver(own, Origin::Own { is_param }, qos, groups, out),
+            Reason::Success => self.deliver(*own, Origin::Own { is_param }, qos, groups, out),
             _ => self.complain(&address, why, out),
         }
     }

@@ -23,6 +23,10 @@ impl Session {
         if let Err(reason) = self.topics.resolve(&mut publish) {
             return self.end(reason, groups, out);
         }
+        // Only a server says through which subscriptions a message came (MQTT 5 §3.3.4).
+        if !publish.identifiers.is_empty() {
+            return self.end(Reason::Protocol, groups, out);
+        }
         if !is_topic(&publish.topic) {
             return self.end(Reason::TopicInvalid, groups, out);
         }
@@ -50,6 +54,7 @@ impl Session {
             }
             Ok(address) => {
                 let (is_event, is_param, id) = (!retain, retain, Some(id));
+                let own = Box::new(own);
                 self.ask_written(Write { address, is_event, id, qos, own, is_param });
             }
             Err(reason) => {
@@ -110,6 +115,7 @@ impl Session {
         &mut self,
         id: u16,
         wanted: Vec<Wanted>,
+        identifier: Option<u32>,
         groups: &mut Groups,
         out: &mut Out,
     ) {
@@ -130,7 +136,7 @@ impl Session {
             granted.push(match filter.zip(pattern) {
                 None => (Err(Reason::FilterInvalid), String::new()),
                 Some((filter, pattern)) => {
-                    let granted = self.add(wanted, filter, &pattern, groups, out);
+                    let granted = self.add(wanted, filter, &pattern, identifier, groups, out);
                     (granted, pattern)
                 }
             });
@@ -143,6 +149,7 @@ impl Session {
         wanted: Wanted,
         filter: Filter,
         pattern: &str,
+        identifier: Option<u32>,
         groups: &mut Groups,
         out: &mut Out,
     ) -> Result<u8, Reason> {
@@ -157,7 +164,7 @@ impl Session {
         let id = match at.and_then(|at| self.subscriptions.get_mut(at)) {
             Some(known) => {
                 (known.qos, known.no_local, known.keeps_flag) = (qos, no_local, keeps_flag);
-                known.held = held;
+                (known.held, known.identifier) = (held, identifier);
                 known.id
             }
             None => {
@@ -167,9 +174,17 @@ impl Session {
                     groups.join(group, filter.as_str(), self.number);
                 }
                 let pattern = pattern.to_owned();
-                let subscription =
-                    Subscription { filter, text, pattern, id, qos, no_local, keeps_flag, held };
-                self.subscriptions.push(subscription);
+                self.subscriptions.push(Subscription {
+                    filter,
+                    text,
+                    pattern,
+                    id,
+                    qos,
+                    no_local,
+                    keeps_flag,
+                    held,
+                    identifier,
+                });
                 id
             }
         };

@@ -128,7 +128,8 @@ impl Session {
         self.deliver(publish, origin, qos_max, groups, out);
     }
 
-    /// Sends it once, as the best of the subscriptions that mean it wants it.
+    /// Sends it once, as the best of the subscriptions that mean it wants it, with the identifiers
+    /// of all of them (MQTT 5 §3.3.4).
     pub(super) fn deliver(
         &mut self,
         mut publish: Publish,
@@ -143,7 +144,7 @@ impl Session {
         };
         let mut best: Option<u8> = None;
         for wanted in &self.subscriptions {
-            let Subscription { filter, qos, no_local, keeps_flag, held, .. } = wanted;
+            let Subscription { filter, qos, no_local, keeps_flag, held, identifier, .. } = wanted;
             let wants = match origin {
                 Origin::Held => *held,
                 Origin::News { .. } => true,
@@ -159,6 +160,7 @@ impl Session {
             if is_ours {
                 best = best.max(Some((*qos).min(qos_max)));
                 publish.retain |= origin == Origin::Held || (*keeps_flag && is_param);
+                publish.identifiers.extend(identifier);
             }
         }
         let Some(qos) = best else { return };

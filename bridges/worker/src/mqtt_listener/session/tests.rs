@@ -32,6 +32,7 @@ fn settings() -> Settings {
         payload: Form::Auto,
         room: Room { events: 100, params: 100, bytes: 1 << 20 },
         expiry_s_max: 600,
+        nameless: "mqtt-1a".to_owned(),
     }
 }
 

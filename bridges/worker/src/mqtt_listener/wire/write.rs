@@ -169,7 +169,8 @@ fn published(publish: &Publish) -> v5::Publish {
         correlation_data: publish.correlation.clone(),
         user_properties: publish.user.clone(),
         content_type: publish.content_type.clone(),
-        ..Default::default()
+        subscription_identifiers: publish.identifiers.iter().map(|id| *id as usize).collect(),
+        payload_format_indicator: None,
     };
     let qos = mqtt5::qos(publish.qos).unwrap_or(mqtt5::QoS::ExactlyOnce);
     let payload = publish.payload.clone();
@@ -178,7 +179,7 @@ fn published(publish: &Publish) -> v5::Publish {
     packet
 }
 
-/// What is offered, which is all but subscription identifiers.
+/// What is offered, which is all that a server may leave out but enhanced authentication.
 fn connected(answer: &Answer) -> v5::ConnAck {
     let mut ack = v5::ConnAck {
         session_present: false,
@@ -200,7 +201,7 @@ fn connected(answer: &Answer) -> v5::ConnAck {
         reason_string: None,
         user_properties: Vec::new(),
         wildcard_subscription_available: None,
-        subscription_identifiers_available: Some(0),
+        subscription_identifiers_available: None,
         shared_subscription_available: None,
         server_keep_alive: None,
         response_information: None,
@@ -218,6 +219,8 @@ fn refusal(reason: Reason) -> v5::ConnectReturnCode {
         Reason::ClientId => Code::ClientIdentifierNotValid,
         Reason::NotAuthorized => Code::NotAuthorized,
         Reason::Malformed => Code::MalformedPacket,
+        Reason::TooLong => Code::PacketTooLarge,
+        Reason::Method => Code::BadAuthenticationMethod,
         Reason::Protocol => Code::ProtocolError,
         Reason::TopicInvalid => Code::TopicNameInvalid,
         Reason::PayloadInvalid => Code::PayloadFormatInvalid,
@@ -231,6 +234,7 @@ fn farewell(reason: Reason) -> v5::DisconnectReasonCode {
     match reason {
         Reason::Success => Code::NormalDisconnection,
         Reason::Malformed => Code::MalformedPacket,
+        Reason::TooLong => Code::PacketTooLarge,
         Reason::Protocol => Code::ProtocolError,
         Reason::NotAuthorized => Code::NotAuthorized,
         Reason::ShuttingDown => Code::ServerShuttingDown,
@@ -242,9 +246,10 @@ fn farewell(reason: Reason) -> v5::DisconnectReasonCode {
         Reason::AliasInvalid => Code::TopicAliasInvalid,
         Reason::Quota => Code::QuotaExceeded,
         Reason::PayloadInvalid => Code::PayloadFormatInvalid,
-        Reason::NoIdentifiers => Code::SubscriptionIdentifiersNotSupported,
         Reason::Router => Code::ImplementationSpecificError,
-        Reason::Version | Reason::ClientId | Reason::Unavailable => Code::UnspecifiedError,
+        Reason::Version | Reason::ClientId | Reason::Method | Reason::Unavailable => {
+            Code::UnspecifiedError
+        }
     }
 }
 
@@ -253,6 +258,7 @@ fn in_words(reason: Reason) -> &'static str {
     match reason {
         Reason::Success => "good-bye",
         Reason::Malformed => "a packet that is none",
+        Reason::TooLong => "a packet that is longer than the maximum packet size",
         Reason::Protocol => "a packet that may not come here, or not like that",
         Reason::NotAuthorized => "the token does not allow it",
         Reason::Unavailable | Reason::Router => "the router is not there",
@@ -265,7 +271,7 @@ fn in_words(reason: Reason) -> &'static str {
         Reason::AliasInvalid => "a topic alias beyond the maximum",
         Reason::Quota => "too many subscriptions at once",
         Reason::PayloadInvalid => "the payload is not of the form that is wanted",
-        Reason::NoIdentifiers => "subscription identifiers are not spoken here",
         Reason::Version | Reason::ClientId => "no such version, or no such client id",
+        Reason::Method => "no method of authentication but a password is spoken",
     }
 }

@@ -460,3 +460,105 @@ fn a_client_is_sent_no_more_and_no_longer_than_it_takes() {
 fn wants_one(wants: &v5::ConnectProperties) -> Vec<u8> {
     connect(v5::ConnectProperties { receive_maximum: Some(1), ..wants.clone() }, None)
 }
+
+/// A SUBSCRIBE with an identifier, once the router has answered it.
+fn subscribe_as(client: &mut Client, filter: &str, identifier: Option<usize>) {
+    let mut wanted = v5::Filter::new(filter, QoS::AtLeastOnce);
+    wanted.retain_forward_rule = v5::RetainForwardRule::Never;
+    let properties = v5::SubscribeProperties { id: identifier, user_properties: Vec::new() };
+    let mut subscribe = v5::Subscribe::new(wanted, Some(properties));
+    subscribe.pkid = 1;
+    client.send(v5::Packet::Subscribe(subscribe));
+    if let Some(t1) = client.bench.syncs.pop_front() {
+        client.step(Input::Router(Message::Sync(Sync { t1, t2: Some(0), t3: Some(0) })));
+        client.packets.clear();
+    }
+}
+
+fn reason(client: &Client) -> v5::DisconnectReasonCode {
+    let [v5::Packet::Disconnect(why)] = client.packets.as_slice() else { panic!("no reason") };
+    why.reason_code
+}
+
+#[test]
+fn a_message_carries_the_identifiers_of_all_subscriptions_that_want_it() {
+    let kept = connect(properties(300), None);
+    let mut client = Client::new(&kept);
+    let greatest = 268_435_455;
+    subscribe_as(&mut client, "stage/#", Some(7));
+    subscribe_as(&mut client, "stage/+", Some(greatest));
+    subscribe_as(&mut client, "stage/level", None);
+    subscribe_as(&mut client, "other/#", Some(1));
+    let told = |client: &mut Client| -> Vec<Vec<usize>> {
+        let identifiers = |publish: v5::Publish| {
+            publish.properties.map(|properties| properties.subscription_identifiers)
+        };
+        client.publishes().into_iter().map(|publish| identifiers(publish).unwrap()).collect()
+    };
+    client.say("set", "/mqtt/stage/level", 1);
+    client.say("event", "/mqtt/stage/a/b", 1);
+    assert_eq!(told(&mut client), [vec![7, greatest], vec![7]]);
+    // What waits keeps those that it came for; a subscription that is renewed has the new one.
+    client.step(Input::Closed);
+    client.say("event", "/mqtt/stage/go", 2);
+    client.returns(&kept);
+    subscribe_as(&mut client, "stage/+", Some(9));
+    subscribe_as(&mut client, "stage/#", None);
+    client.packets.clear();
+    client.say("event", "/mqtt/stage/go", 3);
+    assert_eq!(told(&mut client), [vec![9]]);
+    subscribe_as(&mut client, "stage/a", Some(0));
+    assert_eq!(reason(&client), v5::DisconnectReasonCode::ProtocolError);
+}
+
+#[test]
+fn what_no_client_may_send_ends_the_connection_with_its_reason() {
+    let mut client = Client::new(&connect(properties(0), None));
+    client.packets.clear();
+    let with_identifier =
+        v5::PublishProperties { subscription_identifiers: vec![3], ..Default::default() };
+    let publish = v5::Publish::new("a", QoS::AtMostOnce, "1", Some(with_identifier));
+    client.send(v5::Packet::Publish(publish));
+    assert_eq!(reason(&client), v5::DisconnectReasonCode::ProtocolError);
+    let mut long = Client::new(&connect(properties(0), None));
+    long.packets.clear();
+    // All but the first bytes may stay away: the length tells.
+    long.step(Input::Bytes(&[0x30, 0xFF, 0xFF, 0x7F, 0, 1, b'a']));
+    assert_eq!(reason(&long), v5::DisconnectReasonCode::PacketTooLarge);
+    let mut many = Client::new(&connect(properties(0), None));
+    many.packets.clear();
+    for id in 1..=RECEIVE_MAX + 1 {
+        assert!(many.packets.is_empty(), "{id}");
+        many.publish("a", QoS::ExactlyOnce, id, None);
+    }
+    assert_eq!(reason(&many), v5::DisconnectReasonCode::ReceiveMaximumExceeded);
+}
+
+#[test]
+fn a_client_that_asks_for_another_authentication_is_refused() {
+    let asks = v5::ConnectProperties {
+        authentication_method: Some("SCRAM-SHA-256".to_owned()),
+        ..properties(0)
+    };
+    let mut client = Client { bench: Bench::new(), packets: Vec::new(), frames: Vec::new() };
+    client.step(Input::Bytes(&connect(asks, None)));
+    let [v5::Packet::ConnAck(ack)] = client.packets.as_slice() else { panic!("no CONNACK") };
+    assert_eq!(ack.code, v5::ConnectReturnCode::BadAuthenticationMethod);
+    assert!(client.bench.session.has_ended());
+}
+
+#[test]
+fn a_client_without_a_name_is_given_one_and_in_3_1_1_only_for_one_connection() {
+    let nameless = |clean| {
+        let mut connect = v4::Connect::new("");
+        connect.clean_session = clean;
+        let mut bench = Bench::new();
+        bench.send(v4::Packet::Connect(connect));
+        bench
+    };
+    let joins = nameless(true).join.map(|join| join.client_id);
+    assert_eq!(joins.as_deref(), Some("mqtt-1a-0"));
+    let mut lasting = nameless(false);
+    let no = v4::ConnAck::new(v4::ConnectReturnCode::BadClientId, false);
+    assert_eq!((lasting.packets.pop(), lasting.close), (Some(v4::Packet::ConnAck(no)), true));
+}
