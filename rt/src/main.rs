@@ -31,7 +31,6 @@ mod service_thread;
 mod shard_thread;
 mod stages;
 mod tape;
-mod tokens;
 mod uplink;
 mod waiting;
 

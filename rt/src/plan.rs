@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use clasp_rt_core::ShardId;
 use clasp_rt_core::limits::Limits;
 use clasp_rt_core::pattern;
-use clasp_rt_core::shard::{Grant, RuleFor, SHARDS_MAX, Settings};
+use clasp_rt_core::shard::{Grant, RuleFor, SHARDS_MAX, Settings, tokens};
 use clasp_rt_core::time::Span;
 
 use crate::arbitration;
@@ -20,7 +20,6 @@ use crate::plan_types::{
     Threads, Uplink,
 };
 use crate::recording::RecordingPlan;
-use crate::tokens;
 use crate::waiting::{self, BusyPoll, HostFacts};
 
 /// The port that published clients try first.

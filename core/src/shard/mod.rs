@@ -35,6 +35,7 @@ mod settings;
 mod store;
 mod subscription;
 mod timeline;
+pub mod tokens;
 
 pub use count::Counts;
 pub use home::SHARDS_MAX;

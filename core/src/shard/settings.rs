@@ -75,7 +75,7 @@ impl Default for Settings {
 }
 
 /// One line of a token file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     pub token: String,
     pub scopes: Vec<Scope>,

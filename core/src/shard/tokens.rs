@@ -3,10 +3,14 @@
 //! One token a line: `TOKEN scope,scope exp=UNIX_SECONDS`. Scopes and expiry may be left out; a
 //! token without scopes may do everything (`admin:/**`). `#` begins a comment.
 
-use std::fmt;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 
-use clasp_rt_core::shard::scope::parse_scope;
-use clasp_rt_core::shard::{Action, Grant, Scope};
+use super::scope::parse_scope;
+use super::settings::{Action, Grant, Scope};
 
 /// One line of a token file that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
