@@ -30,11 +30,11 @@
 //! tells them what changes ([`WebhookOptions`]); with one of both and without `bind` it serves
 //! nobody. What a poll sets is not told to a webhook of the same bridge.
 
-mod address;
+pub mod address;
 mod body;
 mod channel;
 mod client;
-mod condition;
+pub mod condition;
 mod deleted;
 mod outward;
 mod poll;

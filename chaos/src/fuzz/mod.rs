@@ -20,15 +20,17 @@
 //! | Art-Net | `artnet`, `bridges` |
 //! | sACN: its packets, and a bridge through hours of them | `sacn-packet`, `sacn` |
 //! | MIDI cables; DMX interfaces | `midi`, `dmx` |
-//! | sessions of MQTT clients, their packets, topics and payloads | `mqtt` |
+//! | sessions of MQTT clients, their packets and payloads | `mqtt` |
+//! | topics and filters of MQTT | `topics` |
+//! | paths and entity tags of HTTP | `http-path` |
+//! | token files | `tokens` |
 //! | Socket.IO servers | `socketio` |
 //! | sessions of web programs in JSON; questions to a router | `web-client`, `web-talk` |
 //! | `[[route]]` and `[[patch]]`: patterns, templates, formulas, conditions | `routes`, `patch` |
 //! | recordings | `capture` |
 //!
-//! Without a target: HTTP requests, which `hyper` reads (bodies behind them are `json`; paths and
-//! entity tags have tests only), TOML files, which `toml` reads, mDNS, which `mdns-sd` reads; token
-//! files; pcap files, whose test breaks each of their bytes.
+//! Without a target: HTTP requests, which `hyper` reads (their bodies are `json`), TOML files, which
+//! `toml` reads, mDNS, which `mdns-sd` reads; pcap files, whose test breaks each of their bytes.
 
 use std::io;
 use std::panic;
@@ -43,6 +45,7 @@ mod devices;
 mod mapping;
 mod mqtt;
 mod mutate;
+mod names;
 mod osc;
 mod sacn;
 pub mod seeds;

@@ -156,6 +156,24 @@ pub const TARGETS: &[Target] = &[
         seeds: super::mqtt::seeds,
     },
     Target {
+        name: "topics",
+        about: "a topic is an address and comes back; a filter means what its pattern does",
+        run: super::names::topics,
+        seeds: super::names::topic_seeds,
+    },
+    Target {
+        name: "tokens",
+        about: "a token file that was read is the same when it is written and read again",
+        run: super::names::token_file,
+        seeds: super::names::token_seeds,
+    },
+    Target {
+        name: "http-path",
+        about: "an address that a path means has a path that means it; a condition means its tags",
+        run: super::names::http_path,
+        seeds: super::names::path_seeds,
+    },
+    Target {
         name: "socketio",
         about: "what a Socket.IO server says can be said back, and is heard as the same",
         run: super::socketio::run,
