@@ -29,7 +29,7 @@
 //! | `[[route]]` and `[[patch]]`: patterns, templates, formulas, conditions | `routes`, `patch` |
 //! | recordings | `capture` |
 //!
-//! Without a target: HTTP requests, which `hyper` reads (their bodies are `json`), TOML files, which
+//! Without a target: HTTP requests, which `hyper` reads (bodies are `json`), TOML files, which
 //! `toml` reads, mDNS, which `mdns-sd` reads; pcap files, whose test breaks each of their bytes.
 
 use std::io;
