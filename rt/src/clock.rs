@@ -1,4 +1,5 @@
-//! The only place that reads a clock: the machines behind it are told what time it is.
+//! The clock of all threads that carry messages: nothing else of theirs reads one, and the machines
+//! behind it are told what time it is.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

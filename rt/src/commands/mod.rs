@@ -72,7 +72,7 @@ enum Command {
     MqttListener(mqtt_listener::MqttListenerArgs),
     /// Serve programs that speak WebSocket and JSON, or join one that does
     Websocket(websocket::WebsocketArgs),
-    /// Serve browsers and programs that speak Socket.IO
+    /// Serve browsers and programs that speak Socket.IO, or join a server that does
     Socketio(socketio::SocketioArgs),
     /// Record what passes at a router, for `clasp-bench replay` to play again
     Record(record::RecordArgs),
