@@ -61,7 +61,8 @@ pub enum Item<'a> {
     Emit { address: &'a str, value: Val },
 }
 
-/// How long a router may take to say good-bye before it is hung up on.
+/// How long a router may take to say good-bye before it is hung up on, and what the kernel still
+/// holds of our words is lost: on a busy machine a second was not enough to read a megabyte.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 impl Client {
