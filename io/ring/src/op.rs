@@ -32,6 +32,7 @@ pub(crate) enum Op {
     Install,
 }
 
+/// In the order of their numbers, which begin with 1.
 const OPS: [Op; 11] = [
     Op::Accept,
     Op::Receive,
@@ -53,8 +54,8 @@ impl Tag {
 
     /// `None` for user data that this crate did not write.
     pub(crate) fn unpack(user_data: u64) -> Option<Self> {
-        let code = (user_data >> 56) as u8;
-        let op = OPS.into_iter().find(|op| *op as u8 == code)?;
+        let place = usize::from((user_data >> 56) as u8).checked_sub(1)?;
+        let op = *OPS.get(place)?;
         let generation = (user_data >> 32) as u32 & GENERATION_MASK;
         Some(Self { op, generation, slot: user_data as u32 })
     }
