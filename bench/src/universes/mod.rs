@@ -67,7 +67,8 @@ pub struct Command {
     /// Into the router, out of it, or one after the other.
     #[arg(long, value_enum, default_value = "both")]
     direction: Direction,
-    /// The first number of universes. Where it loses something, fewer are tried.
+    /// The first number of universes. Where it loses something, fewer are tried; otherwise the last
+    /// one, and then those between them.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=32_768))]
     from: u16,
     #[arg(long, default_value_t = 4_096, value_parser = clap::value_parser!(u16).range(1..=32_768))]
@@ -183,29 +184,32 @@ impl Command {
         Ok(report)
     }
 
-    /// Doubles the universes of one case until something is lost. Where the first number already
-    /// loses, it is halved until nothing is.
+    /// Looks for the first loss of one case. Where the first number loses, fewer are tried; where
+    /// the last one does, too, those between them.
     fn raise(&self, case: Case, floor: f64, report: &mut Report) -> io::Result<()> {
-        let (first, most) = (usize::from(self.from), usize::from(self.to));
-        let (mut universes, mut kept) = (first, 0);
-        loop {
+        let (first, last) = (usize::from(self.from), usize::from(self.to));
+        // The most without loss, and the fewest with it, of those that were tried.
+        let (mut kept, mut lost) = (0, None);
+        let mut next = Some(first);
+        while let Some(universes) = next {
             let runs = self.measure(case, universes, report.places)?;
-            let is_clean = runs.iter().all(|run| run.lost() == 0);
             note(case, universes, floor, &runs, report);
-            kept = if is_clean { kept.max(universes) } else { kept };
-            let next = match (is_clean, universes < first) {
-                (true, false) if universes < most => (universes * 2).min(most),
-                (false, _) if universes <= first && universes / 2 >= UNIVERSES_MIN => universes / 2,
-                _ => break,
-            };
-            universes = next;
+            if runs.iter().all(|run| run.lost() == 0) {
+                kept = universes;
+            } else {
+                lost = Some(universes);
+            }
+            next = following(kept, lost, last);
         }
         report.figures.push(Figure {
             key: format!("{}/most/{}", case.key(), case.change),
             name: case.name("most"),
             unit: "universes",
             rounds: vec![kept as f64],
-            note: "without loss, among the numbers that were tried".to_owned(),
+            note: match lost {
+                Some(lost) => format!("without loss; {lost} lost something"),
+                None => "without loss, and more were not tried".to_owned(),
+            },
         });
         Ok(())
     }
@@ -233,6 +237,19 @@ impl Command {
 impl Run {
     fn lost(&self) -> u64 {
         self.packets_lost.max(self.values_missing)
+    }
+}
+
+/// Which number of universes says most about the first loss, when `kept` is the most without one
+/// and `lost` the fewest with one: never more than `last`, and each twice another one.
+fn following(kept: usize, lost: Option<usize>, last: usize) -> Option<usize> {
+    match lost {
+        None => (kept < last).then_some(last),
+        Some(lost) if kept == 0 => Some(lost / 2).filter(|next| *next >= UNIVERSES_MIN),
+        Some(lost) => {
+            let doublings = (lost / kept).checked_ilog2().unwrap_or(0);
+            (doublings > 1).then(|| kept << (doublings / 2))
+        }
     }
 }
 
@@ -363,6 +380,33 @@ mod tests {
         assert_eq!(run.values_missing, 2);
         assert_eq!((run.latency.count(), run.jitter.count()), (3, 2));
         assert!(run.jitter.quantile_ns(1.0) < 10, "in step with the frames");
+    }
+
+    #[test]
+    fn the_first_loss_is_found_between_the_first_number_and_the_last() {
+        // From, to, how many pass; which numbers are tried.
+        let cases: [(usize, usize, usize, &[usize]); 7] = [
+            (1_024, 4_096, 9_999, &[1_024, 4_096]),
+            (1_024, 4_096, 3_000, &[1_024, 4_096, 2_048]),
+            (1_024, 4_096, 1_024, &[1_024, 4_096, 2_048]),
+            (1_024, 4_096, 300, &[1_024, 512, 256]),
+            (1_024, 4_096, 0, &[1_024, 512, 256, 128, 64]),
+            (64, 64, 64, &[64]),
+            (64, 4_096, 1_500, &[64, 4_096, 512, 1_024, 2_048]),
+        ];
+        for (from, to, pass, expected) in cases {
+            let (mut kept, mut lost, mut tried, mut next) = (0, None, Vec::new(), Some(from));
+            while let Some(universes) = next {
+                tried.push(universes);
+                if universes <= pass {
+                    kept = universes
+                } else {
+                    lost = Some(universes)
+                }
+                next = following(kept, lost, to);
+            }
+            assert_eq!(tried, expected, "{pass} pass");
+        }
     }
 
     #[test]
