@@ -339,6 +339,7 @@ impl Store {
             Some(map) => [address, &[value::code::MAP], map],
             None => [address, core::slice::from_ref(&set.value.code), set.value.data],
         };
+        let was_ended = slot.is_some_and(|slot| self.is_ended(slot));
         let done = match slot {
             Some(slot) => self.overwrite(slot, &parts).map(|()| slot),
             None => self.insert(hash, set.address, &parts),
@@ -347,7 +348,7 @@ impl Store {
             self.merged = map;
         }
         let applied = done?;
-        self.written(by, applied, set, slot.is_none());
+        self.written(by, applied, set, slot.is_none() || was_ended);
         Ok(applied)
     }
 
@@ -497,6 +498,15 @@ impl Store {
         found.map_or(Rule::Last, |found| found.rule)
     }
 
+    /// Whether the param in `slot` was ended: set to null, with a life that no write renews. What is
+    /// written over it is a new param, whose life is not that of the one before it.
+    #[inline]
+    fn is_ended(&self, slot: u32) -> bool {
+        let param = &self.params[slot as usize];
+        // Null alone has no data behind its type code.
+        param.value_len() == 1 && matches!(param.ttl(), Some(Ttl::Absolute(_)))
+    }
+
     /// What every accepted write changes, however its value got there.
     #[inline]
     fn written(&mut self, by: Stamp, slot: u32, set: &RawSet<'_>, is_new: bool) {
@@ -518,8 +528,8 @@ impl Store {
         let wants_lock = set.lock || (first_writer_locks && !set.unlock);
         if let Some(ttl) = set.ttl.map(lasting_if_zero) {
             self.live_for(by.now, slot, ttl);
-        } else if is_new && let Some(ttl) = self.default_ttl {
-            self.expiry.set(slot, by.now + ttl);
+        } else if is_new {
+            self.live_by_default(by.now, slot, set.value);
         }
         if wants_lock {
             self.lock(slot, by.holder);
@@ -527,6 +537,22 @@ impl Store {
             self.unlock(slot);
         }
         self.requeue(slot);
+    }
+
+    /// A first write says nothing of how long the param lives.
+    #[inline(never)]
+    fn live_by_default(&mut self, now: Time, slot: u32, value: Value<'_>) {
+        let param = &mut self.params[slot as usize];
+        if param.ttl().is_some() {
+            if value.is_null() {
+                return; // It stays ended.
+            }
+            param.clear_ttl();
+            self.expiry.clear(slot);
+        }
+        if let Some(ttl) = self.default_ttl {
+            self.expiry.set(slot, now + ttl);
+        }
     }
 
     /// A write says how long the param lives. An absolute life begins with the first that says so.

@@ -149,6 +149,11 @@ impl Param {
         self.flags = self.flags & !(3 << TTL_SHIFT) | kind << TTL_SHIFT;
     }
 
+    pub(super) fn clear_ttl(&mut self) {
+        self.ttl_s = 0;
+        self.flags &= !(3 << TTL_SHIFT);
+    }
+
     pub(super) fn is_live(&self) -> bool {
         self.flags & LIVE != 0
     }

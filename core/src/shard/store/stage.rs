@@ -73,6 +73,7 @@ impl Store {
         set: &RawSet<'_>,
         staged: Staged,
     ) -> u32 {
+        let was_ended = held.is_some_and(|slot| self.is_ended(slot));
         let slot = match held {
             Some(slot) => {
                 let param = &mut self.params[slot as usize];
@@ -86,7 +87,7 @@ impl Store {
                 placed.expect("make_room left a slot for every new address")
             }
         };
-        self.written(by, slot, set, held.is_none());
+        self.written(by, slot, set, held.is_none() || was_ended);
         slot
     }
 

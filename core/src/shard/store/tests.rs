@@ -135,6 +135,42 @@ fn a_param_expires_on_its_second_and_its_revision_goes_on() {
 }
 
 #[test]
+fn what_is_written_over_a_param_that_was_ended_lives_as_a_new_one() {
+    let null = |ttl| Set { value: Value::NULL, ttl, ..set("/a", &[]) };
+    let ended = null(Some(Ttl::Absolute(1)));
+    for default_ttl in [None, Some(Span::from_secs(5))] {
+        for staged in [false, true] {
+            let mut s = store(4);
+            s.default_ttl = default_ttl;
+            write(&mut s, 0, &set("/a", &[1]), A).unwrap();
+            write(&mut s, 1, &ended, A).unwrap();
+            let again = set("/a", &[2]);
+            if staged {
+                let hash = s.hash("/a");
+                let slot = s.find(hash, "/a");
+                let write = s.stage(slot, &again.raw(), None).unwrap();
+                let by = Stamp { now: Time(1_500_000_000), unix_us: 0, writer: B, holder: B };
+                s.commit(by, slot, hash, &again.raw(), write);
+            } else {
+                write(&mut s, 1, &again, B).unwrap();
+            }
+            assert_eq!(s.expire(Time(5_900_000_000)), None, "staged: {staged}");
+            assert_eq!(held(&s, "/a"), Some(2));
+            assert_eq!(s.expire(Time(7_000_000_000)).is_some(), default_ttl.is_some());
+        }
+    }
+    // A null says nothing new, and what says itself how long it lives is believed.
+    let mortal = Set { ttl: Some(Ttl::Absolute(3)), ..set("/a", &[2]) };
+    for (again, gone_s) in [(null(None), 1), (mortal, 4)] {
+        let mut s = store(4);
+        write(&mut s, 0, &ended, A).unwrap();
+        write(&mut s, 1, &again, B).unwrap();
+        assert_eq!(s.expire(Time(gone_s * 1_000_000_000 - 1)), None, "{gone_s}");
+        assert!(s.expire(Time(gone_s * 1_000_000_000)).is_some(), "{gone_s}");
+    }
+}
+
+#[test]
 fn the_least_recently_written_goes_but_never_a_locked_or_lasting_one() {
     let mut s = store(3);
     write(&mut s, 0, &Set { lock: true, ..set("/locked", &[1]) }, A).unwrap();
