@@ -54,7 +54,8 @@ fn push_segment(level: &str, out: &mut String) {
 }
 
 /// Appends the topic that `path` is, which begins with a slash. `false`, and nothing is appended,
-/// where there is none: for `/` alone, and for what no topic can hold.
+/// where there is none: for `/` and `/%` alone, whose topic would be empty, and for what no topic
+/// can hold (MQTT 5 §4.7.3).
 pub fn push_topic(path: &str, out: &mut String) -> bool {
     let before = out.len();
     let Some(segments) = path.strip_prefix('/').filter(|segments| !segments.is_empty()) else {
@@ -66,7 +67,7 @@ pub fn push_topic(path: &str, out: &mut String) -> bool {
         }
         push_level(segment, out);
     }
-    let is_topic = out.len() - before <= TOPIC_BYTES_MAX && !out.contains('\0');
+    let is_topic = out.get(before..).is_some_and(is_topic);
     if !is_topic {
         out.truncate(before);
     }
@@ -228,9 +229,13 @@ mod tests {
     fn an_address_that_no_topic_can_be_has_none() {
         assert_eq!(topic("/a+b/#1").as_deref(), Some("a%2Bb/%231"));
         assert_eq!(topic("/a/").as_deref(), Some("a/"));
-        for nothing in ["/", "", "a", "/a\0b"] {
-            assert_eq!(topic(nothing), None, "{nothing:?}");
+        let long = format!("/{}", "x".repeat(TOPIC_BYTES_MAX + 1));
+        for nothing in ["/", "", "a", "/%", "/a\0b", &long] {
+            assert_eq!(topic(nothing), None, "{nothing:.9?}");
         }
+        let mut out = String::from("stage/");
+        assert!(!push_topic("/%", &mut out), "nothing, also behind something");
+        assert_eq!(out, "stage/");
         let mut path = String::from("/mqtt");
         assert!(!push_path(&"x/".repeat(ADDRESS_BYTES_MAX), &mut path));
         assert_eq!(path, "/mqtt");
