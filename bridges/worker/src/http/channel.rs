@@ -67,10 +67,26 @@ struct State {
 /// All subscriptions of a service.
 #[derive(Debug)]
 pub struct Channels {
-    all: Mutex<HashMap<u64, Arc<Channel>>>,
+    all: Mutex<All>,
     namespace: Namespace,
     deleted: Arc<Deleted>,
     channels_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    open: HashMap<u64, Arc<Channel>>,
+    /// Places of those that the router has not answered.
+    opening: usize,
+}
+
+/// A place that was taken before the router was asked, and is given back.
+struct Opening<'a>(&'a Channels);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.all().opening -= 1;
+    }
 }
 
 /// One connection that reads a channel.
@@ -97,14 +113,14 @@ impl Channels {
         Self { all: Mutex::default(), namespace, deleted, channels_max }
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<u64, Arc<Channel>>> {
+    fn all(&self) -> MutexGuard<'_, All> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Goes on behind `last`, if that subscription is still there and was for the same.
     pub fn resume(&self, wish: &Wish, last: &str) -> Option<Reader> {
         let (id, cursor) = parse_id(last)?;
-        let channel = Arc::clone(self.all().get(&id)?);
+        let channel = Arc::clone(self.all().open.get(&id)?);
         if channel.wish != *wish {
             return None;
         }
@@ -119,7 +135,7 @@ impl Channels {
 
     /// Subscribes anew: the answer is a reader whose first entries are the snapshot.
     pub async fn open(self: &Arc<Self>, seats: &Seats, wish: Wish) -> Result<Reader, Failure> {
-        self.make_room()?;
+        let opening = self.take_place()?;
         let seat = seats.join(wish.token.as_deref()).await?;
         let channel = Arc::new(Channel {
             id: clasp_rt_client::random(),
@@ -139,31 +155,32 @@ impl Channels {
         let subscribing = subscribe(&channel, seat, self);
         let seat = timeout(ANSWER_TIMEOUT, subscribing).await.unwrap_or(Err(Failure::TimedOut))?;
         let reader = channel.attach(0);
-        self.all().insert(channel.id, Arc::clone(&channel));
+        self.all().open.insert(channel.id, Arc::clone(&channel));
+        drop(opening);
         let all = Arc::clone(self);
         tokio::spawn(async move {
             feed(&channel, seat, &all).await;
             channel.end();
-            all.all().remove(&channel.id);
+            all.all().open.remove(&channel.id);
         });
         Ok(reader)
     }
 
-    /// Ends the subscription that has waited longest for its page, if all places are taken.
-    fn make_room(&self) -> Result<(), Failure> {
+    /// Takes a place. If all are taken, the subscription ends that has waited longest for its page.
+    fn take_place(&self) -> Result<Opening<'_>, Failure> {
         let mut all = self.all();
-        if all.len() < self.channels_max {
-            return Ok(());
+        if all.open.len() + all.opening >= self.channels_max {
+            let waiting = all.open.iter().filter_map(|(id, channel)| {
+                let state = channel.state();
+                (!state.is_read).then_some((state.left, *id))
+            });
+            let (_, id) = waiting.min().ok_or(Failure::Full)?;
+            if let Some(channel) = all.open.remove(&id) {
+                channel.end();
+            }
         }
-        let waiting = all.iter().filter_map(|(id, channel)| {
-            let state = channel.state();
-            (!state.is_read).then_some((state.left, *id))
-        });
-        let (_, id) = waiting.min().ok_or(Failure::Full)?;
-        if let Some(channel) = all.remove(&id) {
-            channel.end();
-        }
-        Ok(())
+        all.opening += 1;
+        Ok(Opening(self))
     }
 }
 
@@ -374,6 +391,19 @@ fn parse_id(text: &str) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_taken_before_the_router_is_asked_and_given_back() {
+        let channels = Channels::new(Namespace::default(), Arc::default(), 2);
+        let first = channels.take_place().expect("the first of two");
+        let second = channels.take_place().expect("the second");
+        assert!(matches!(channels.take_place(), Err(Failure::Full)));
+        drop(first);
+        let third = channels.take_place().expect("the place of the first");
+        assert!(matches!(channels.take_place(), Err(Failure::Full)));
+        drop((second, third));
+        assert_eq!(channels.all().opening, 0);
+    }
 
     #[test]
     fn an_id_is_read_back_and_a_foreign_one_is_none() {
