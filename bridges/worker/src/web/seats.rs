@@ -3,24 +3,31 @@
 //!
 //! A web request comes without a connection that means anything, but the router's scopes, rate
 //! limits and locks belong to sessions. So each token has up to four sessions, which are closed
-//! when nobody has used them for a minute.
+//! when nobody has used them for a minute. One of them writes and the others read, so that whoever
+//! brings the token may write what was locked with it, and go on with a gesture that it began; the
+//! one that writes stays while a lock is its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clasp_rt_core::error::code;
+use clasp_rt_core::message::Message;
 use clasp_rt_core::wire::list::Features;
+use clasp_rt_core::wire::{binary, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::talk::{Answer, Ask, Heard, Refused, Talk};
 use crate::{Hearer, JoinError, Router, Speaker, Who};
 
-/// Requests of one token that are at the router at once; more wait in line.
-const SEATS_PER_TOKEN: usize = 4;
+/// Requests of one token that read at once; more wait in line.
+const READERS_PER_TOKEN: usize = 3;
+
+/// Locked addresses of a token that are remembered; the router allows a session hardly more.
+const LOCKED_MAX: usize = 1024;
 
 /// A router that does not answer for so long will not.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,11 +61,78 @@ pub struct Seats {
     guests: Mutex<HashMap<Option<String>, Guest>>,
 }
 
+/// The sessions of one token.
 #[derive(Debug)]
 struct Guest {
+    readers: Bench,
+    writer: Bench,
+    /// What the session that writes has locked.
+    locked: HashSet<String>,
+    limited_until: Option<Instant>,
+}
+
+/// Sessions that wait for the same kind of request.
+#[derive(Debug)]
+struct Bench {
     idle: Vec<(Instant, Seat)>,
     turns: Arc<Semaphore>,
-    limited_until: Option<Instant>,
+    seats_max: usize,
+}
+
+impl Bench {
+    fn new(seats_max: usize) -> Self {
+        Self { idle: Vec::new(), turns: Arc::new(Semaphore::new(seats_max)), seats_max }
+    }
+
+    fn is_in_use(&self) -> bool {
+        !self.idle.is_empty() || self.turns.available_permits() < self.seats_max
+    }
+}
+
+impl Guest {
+    fn new() -> Self {
+        Self {
+            readers: Bench::new(READERS_PER_TOKEN),
+            writer: Bench::new(1),
+            locked: HashSet::new(),
+            limited_until: None,
+        }
+    }
+
+    fn bench(&mut self, ask: &Ask) -> &mut Bench {
+        if reads(ask) { &mut self.readers } else { &mut self.writer }
+    }
+
+    /// What an ask that was obeyed locked or unlocked.
+    fn note_locks(&mut self, ask: &Ask) {
+        match ask {
+            Ask::Set(set) => self.note_lock(&set.address, set.lock, set.unlock),
+            Ask::Bundle { frame } => {
+                let frame = header::parse(frame).ok();
+                let message = frame.and_then(|frame| binary::decode(frame.payload).ok());
+                let Some(Message::Bundle(bundle)) = message else { return };
+                for message in bundle.messages.iter() {
+                    if let Message::Set(set) = message {
+                        self.note_lock(set.address, set.lock, set.unlock);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn note_lock(&mut self, address: &str, lock: bool, unlock: bool) {
+        if lock && self.locked.len() < LOCKED_MAX {
+            self.locked.insert(address.to_owned());
+        } else if unlock && !lock {
+            self.locked.remove(address);
+        }
+    }
+}
+
+/// Whether it changes nothing.
+fn reads(ask: &Ask) -> bool {
+    matches!(ask, Ask::Get { .. } | Ask::Snapshot { .. } | Ask::Sync)
 }
 
 /// Why a request has no answer.
@@ -97,20 +171,20 @@ impl Seats {
 
     /// Asks the router with the rights of `token`.
     pub async fn ask(&self, token: Option<&str>, ask: &Ask) -> Result<Answer, Failure> {
-        let turns = self.turns_of(token)?;
+        let turns = self.turns_of(token, ask)?;
         let turn = timeout(ANSWER_TIMEOUT, turns.acquire_owned()).await;
         let _turn = turn.map_err(|_| Failure::TimedOut)?.map_err(|_| Failure::TimedOut)?;
-        let idle = self.take_idle(token);
+        let idle = self.take_idle(token, ask);
         let was_idle = idle.is_some();
         let mut seat = match idle {
             Some(seat) => seat,
-            None => self.join(token).await?,
+            None => self.join_anew(token, ask).await?,
         };
         let mut answer = seat.ask(ask).await;
         // A session that waited may have ended meanwhile, and nothing was done on it.
         if was_idle && matches!(answer, Err(Failure::Unavailable(_))) && may_repeat(ask) {
             drop(seat);
-            seat = self.join(token).await?;
+            seat = self.join_anew(token, ask).await?;
             answer = seat.ask(ask).await;
         }
         let now = Instant::now();
@@ -119,14 +193,29 @@ impl Seats {
         match &answer {
             Err(Failure::Refused(refused)) if refused.code == code::RATE_LIMIT => {
                 guest.limited_until = Some(now + LIMITED);
-                guest.idle.push((now, seat));
+                guest.bench(ask).idle.push((now, seat));
                 return Err(Failure::Limited { after: LIMITED });
             }
-            Ok(_) | Err(Failure::Refused(_)) => guest.idle.push((now, seat)),
+            Ok(_) | Err(Failure::Refused(_)) => {
+                if answer.is_ok() {
+                    guest.note_locks(ask);
+                }
+                guest.bench(ask).idle.push((now, seat));
+            }
             // What it would say later could be taken for another answer.
             Err(_) => {}
         }
         answer
+    }
+
+    /// A session for what is asked; what another had locked is free.
+    async fn join_anew(&self, token: Option<&str>, ask: &Ask) -> Result<Seat, Failure> {
+        if !reads(ask)
+            && let Some(guest) = self.guests().get_mut(&token.map(str::to_owned))
+        {
+            guest.locked.clear();
+        }
+        self.join(token).await
     }
 
     /// A session that is not shared, for a subscription.
@@ -148,10 +237,12 @@ impl Seats {
     pub fn sweep(&self) {
         let now = Instant::now();
         self.guests().retain(|_, guest| {
-            guest.idle.retain(|(since, _)| now - *since < IDLE);
+            guest.readers.idle.retain(|(since, _)| now - *since < IDLE);
+            if guest.locked.is_empty() {
+                guest.writer.idle.retain(|(since, _)| now - *since < IDLE);
+            }
             let is_limited = guest.limited_until.is_some_and(|until| until > now);
-            let is_busy = guest.turns.available_permits() < SEATS_PER_TOKEN;
-            !guest.idle.is_empty() || is_limited || is_busy
+            guest.readers.is_in_use() || guest.writer.is_in_use() || is_limited
         });
     }
 
@@ -163,33 +254,33 @@ impl Seats {
         }
     }
 
-    fn turns_of(&self, token: Option<&str>) -> Result<Arc<Semaphore>, Failure> {
+    fn turns_of(&self, token: Option<&str>, ask: &Ask) -> Result<Arc<Semaphore>, Failure> {
         let mut guests = self.guests();
-        let guest = guests.entry(token.map(str::to_owned)).or_insert_with(|| Guest {
-            idle: Vec::new(),
-            turns: Arc::new(Semaphore::new(SEATS_PER_TOKEN)),
-            limited_until: None,
-        });
+        let guest = guests.entry(token.map(str::to_owned)).or_insert_with(Guest::new);
         let now = Instant::now();
         match guest.limited_until {
             Some(until) if until > now => Err(Failure::Limited { after: until - now }),
-            _ => Ok(Arc::clone(&guest.turns)),
+            _ => Ok(Arc::clone(&guest.bench(ask).turns)),
         }
     }
 
-    fn take_idle(&self, token: Option<&str>) -> Option<Seat> {
-        self.guests().get_mut(&token.map(str::to_owned))?.idle.pop().map(|(_, seat)| seat)
+    fn take_idle(&self, token: Option<&str>, ask: &Ask) -> Option<Seat> {
+        let mut guests = self.guests();
+        let guest = guests.get_mut(&token.map(str::to_owned))?;
+        guest.bench(ask).idle.pop().map(|(_, seat)| seat)
     }
 
     fn close_oldest_idle(&self) {
         let mut guests = self.guests();
-        // The first of each list has waited longest of its token.
-        let oldest = guests
-            .values_mut()
-            .filter(|guest| !guest.idle.is_empty())
-            .min_by_key(|guest| guest.idle.first().map(|(since, _)| *since));
-        if let Some(guest) = oldest {
-            guest.idle.remove(0);
+        let benches = guests.values_mut().flat_map(|Guest { readers, writer, locked, .. }| {
+            let writer = locked.is_empty().then_some(writer);
+            [Some(readers), writer].into_iter().flatten()
+        });
+        // The first of each list has waited longest of its kind.
+        let waiting = benches.filter(|bench| !bench.idle.is_empty());
+        let oldest = waiting.min_by_key(|bench| bench.idle.first().map(|(since, _)| *since));
+        if let Some(bench) = oldest {
+            bench.idle.remove(0);
         }
     }
 }
@@ -255,5 +346,40 @@ impl fmt::Display for Failure {
             Self::TimedOut => f.write_str("the router did not answer in time"),
             Self::TooLong => f.write_str("longer than the 65535 bytes that a message can hold"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clasp_rt_core::message::Ttl;
+    use serde_json::json;
+
+    use super::*;
+    use crate::web::message;
+    use crate::web::talk::SetAsk;
+
+    fn set(address: &str, lock: bool, unlock: bool) -> Ask {
+        let (revision, ttl) = (None, None::<Ttl>);
+        let (address, value) = (address.to_owned(), vec![0]);
+        Ask::Set(SetAsk { address, value, revision, lock, unlock, ttl })
+    }
+
+    #[test]
+    fn what_a_token_has_locked_is_known_and_bounded() {
+        let mut guest = Guest::new();
+        guest.note_locks(&set("/a", true, false));
+        guest.note_locks(&set("/b", false, false));
+        let messages = json!([
+            { "type": "SET", "address": "/c", "value": 1, "lock": true },
+            { "type": "SET", "address": "/a", "value": 1, "unlock": true },
+        ]);
+        let map = serde_json::Map::from_iter([("messages".to_owned(), messages)]);
+        let frame = message::frame("BUNDLE", map).expect("a bundle");
+        guest.note_locks(&Ask::Bundle { frame });
+        assert_eq!(guest.locked, HashSet::from(["/c".to_owned()]));
+        for number in 0..2 * LOCKED_MAX {
+            guest.note_locks(&set(&format!("/{number}"), true, false));
+        }
+        assert_eq!(guest.locked.len(), LOCKED_MAX);
     }
 }
