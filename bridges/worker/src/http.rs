@@ -7,7 +7,7 @@
 //! | `PUT /v1/state/{address}` | sets it; of a pattern, all that match, at once |
 //! | `DELETE /v1/state/{address}` | ends it; of a pattern, all that match, at once |
 //! | `POST /v1/emit/{address}` | publishes an event, a stream sample, a step of a gesture |
-//! | `GET /v1/snapshot[/{prefix or pattern}]` | all params of it |
+//! | `GET /v1/snapshot[/{prefix or pattern}]` | all params of it; also `?pattern=..` |
 //! | `POST /v1/bundle` | several messages, all or none |
 //! | `GET /v1/stream?pattern=..` | changes as server-sent events |
 //! | `GET /v1/poll?pattern=..` | the same by asking again and again |
@@ -52,11 +52,14 @@ use std::sync::Arc;
 
 use axum::Router as Routes;
 use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::routing::{get, post};
 use clasp_rt_bridges::{ConfigError, check_range};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Response, StatusCode};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tower_http::cors::CorsLayer;
 
 use self::address::Namespace;
@@ -67,7 +70,7 @@ pub use self::poll::PollOptions;
 use self::problem::Problem;
 pub use self::webhook::WebhookOptions;
 use crate::tls::TlsFiles;
-use crate::web::admission::cors;
+use crate::web::admission::{admits, cors};
 use crate::web::seats::Seats;
 use crate::web::serve::{Entrance, serve};
 use crate::{Context, Running, Service};
@@ -90,6 +93,7 @@ pub struct HttpOptions {
     /// they are answered with 401.
     pub token: Option<String>,
     /// Web pages of which origins may ask, such as `https://show.example`; `*`: all, the default.
+    /// Others, but for those of the same host and port, are answered with 403 and nothing is done.
     pub origins: Vec<String>,
     /// Bytes of a body, 1 to 16777216. Default 1048576.
     pub body_bytes_max: usize,
@@ -153,6 +157,8 @@ pub(crate) struct App {
     seats: Seats,
     channels: Arc<Channels>,
     deleted: Arc<Deleted>,
+    /// Turns of snapshots.
+    snapshots: Semaphore,
 }
 
 /// What the router shows as the name of these sessions.
@@ -245,8 +251,10 @@ async fn entertain(
         options,
         namespace,
         deleted,
+        snapshots: Semaphore::new(state::SNAPSHOTS_MAX),
     });
-    let routes = routes(Arc::clone(&app)).layer(cors);
+    let admitted = from_fn_with_state(Arc::clone(&app), admit);
+    let routes = routes(Arc::clone(&app)).layer(cors).layer(admitted);
     tokio::select! {
         served = serve(entrance, routes, connections_max, &context.stop) => served,
         () = app.seats.sweep_for_ever() => Ok(()),
@@ -286,6 +294,39 @@ fn routes(app: Arc<App>) -> Routes {
         .fallback(nowhere)
         .method_not_allowed_fallback(no_such_method)
         .with_state(app)
+}
+
+/// Sends away what a page of another origin wants, before it is done, and queries that nobody reads.
+async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response<Body> {
+    if !admits(&app.options.origins, request.headers()) {
+        let why = "pages of this Origin may not ask here; `origins` names those that may";
+        return Problem::new(StatusCode::FORBIDDEN, why).response();
+    }
+    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+    match check_query(path, query) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.response(),
+    }
+}
+
+/// Subscriptions read a query of their own; of the rest only a snapshot has one.
+fn check_query(path: &str, query: &str) -> Result<(), Problem> {
+    if ["/v1/stream", "/v1/poll"].contains(&path) {
+        return Ok(());
+    }
+    for (key, _) in form_urlencoded::parse(query.as_bytes()) {
+        let known = "`pattern` is for /v1/snapshot, /v1/stream and /v1/poll";
+        let why = match key.as_ref() {
+            "pattern" if path == "/v1/snapshot" => continue,
+            "token" => "`token` in the query is for /v1/stream and /v1/poll, where a browser \
+                        cannot say headers; elsewhere write Authorization: Bearer, a space, the \
+                        token"
+                .to_owned(),
+            other => format!("`{other}` in the query means nothing at {path}; {known}"),
+        };
+        return Err(Problem::wrong(why));
+    }
+    Ok(())
 }
 
 async fn openapi() -> Response<Body> {
@@ -333,6 +374,24 @@ mod tests {
         ] {
             let error = of(table.clone()).expect_err("cannot work");
             assert!(error.starts_with(key), "{table}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_query_that_nobody_reads_is_refused() {
+        for (path, query, said) in [
+            ("/v1/stream", "pattern=/a&token=x", None),
+            ("/v1/snapshot", "pattern=/a", None),
+            ("/v1/snapshot", "", None),
+            ("/v1/snapshot/a", "pattern=/a", Some("pattern")),
+            ("/v1/state/a", "token=x", Some("Authorization")),
+            ("/v1/health", "colour=red", Some("colour")),
+        ] {
+            let found = check_query(path, query).map_err(|problem| problem.detail);
+            match said {
+                None => assert_eq!(found, Ok(()), "{path}?{query}"),
+                Some(said) => assert!(found.expect_err(path).contains(said), "{path}?{query}"),
+            }
         }
     }
 

@@ -1,13 +1,16 @@
 //! Params, events and bundles by request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use clasp_rt_core::pattern;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value as Json, json};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::App;
@@ -20,6 +23,23 @@ use crate::web::admission;
 use crate::web::seats::{ANSWER_TIMEOUT, Failure};
 use crate::web::talk::{Answer, Ask, Param, SetAsk};
 use crate::web::value;
+
+/// Snapshots that are made at once, so that one session of those that read is left for short
+/// requests; more wait in line.
+pub(super) const SNAPSHOTS_MAX: usize = 2;
+
+/// How long a snapshot waits for its turn.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Params that are written before others of this thread have their turn.
+const PARAMS_PER_TURN: usize = 1_000;
+
+/// Lets others go first, now and then.
+async fn let_others(index: usize) {
+    if index % PARAMS_PER_TURN == PARAMS_PER_TURN - 1 {
+        yield_now().await;
+    }
+}
 
 type Reply = Result<Response, Problem>;
 
@@ -43,6 +63,8 @@ impl App {
 
     /// All params of a pattern, under the addresses that the router has.
     async fn params(&self, token: Option<&str>, pattern: &str) -> Result<Vec<Param>, Problem> {
+        let turn = timeout(SNAPSHOT_PATIENCE, self.snapshots.acquire()).await;
+        let _turn = turn.map_err(|_| Failure::Full)?.map_err(|_| Failure::Full)?;
         let ask = Ask::Snapshot { pattern: pattern.to_owned() };
         let Answer::Params(mut params) = self.seats.ask(token, &ask).await? else {
             return Ok(Vec::new());
@@ -262,18 +284,34 @@ pub(super) async fn emit(State(app): State<Arc<App>>, request: Request) -> Reply
 /// `GET /v1/snapshot/{pattern}`
 pub(super) async fn snapshot(State(app): State<Arc<App>>, request: Request) -> Reply {
     let token = app.token_of(request.headers(), None)?;
+    let query = request.uri().query().unwrap_or_default().as_bytes();
+    let mut named = form_urlencoded::parse(query).map(|(_, pattern)| pattern);
+    if let Some(pattern) = named.next() {
+        pattern::check(&pattern).map_err(|why| {
+            Problem::wrong(format!("pattern: `{pattern}`: {why}; such as /lights/**"))
+        })?;
+        if named.next().is_some() {
+            return Err(Problem::wrong("a snapshot has one `pattern`"));
+        }
+        return snapshot_of(&app, token.as_deref(), &app.namespace.join(&pattern)).await;
+    }
     let path = app.rest(request.uri().path(), "/v1/snapshot");
     list(&app, token.as_deref(), path).await
 }
 
 async fn list(app: &App, token: Option<&str>, path: &str) -> Reply {
     let pattern = app.namespace.pattern_of(path).map_err(Problem::wrong)?;
-    let mut params = app.params(token, &pattern).await?;
+    snapshot_of(app, token, &pattern).await
+}
+
+async fn snapshot_of(app: &App, token: Option<&str>, pattern: &str) -> Reply {
+    let mut params = app.params(token, pattern).await?;
     let mut text = format!("{{\"count\":{},\"params\":[", params.len());
     for (index, param) in params.iter_mut().enumerate() {
         if index > 0 {
             text.push(',');
         }
+        let_others(index).await;
         app.rename(param);
         param.push_json(&mut text);
     }

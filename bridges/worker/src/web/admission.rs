@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clasp_rt_bridges::ConfigError;
 use http::header::{
-    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, IF_MATCH,
-    IF_NONE_MATCH, LOCATION, ORIGIN, RETRY_AFTER,
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderName,
+    IF_MATCH, IF_NONE_MATCH, LOCATION, ORIGIN, RETRY_AFTER,
 };
 use http::{HeaderValue, Method, Uri};
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
@@ -66,6 +66,17 @@ pub fn look(origins: &[String], headers: &HeaderMap) -> Result<(), &'static str>
     }
 }
 
+/// Whether the page that sent a request may ask: one of `origins`, or of the service's own host. A
+/// browser keeps an answer from others, but what they ask for would be done (the Fetch standard
+/// calls such requests simple). What no page sent names no origin.
+pub fn admits(origins: &[String], headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(ORIGIN).map(HeaderValue::as_bytes) else { return true };
+    let host = headers.get(HOST).map(HeaderValue::as_bytes);
+    let page = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+    let is_own = page.zip(host).is_some_and(|(page, host)| page.eq_ignore_ascii_case(host));
+    is_own || look(origins, headers).is_ok()
+}
+
 /// The token in `Authorization: Bearer ..`, if that header is there; else what it must be.
 pub fn bearer(headers: &HeaderMap) -> Result<Option<String>, &'static str> {
     const NEED: &str = "Authorization must be: Bearer, a space, the token";
@@ -105,6 +116,26 @@ mod tests {
             let headers = headers(&page.map(|page| (ORIGIN, page)).into_iter().collect::<Vec<_>>());
             assert_eq!(look(&some, &headers).is_ok(), may_come, "{page:?}");
             assert!(look(&["*".to_owned()], &headers).is_ok());
+        }
+    }
+
+    #[test]
+    fn pages_of_named_origins_and_of_the_same_host_may_ask_and_no_others() {
+        let show = ["https://show.example".to_owned()];
+        for (origin, host, admitted) in [
+            (None, "a.example:8080", true),
+            (Some("https://show.example"), "a.example:8080", true),
+            (Some("http://a.example:8080"), "A.example:8080", true),
+            (Some("http://a.example"), "a.example:8080", false),
+            (Some("https://evil.example"), "a.example:8080", false),
+            (Some("https://show.example.evil.example"), "a.example:8080", false),
+            (Some("null"), "null", false),
+        ] {
+            let mut list = vec![(HOST, host)];
+            list.extend(origin.map(|origin| (ORIGIN, origin)));
+            let headers = headers(&list);
+            assert_eq!(admits(&show, &headers), admitted, "{origin:?} {host}");
+            assert!(admits(&["*".to_owned()], &headers));
         }
     }
 
