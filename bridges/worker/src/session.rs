@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use clasp_rt_core::error::code;
 use clasp_rt_core::message::{Hello, Message};
 use clasp_rt_core::signal::Qos;
 use clasp_rt_core::wire::list::Features;
@@ -40,6 +41,8 @@ pub struct Hearer {
     session: String,
     router: String,
     why: Option<String>,
+    /// The router said that the token is good no longer.
+    has_expired: bool,
     heard: Instant,
     pinged: Instant,
     /// A router in this process is never asked whether it is there.
@@ -97,6 +100,10 @@ impl Hearer {
             match message {
                 Err(_) => self.counters.malformed.add(1),
                 Ok(Message::Ping) => self.pong(),
+                Ok(Message::Error(error)) if error.code == code::TOKEN_EXPIRED => {
+                    self.has_expired = true;
+                    break;
+                }
                 Ok(_) => break,
             }
         }
@@ -125,6 +132,11 @@ impl Hearer {
     /// Why the session ended, once it has.
     pub fn why_ended(&self) -> &str {
         self.why.as_deref().unwrap_or("it has not ended")
+    }
+
+    /// Whether it ended, or will at once, because its token is good no longer.
+    pub fn has_expired(&self) -> bool {
+        self.has_expired
     }
 
     fn pong(&mut self) {
@@ -205,6 +217,7 @@ pub(crate) async fn greet(
         session: String::new(),
         router: String::new(),
         why: None,
+        has_expired: false,
         heard: now,
         pinged: now,
         is_remote,

@@ -76,6 +76,10 @@ impl<T> Waiting<T> {
         self.things.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.things.len()
+    }
+
     /// Whether a value of the param `key` waits.
     pub fn has(&self, key: &str) -> bool {
         self.params.contains_key(key)

@@ -225,6 +225,7 @@ impl Keeper {
         let deadline = session.deadline().map(|due| shared.instant(due));
         bytes.clear();
         let reads = session.reads() && carrier.is_some();
+        let hears = session.hears();
         let input = tokio::select! {
             read = read(carrier, bytes), if reads => match read {
                 Ok(true) => Input::Bytes(bytes),
@@ -234,9 +235,12 @@ impl Keeper {
                     Input::Closed
                 }
             },
-            heard = hear(hearer) => match heard {
+            heard = hear(hearer), if hears => match heard {
                 Some(heard) => Input::Router(heard.message),
-                None => Input::RouterGone,
+                None => Input::RouterGone(match hearer {
+                    Some(hearer) if hearer.has_expired() => Reason::Expired,
+                    _ => Reason::Unavailable,
+                }),
             },
             Some(visit) = visits.recv() => match visit {
                 Visit::Replaced => Input::Replaced,

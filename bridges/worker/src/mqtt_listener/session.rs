@@ -48,6 +48,13 @@ const CONNECT_TIMEOUT: Span = Span::from_secs(10);
 /// So often the router hears that the session is alive.
 const ALIVE_INTERVAL: Span = Span::from_secs(20);
 
+/// Retained values that wait for a client before the router keeps the others back.
+const RETAINED_MANY: usize = 64;
+
+/// A client that takes nothing for so long is no reason to hear no more of the router, which would
+/// end the session after twice as long; what is too much then is given up, counted.
+const STALL: Span = Span::from_secs(5);
+
 const CLIENT_ID_BYTES_MAX: usize = 512;
 
 /// What all clients of a listener have in common.
@@ -76,7 +83,7 @@ pub enum Input<'a> {
     Refused(Reason),
     Router(Message<'a>),
     /// Its session at the router ended.
-    RouterGone,
+    RouterGone(Reason),
     /// Another connection came for this session: [`Session::resume`] follows if the session goes
     /// on, and it does if it [outlives](Session::keeps) its connections.
     TakenOver,
@@ -199,6 +206,10 @@ pub struct Session {
     flights: u64,
     next_id: u16,
     waiting: Waiting<Held>,
+    /// What is retained, as subscriptions were told it: before all that waits.
+    retained: Waiting<Held>,
+    /// When the client took something last, or nothing retained waited.
+    taken: Time,
     bytes: BytesMut,
     pub counts: Counts,
 }
@@ -238,6 +249,8 @@ impl Session {
             flights: 0,
             next_id: 1,
             waiting,
+            retained: Waiting::default(),
+            taken: now,
             bytes: BytesMut::new(),
             counts: Counts::default(),
         }
@@ -251,6 +264,15 @@ impl Session {
             State::Open => self.version == Version::V5 || self.writes() < usize::from(RECEIVE_MAX),
             _ => false,
         }
+    }
+
+    /// Whether the router is to be heard: not while the client has enough retained values to take.
+    /// The router keeps the rest of a snapshot until there is room for it, so that none is lost. Who
+    /// waits for an answer is waited for no longer than a client that takes nothing.
+    pub fn hears(&self) -> bool {
+        let is_behind = self.retained.len() >= RETAINED_MANY && self.state == State::Open;
+        let waits = self.asked.iter().any(|asked| !asked.is_alive());
+        !is_behind || waits || self.now >= self.taken + STALL
     }
 
     pub fn has_ended(&self) -> bool {
@@ -269,7 +291,8 @@ impl Session {
             State::New | State::Joining => [Some(self.since + CONNECT_TIMEOUT), None, None, None],
             State::Open => {
                 let silent = self.keep_alive.map(|limit| self.heard + limit);
-                [Some(alive), silent, self.answer_due(), None]
+                let stall = Some(self.taken + STALL).filter(|_| !self.hears());
+                [Some(alive), silent, self.answer_due(), stall]
             }
             State::Away => [Some(alive), self.ends, self.will_due, self.answer_due()],
             State::Ended => return None,
@@ -297,7 +320,7 @@ impl Session {
                 self.finish(groups, out);
             }
             Input::Router(message) => self.hear(message, groups, out),
-            Input::RouterGone => self.finish_with(Reason::Unavailable, groups, out),
+            Input::RouterGone(reason) => self.finish_with(reason, groups, out),
             Input::TakenOver => self.end(Reason::TakenOver, groups, out),
             Input::Replaced => self.finish_with(Reason::TakenOver, groups, out),
             Input::Closed => self.lose(groups, out),
@@ -305,7 +328,11 @@ impl Session {
             Input::Deadline => self.elapse(groups, out),
         }
         self.read(groups, out);
-        self.counts.overflowed += self.waiting.take_lost().len() as u64;
+        if self.retained.is_empty() {
+            self.taken = self.now;
+        }
+        let lost = self.waiting.take_lost().len() + self.retained.take_lost().len();
+        self.counts.overflowed += lost as u64;
     }
 
     /// Goes on with another connection. The one before has ended, or was taken over.

@@ -195,6 +195,8 @@ pub enum Reason {
     Unavailable,
     ShuttingDown,
     KeepAlive,
+    /// The token was good when the session began, and is no longer.
+    Expired,
     TakenOver,
     FilterInvalid,
     TopicInvalid,

@@ -60,6 +60,13 @@ pub struct Write {
     pub is_param: bool,
 }
 
+impl Asked {
+    /// Whether it matters to nobody but the machine when it is answered.
+    pub(super) fn is_alive(&self) -> bool {
+        matches!(self.what, What::Alive { .. })
+    }
+}
+
 impl Session {
     pub(super) fn ask_subscribed(
         &mut self,

@@ -170,13 +170,18 @@ impl Session {
         }
         let has_room = qos == 0 || self.in_flight() < self.receive_max;
         let is_free = self.state == State::Open && !self.owes_answer();
-        if self.waiting.is_empty() && has_room && is_free {
+        if self.waiting.is_empty() && self.retained.is_empty() && has_room && is_free {
             return self.send(publish, out);
         }
         let due = publish.expiry_s.map(|seconds| self.now + Span::from_secs(u64::from(seconds)));
         let (bytes, topic) = (publish.bytes(), publish.topic.clone());
         let held = Held { publish, due };
+        let is_next = origin == Origin::Held && self.state == State::Open;
         match is_param {
+            // It leaves before what is newer, and after nothing that is older.
+            true if is_next && !self.waiting.has(&topic) => {
+                drop(self.retained.param(&topic, bytes, held));
+            }
             true => drop(self.waiting.param(&topic, bytes, held)),
             false => self.waiting.event(bytes, held),
         }
@@ -252,6 +257,7 @@ impl Session {
     fn land(&mut self, id: u16, awaits: Awaits) {
         if self.flying.get(&id).is_some_and(|flight| flight.awaits == awaits) {
             self.flying.remove(&id);
+            self.taken = self.now;
         }
     }
 
@@ -272,7 +278,8 @@ impl Session {
                 self.send_again(id, out);
                 continue;
             }
-            let Some(Held { mut publish, due }) = self.waiting.pop() else { return };
+            let next = self.retained.pop().or_else(|| self.waiting.pop());
+            let Some(Held { mut publish, due }) = next else { return };
             if let Some(due) = due {
                 if due <= self.now {
                     continue;

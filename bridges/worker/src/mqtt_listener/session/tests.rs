@@ -523,3 +523,61 @@ fn recorded_clients_mean_what_they_were_told_to_say() {
     }
     assert_eq!(seen, 12);
 }
+
+#[test]
+fn a_client_is_given_what_is_retained_as_fast_as_it_takes_it() {
+    const COUNT: usize = 300;
+    let mut bench = Bench::connected();
+    bench.subscribe(1, "r/#", QoS::AtLeastOnce);
+    assert!(bench.session.hears());
+    let param = |n| format!(r#"{{"address":"/mqtt/r/{n}","value":{n},"revision":2}}"#);
+    let params: Vec<_> = (0..COUNT).map(param).collect();
+    // What is newer waits until what was retained has left.
+    bench.router(&format!(r#"{{"type":"SNAPSHOT","params":[{}]}}"#, params.join(",")));
+    bench.set("/mqtt/r/7", 1_000);
+    assert!(!bench.session.hears(), "the router keeps the rest");
+    let mut got = Vec::new();
+    loop {
+        let publishes = bench.take_publishes();
+        let Some(&(.., id)) = publishes.last() else { break };
+        bench.now = bench.now + Span::from_secs(1);
+        let ids: Vec<_> = publishes.iter().map(|publish| publish.4).collect();
+        got.extend(publishes.into_iter().map(|(_, payload, ..)| payload));
+        ids.into_iter().for_each(|id| bench.send(v4::Packet::PubAck(v4::PubAck::new(id))));
+        assert!(id > 0);
+    }
+    let mut want: Vec<_> = (0..COUNT).map(|n| n.to_string()).collect();
+    want.push("1000".to_owned());
+    assert_eq!((got, bench.session.counts.overflowed), (want, 0));
+    assert!(bench.session.hears());
+}
+
+#[test]
+fn a_client_that_takes_nothing_retained_does_not_keep_its_session_from_the_router() {
+    let mut bench = Bench::connected();
+    bench.subscribe(1, "r/#", QoS::AtLeastOnce);
+    let param = |n| format!(r#"{{"address":"/mqtt/r/{n}","value":{n},"revision":2}}"#);
+    let params: Vec<_> = (0..300).map(param).collect();
+    bench.router(&format!(r#"{{"type":"SNAPSHOT","params":[{}]}}"#, params.join(",")));
+    assert!(!bench.session.hears());
+    // An answer that a message waits for is heard.
+    bench.publish("q", "1", QoS::AtLeastOnce, true, 5);
+    assert!(bench.session.hears());
+    bench.confirm("/mqtt/q");
+    assert!(!bench.session.hears());
+    bench.now = bench.session.deadline().expect("it is looked at again");
+    assert_eq!(bench.now, Time(0) + STALL);
+    bench.step(Input::Deadline);
+    assert!(bench.session.hears());
+}
+
+#[test]
+fn a_session_that_ends_with_its_token_says_so() {
+    for (reason, code) in [(Reason::Expired, 0x87), (Reason::Unavailable, 0x80)] {
+        let mut out = BytesMut::new();
+        wire::write(Version::V5, &Answer::Disconnect(reason), PACKET_BYTES_MAX, &mut out);
+        assert_eq!(out.get(2), Some(&code), "{reason:?}");
+        let says = String::from_utf8_lossy(&out).contains("the token has expired");
+        assert_eq!(says, reason == Reason::Expired);
+    }
+}
