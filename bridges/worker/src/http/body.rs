@@ -10,9 +10,6 @@ use super::problem::Problem;
 use crate::web::talk::{Ask, SetAsk};
 use crate::web::{message, value};
 
-/// What a body with several messages may hold, each in the JSON form of CLASP.
-const IN_BUNDLES: [&str; 5] = ["SET", "PUBLISH", "EMIT", "STREAM", "GESTURE"];
-
 /// Reads a body as its `Content-Type` says: JSON where it says nothing, or what `curl -d` says;
 /// `text/plain` is JSON too where it can be, else text; `application/octet-stream` is bytes.
 /// `None`: nothing is there.
@@ -71,14 +68,9 @@ pub fn bundle(namespace: &Namespace, body: Option<Json>) -> Result<Ask, Problem>
         _ => return Err(Problem::wrong(NEED)),
     };
     let messages = map.get_mut("messages").and_then(Json::as_array_mut);
-    for message in messages.ok_or_else(|| Problem::wrong(NEED))? {
-        let kind = ["type", "op"].iter().find_map(|key| message.get(key)?.as_str());
-        let kind = kind.unwrap_or_default().to_ascii_uppercase();
-        if !IN_BUNDLES.contains(&kind.as_str()) {
-            let known = IN_BUNDLES.join(", ");
-            return Err(Problem::wrong(format!("`type`: `{kind}` must be one of {known}")));
-        }
-        if let Some(Json::String(address)) = message.get_mut("address") {
+    for inside in messages.ok_or_else(|| Problem::wrong(NEED))? {
+        message::check_in_bundle(inside)?;
+        if let Some(Json::String(address)) = inside.get_mut("address") {
             *address = namespace.join(address);
         }
     }

@@ -8,7 +8,8 @@ use crate::web::client::OPS;
 
 /// What an event asks of the router: an operation and its keys, `id` among them, so that every
 /// answer is given (the acknowledgement has its own number). `plain`: what an event does that is no
-/// operation, `set` or `emit`. The error says what is wrong.
+/// operation, `set` or `emit`; one that has the name of an operation is never an address. The error
+/// says what is wrong.
 pub fn asked(
     names: &Names,
     plain: &'static str,
@@ -18,10 +19,25 @@ pub fn asked(
     let op = OPS.into_iter().find(|op| *op == event);
     let (op, mut map) = match (op, arguments.as_mut_slice()) {
         (Some(op), [Json::Object(map)]) => (op, std::mem::take(map)),
-        _ => (plain, names.keys_of(event, arguments)?),
+        (Some(op), []) => (op, Map::new()),
+        (Some(op), _) => {
+            return Err(format!("`{op}` asks the router and needs one object: {}", example(op)));
+        }
+        (None, _) => (plain, names.keys_of(event, arguments)?),
     };
     map.entry("id").or_insert_with(|| json!(0));
     Ok((op, map))
+}
+
+/// What an operation needs.
+fn example(op: &str) -> &'static str {
+    match op {
+        "set" | "emit" => "{address: \"/a\", value: 1}",
+        "get" => "{address: \"/a\"}",
+        "bundle" => "{messages: [{type: \"SET\", address: \"/a\", value: 1}]}",
+        "ping" => "{}",
+        _ => "{pattern: \"/a/**\"}",
+    }
 }
 
 /// One event for the other side.
@@ -103,10 +119,15 @@ mod tests {
         assert_eq!(asked("set", vec![set.clone()]), ("set", with_id));
         let get = json!({ "address": "/a", "id": "mine" });
         assert_eq!(asked("get", vec![get.clone()]), ("get", get));
-        let plain = json!({ "address": "/s/set", "value": 0.5, "id": 0 });
-        assert_eq!(asked("set", vec![json!(0.5)]), ("set", plain), "no object");
-        let two = json!({ "address": "/s/set", "value": [set, 1], "id": 0 });
-        assert_eq!(asked("set", vec![two["value"][0].clone(), json!(1)]), ("set", two));
+        let plain = json!({ "address": "/s/level", "value": 0.5, "id": 0 });
+        assert_eq!(asked("level", vec![json!(0.5)]), ("set", plain), "no operation");
+        assert_eq!(asked("snapshot", vec![]), ("snapshot", json!({ "id": 0 })), "of all");
+        for (event, arguments) in
+            [("get", vec![json!("/lamp")]), ("set", vec![set, json!(1)]), ("set", vec![json!(0.5)])]
+        {
+            let why = super::asked(&names, "set", event, arguments).expect_err(event);
+            assert!(why.contains(event) && why.contains("{address: \"/a\""), "{why}");
+        }
         assert!(super::asked(&names, "emit", "a//b", vec![]).is_err());
     }
 

@@ -261,7 +261,7 @@ impl Talk {
                 }
                 client.said(op, map, outs);
             }
-            Err(why) => client.refuse(&why, outs),
+            Err(why) => client.refuse(None, &why, outs),
         }
     }
 

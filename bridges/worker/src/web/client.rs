@@ -86,19 +86,24 @@ impl Client {
                 let mut frames = Vec::new();
                 match self.talk.ask(&ask, &mut frames) {
                     Ok(()) => outs.extend(frames.into_iter().map(Out::ToRouter)),
-                    Err(_) => self.refuse(&JsonError::TooLong.to_string(), outs),
+                    Err(_) => self.refuse_asked(&JsonError::TooLong.to_string(), outs),
                 }
             }
             Ok(None) => {
                 self.asked.always = true;
                 self.answer("pong", "", outs);
             }
-            Err(error) => self.refuse(&error.to_string(), outs),
+            Err(error) => self.refuse_asked(&error.to_string(), outs),
         }
     }
 
-    /// Refuses what could not even be read.
-    pub fn refuse(&mut self, why: &str, outs: &mut Vec<Out>) {
+    /// Refuses what could not even be read, but for its `id`.
+    pub fn refuse(&mut self, id: Option<Json>, why: &str, outs: &mut Vec<Out>) {
+        self.asked = Asked { id: id.filter(|id| !id.is_null()), ..Asked::default() };
+        self.refuse_asked(why, outs);
+    }
+
+    fn refuse_asked(&mut self, why: &str, outs: &mut Vec<Out>) {
         let refused =
             Refused { code: code::INVALID_MESSAGE, message: why.to_owned(), address: None };
         self.answer_error(&refused, outs);
@@ -167,7 +172,11 @@ impl Client {
                 nothing_else(op, &map, &["pattern"])?;
                 Ask::Snapshot { pattern }
             }
-            "bundle" => Ask::Bundle { frame: message::frame("BUNDLE", map)? },
+            "bundle" => {
+                let messages = map.get("messages").and_then(Json::as_array);
+                messages.into_iter().flatten().try_for_each(message::check_in_bundle)?;
+                Ask::Bundle { frame: message::frame("BUNDLE", map)? }
+            }
             "ping" => return Ok(None),
             other => {
                 return Err(JsonError::Wrong {
@@ -411,6 +420,8 @@ mod tests {
             (r#"{"op":"get"}"#, "address"),
             (r#"{"op":"get","address":"/a","x":1}"#, "x"),
             (r#"{"op":"unsubscribe","pattern":"/a"}"#, "subscribed"),
+            (r#"{"op":"bundle","messages":[{"type":"GET","address":"/a"}]}"#, "GESTURE"),
+            (r#"{"op":"bundle","messages":[{"op":"subscribe","pattern":"/a"}]}"#, "GESTURE"),
         ] {
             let outs = frames(&said(&mut client, text));
             assert!(outs[0].contains("\"error\"") && outs[0].contains(says), "{text}: {outs:?}");

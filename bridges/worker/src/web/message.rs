@@ -19,6 +19,21 @@ pub fn frame(kind: &str, mut map: Map<String, Json>) -> Result<Vec<u8>, JsonErro
     Ok(frame)
 }
 
+/// What a bundle may hold, each in the JSON form of CLASP. What else there is has an answer of its
+/// own, which a bundle has no place for.
+const IN_BUNDLES: [&str; 5] = ["SET", "PUBLISH", "EMIT", "STREAM", "GESTURE"];
+
+/// Whether a bundle may hold `message`.
+pub fn check_in_bundle(message: &Json) -> Result<(), JsonError> {
+    let kind = ["type", "op"].iter().find_map(|key| message.get(key)?.as_str());
+    let kind = kind.unwrap_or_default().to_ascii_uppercase();
+    if IN_BUNDLES.contains(&kind.as_str()) {
+        return Ok(());
+    }
+    let need = "in a bundle one of SET, PUBLISH, EMIT, STREAM and GESTURE";
+    Err(JsonError::Wrong { at: format!("type: {kind}"), need })
+}
+
 /// A SET: `address`, `value`, and if wanted `revision`, `lock`, `unlock`, `ttl`.
 pub fn set(map: Map<String, Json>) -> Result<SetAsk, JsonError> {
     let frame = frame("SET", map)?;

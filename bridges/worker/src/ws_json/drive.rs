@@ -46,6 +46,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// How long the other side may take to hear the good-bye.
 const FAREWELL: Duration = Duration::from_millis(300);
 
+/// Room for text in a close frame: RFC 6455 §5.5, without the code.
+const CLOSE_REASON_BYTES_MAX: usize = 123;
+
 type Socket = WebSocketStream<Stream>;
 
 /// Why a conversation ends, as the other side is told.
@@ -319,7 +322,7 @@ impl<'c> Conversation<'c> {
             tokio::select! {
                 heard = self.hearer.next() => match heard {
                     Some(heard) => self.client.heard(&heard.message, &mut outs),
-                    None => return (CloseCode::Restart, self.hearer.why_ended().to_owned()),
+                    None => return self.left_by_router(),
                 },
                 message = socket.next(), if listens => match message {
                     Some(Ok(message)) => {
@@ -328,6 +331,7 @@ impl<'c> Conversation<'c> {
                         }
                     }
                     Some(Err(Error::Capacity(why))) => return (CloseCode::Size, why.to_string()),
+                    Some(Err(Error::Utf8(why))) => return (CloseCode::Invalid, why),
                     Some(Err(why)) => return (CloseCode::Protocol, why.to_string()),
                     None => return (CloseCode::Normal, "it left".to_owned()),
                 },
@@ -336,6 +340,13 @@ impl<'c> Conversation<'c> {
                     return (CloseCode::Away, "the router stops".to_owned());
                 }
             }
+        }
+    }
+
+    fn left_by_router(&self) -> Ended {
+        match self.hearer.has_expired() {
+            true => (CloseCode::Policy, "token has expired".to_owned()),
+            false => (CloseCode::Restart, self.hearer.why_ended().to_owned()),
         }
     }
 
@@ -379,9 +390,9 @@ impl<'c> Conversation<'c> {
                 self.say(&op, map, outs);
                 Ok(())
             }
-            Err(why) => {
+            Err(Unread { id, why }) => {
                 self.context.counters.malformed.add(1);
-                self.client.refuse(&why, outs);
+                self.client.refuse(id, &why, outs);
                 Ok(())
             }
         }
@@ -395,7 +406,7 @@ impl<'c> Conversation<'c> {
     ) -> Result<(), Ended> {
         let id = map.get("id").cloned();
         let Some(token) = map.get("token").and_then(Json::as_str) else {
-            self.client.refuse("auth needs `token`", outs);
+            self.client.refuse(id, "auth needs `token`", outs);
             return Ok(());
         };
         match enter(Some(token.to_owned()), self.context).await {
@@ -414,17 +425,35 @@ impl<'c> Conversation<'c> {
     }
 }
 
+/// A message that says nothing: why, and the id under which that is answered.
+#[derive(Clone, Debug, PartialEq)]
+struct Unread {
+    id: Option<Json>,
+    why: String,
+}
+
+impl From<String> for Unread {
+    fn from(why: String) -> Self {
+        Self { id: None, why }
+    }
+}
+
 /// What a text message says, plainly or not.
-fn read(text: &str, options: &WsJsonOptions) -> Result<Said, String> {
+fn read(text: &str, options: &WsJsonOptions) -> Result<Said, Unread> {
+    const NEED: &str = "a message needs `op`, such as {\"op\": \"ping\"}";
     let json = serde_json::from_str(text);
     let mut map = match json {
         Ok(Json::Object(map)) => map,
+        // Text that begins like an object is a slip of the pen, and no value.
+        Err(why) if text.trim_start().starts_with('{') => {
+            return Err(format!("no JSON: {why}").into());
+        }
         other if options.plain => {
             let value = other.unwrap_or_else(|_| value::of_text(text));
             return Ok(plain(format!("{}/text", options.namespace), value));
         }
-        Ok(_) => return Err("a message is an object, such as {\"op\": \"ping\"}".to_owned()),
-        Err(why) => return Err(format!("no JSON: {why}")),
+        Ok(_) => return Err(NEED.to_owned().into()),
+        Err(why) => return Err(format!("no JSON: {why}").into()),
     };
     for key in ["op", "type"] {
         if let Some(Json::String(op)) = map.get(key) {
@@ -433,8 +462,8 @@ fn read(text: &str, options: &WsJsonOptions) -> Result<Said, String> {
             return Ok((op, map));
         }
     }
-    if !options.plain {
-        return Err("a message needs `op`, such as {\"op\": \"ping\"}".to_owned());
+    if !options.plain || map.contains_key("op") {
+        return Err(Unread { id: map.remove("id"), why: format!("{NEED}; it is text") });
     }
     let address = map.get("address").and_then(Json::as_str).map(str::to_owned);
     Ok(match address {
@@ -446,10 +475,10 @@ fn read(text: &str, options: &WsJsonOptions) -> Result<Said, String> {
     })
 }
 
-fn read_bytes(bytes: &[u8], options: &WsJsonOptions) -> Result<Said, String> {
+fn read_bytes(bytes: &[u8], options: &WsJsonOptions) -> Result<Said, Unread> {
     match options.plain {
         true => Ok(plain(format!("{}/binary", options.namespace), value::of_bytes(bytes))),
-        false => Err("a message is text, such as {\"op\": \"ping\"}".to_owned()),
+        false => Err("a message is text, such as {\"op\": \"ping\"}".to_owned().into()),
     }
 }
 
@@ -460,8 +489,8 @@ fn plain(address: String, value: Json) -> Said {
 }
 
 async fn close(socket: &mut Socket, code: CloseCode, why: &str) {
-    // A close frame has room for 123 bytes of text.
-    let reason: String = why.chars().take(30).collect();
+    let fits = why.floor_char_boundary(CLOSE_REASON_BYTES_MAX);
+    let reason = why.get(..fits).unwrap_or_default().to_owned();
     let frame = CloseFrame { code, reason: reason.into() };
     let closing = async {
         let _ = socket.close(Some(frame)).await;
@@ -493,7 +522,12 @@ mod tests {
         let (op, map) = read_bytes(&[1, 255], &options).expect("plain");
         let want = json!({ "address": "/ws/binary", "value": { "$bytes": "01ff" } });
         assert_eq!((op.as_str(), Json::Object(map)), ("set", want));
-        let strict = WsJsonOptions { plain: false, ..options };
+        let strict = WsJsonOptions { plain: false, ..options.clone() };
+        let told = |text: &str| read(text, &options).expect_err(text);
+        assert!(told(r#" {"op":"set","address":"/a","value":}"#).why.contains("no JSON"));
+        let slip = told(r#"{"op":5,"id":"x"}"#);
+        assert_eq!(slip.id, Some(json!("x")));
+        assert!(slip.why.contains("`op`"), "{}", slip.why);
         for text in [r#"{"address":"/a","value":1}"#, "go", "{"] {
             assert!(read(text, &strict).is_err(), "{text}");
         }
