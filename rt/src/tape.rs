@@ -10,7 +10,8 @@
 //! thread that may block does without a runtime of its own.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::mem;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -155,17 +156,25 @@ struct Writer {
     start_unix_us: u64,
     /// Of the recording, in names of files.
     started: String,
+    /// Of the newest file.
     number: u32,
-    file: Option<File>,
-    /// Bytes of it.
-    written: u64,
+    file: Option<Part>,
     block: Block,
     clock: Clock,
     flushed: Time,
+    /// When the disk refused something last; `None`: it took what it was given since.
     failed: Option<Time>,
-    /// Frames that no file took since the last one that was written.
+    /// Frames that neither a file nor the block has, since the last one that was written.
     lost: u64,
     last_ns: u64,
+}
+
+/// One file of a recording.
+struct Part {
+    file: File,
+    path: PathBuf,
+    /// Bytes that are in it for sure.
+    written: u64,
 }
 
 impl Writer {
@@ -180,7 +189,6 @@ impl Writer {
             started,
             number: 0,
             file: None,
-            written: 0,
             block: Block::new(),
             clock: Clock::start(),
             flushed: Time(0),
@@ -204,9 +212,10 @@ impl Writer {
             }
             thread::sleep(NAP);
         }
-        if let Some(file) = self.file.take()
-            && let Err(why) = file.sync_data()
-        {
+        if self.lost > 0 {
+            error!("the recording ends without its last {} frames", self.lost);
+        }
+        if let Err(why) = self.close_file() {
             warn!("the recording may not be on the disk: {why}");
         }
     }
@@ -227,14 +236,18 @@ impl Writer {
             (_, _) => Item::End,
         };
         self.last_ns = at_ns;
-        if self.file.is_some() {
-            if self.written == 0 && self.block.len() == 0 {
-                let start_unix_us = self.start_unix_us;
-                self.block.begin(Header { number: self.number, start_unix_us });
+        let rests = self.failed.is_some_and(|since| self.clock.now().since(since) < RETRY_AFTER);
+        match &self.file {
+            Some(part) if !rests => {
+                if self.block.len() == 0 {
+                    let (number, start_unix_us) = (self.number, self.start_unix_us);
+                    let header = Header { number, start_unix_us };
+                    let missing = mem::take(&mut self.lost);
+                    self.block.begin(header, part.written, at_ns, missing);
+                }
+                self.block.put(Record { at_ns, item });
             }
-            self.block.put(Record { at_ns, item });
-        } else if let Item::Frame(_) = item {
-            self.lost += 1;
+            _ => self.lost += frames_of(item),
         }
         self.ring.pop();
         if self.block.len() >= BLOCK_BYTES {
@@ -246,41 +259,53 @@ impl Writer {
     /// Begins the next file where this one is full, or where there is none.
     fn see_to_file(&mut self) {
         let now = self.clock.now();
-        let rests = |since: Time| now.since(since) < RETRY_AFTER;
-        let wanted = match self.file {
-            Some(_) => self.written >= self.reel.file_bytes && !self.ring.is_empty(),
-            None => !self.failed.is_some_and(rests),
+        let rests = self.failed.is_some_and(|since| now.since(since) < RETRY_AFTER);
+        let wanted = match &self.file {
+            Some(part) => part.written >= self.reel.file_bytes && !self.ring.is_empty(),
+            None => true,
         };
-        if wanted {
-            self.change_file();
+        if wanted
+            && !rests
+            && let Err(why) = self.next_file()
+        {
+            self.fail(&why);
         }
     }
 
     /// Hands everything to the disk.
     fn flush(&mut self) {
         self.flushed = self.clock.now();
-        if let Some(file) = &mut self.file
-            && self.block.len() > 0
-        {
-            match self.block.write_to(file) {
-                Ok(len) => self.written += len,
-                Err(why) => self.fail(&why),
-            }
+        if self.block.len() == 0 {
+            return;
         }
-    }
-
-    fn change_file(&mut self) {
-        match self.next_file() {
+        let missing = self.block.missing;
+        match self.write() {
             Ok(()) if self.failed.take().is_some() => {
-                let lost = std::mem::take(&mut self.lost);
-                info!("the recording goes on; {lost} frames are missing");
-                let start_unix_us = self.start_unix_us;
-                self.block.begin(Header { number: self.number, start_unix_us });
-                self.block.put(Record { at_ns: self.last_ns, item: Item::Lost(lost) });
+                let path = self.file.as_ref().map(|part| part.path.display());
+                let path = path.map(|path| path.to_string()).unwrap_or_default();
+                info!("the recording goes on in {path}; {missing} frames are missing");
             }
             Ok(()) => {}
             Err(why) => self.fail(&why),
         }
+    }
+
+    /// Writes the block. Only with its first block a file counts, and the oldest beyond what may
+    /// stay goes: a disk that takes nothing costs no earlier recording.
+    fn write(&mut self) -> io::Result<()> {
+        let Some(part) = &mut self.file else { return Ok(()) };
+        let mut len = part.take(&mut self.block);
+        let is_first = part.written == 0;
+        let has_no_room = matches!(&len, Err(why) if is_full(why));
+        if is_first && has_no_room && forget_oldest(&self.reel, &part.path) > 0 {
+            // That made room.
+            len = part.take(&mut self.block);
+        }
+        part.written += len?;
+        if is_first {
+            forget_oldest(&self.reel, &part.path);
+        }
+        Ok(())
     }
 
     fn fail(&mut self, why: &io::Error) {
@@ -288,22 +313,69 @@ impl Writer {
             let folder = self.reel.folder.display();
             error!("{folder} takes no recording, and is tried again every second: {why}");
         }
-        self.lost += self.block.clear();
-        self.file = None;
         self.failed = Some(self.clock.now());
+        self.lost += self.block.clear();
+        // Where room is missing, no other file has more of it. What a disk refuses for another
+        // reason may be the fault of this file: another is tried.
+        let stays = is_full(why) && self.file.as_ref().is_some_and(Part::rewind);
+        if !stays {
+            // What failed is told already.
+            let _ = self.close_file();
+        }
     }
 
     fn next_file(&mut self) -> io::Result<()> {
-        self.number += 1;
-        let name = format!("{}-{:06}{SUFFIX}", self.started, self.number);
-        let path = self.reel.folder.join(name);
-        if let Some(file) = self.file.take() {
-            file.sync_data()?;
+        self.close_file()?;
+        let number = self.number + 1;
+        let path = self.reel.folder.join(format!("{}-{number:06}{SUFFIX}", self.started));
+        let file = create(&path)?;
+        self.number = number;
+        if self.failed.is_none() {
+            info!("recording to {}", path.display());
         }
-        self.file = Some(create(&path)?);
-        self.written = 0;
-        info!("recording to {}", path.display());
-        forget_oldest(&self.reel)
+        self.file = Some(Part { file, path, written: 0 });
+        Ok(())
+    }
+
+    /// Leaves the file, and nothing of one that holds nothing.
+    fn close_file(&mut self) -> io::Result<()> {
+        let Some(part) = self.file.take() else { return Ok(()) };
+        if part.written > 0 {
+            return part.file.sync_data();
+        }
+        self.number -= 1;
+        fs::remove_file(&part.path)
+    }
+}
+
+impl Part {
+    /// Writes all of `block`, and says how many bytes that were; or leaves it as it was.
+    fn take(&mut self, block: &mut Block) -> io::Result<u64> {
+        let len = block.write_to(&mut self.file);
+        if len.is_err() {
+            self.rewind();
+        }
+        len
+    }
+
+    /// Goes back to the end of what was written as a whole; `false`: the file does not let us.
+    fn rewind(&self) -> bool {
+        let cut = self.file.set_len(self.written);
+        cut.and_then(|()| (&self.file).seek(SeekFrom::Start(self.written))).is_ok()
+    }
+}
+
+/// Whether the disk, or our part of it, has no room: other files have none either.
+fn is_full(why: &io::Error) -> bool {
+    matches!(why.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// How many frames `item` stands for.
+fn frames_of(item: Item<'_>) -> u64 {
+    match item {
+        Item::Frame(_) => 1,
+        Item::Lost(count) => count,
+        _ => 0,
     }
 }
 
@@ -326,25 +398,34 @@ fn create(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Removes the oldest recordings of the folder beyond what may stay. Names sort by age.
-fn forget_oldest(reel: &Reel) -> io::Result<()> {
-    let mut recordings = Vec::new();
-    for entry in fs::read_dir(&reel.folder)? {
-        let path = entry?.path();
-        if path.to_string_lossy().ends_with(SUFFIX) {
-            recordings.push(path);
-        }
-    }
-    recordings.sort_unstable();
-    let beyond = recordings.len().saturating_sub(reel.files_max.max(1));
-    recordings.iter().take(beyond).try_for_each(fs::remove_file)
+/// Removes the oldest recordings of the folder beyond what may stay beside `current`, and says how
+/// many. Names sort by age.
+fn forget_oldest(reel: &Reel, current: &Path) -> usize {
+    let forgotten = others_in(&reel.folder, current).and_then(|mut others| {
+        others.sort_unstable();
+        let beyond = (others.len() + 1).saturating_sub(reel.files_max.max(1));
+        others.truncate(beyond);
+        others.iter().try_for_each(fs::remove_file).map(|()| others.len())
+    });
+    forgotten.unwrap_or_else(|why| {
+        warn!("{}: the oldest recording cannot be removed: {why}", reel.folder.display());
+        0
+    })
+}
+
+fn others_in(folder: &Path, current: &Path) -> io::Result<Vec<PathBuf>> {
+    let paths = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
+    let is_other = |path: &PathBuf| path.to_string_lossy().ends_with(SUFFIX) && path != current;
+    paths.filter(|path| path.as_ref().map_or(true, is_other)).collect()
 }
 
 /// Records on their way to the disk, in memory that begins at a page.
 struct Block {
     records: Vec<u8>,
-    /// Frames in it.
+    /// Frames that it holds, or tells as lost.
     frames: u64,
+    /// Those that it tells at its begin.
+    missing: u64,
     pages: Vec<u8>,
     first: usize,
 }
@@ -357,26 +438,34 @@ impl Block {
     fn new() -> Self {
         let pages = vec![0; BLOCK_ROOM + PAGE_BYTES];
         let first = pages.as_ptr().align_offset(PAGE_BYTES);
-        Self { records: Vec::with_capacity(BLOCK_ROOM), frames: 0, pages, first }
+        Self { records: Vec::with_capacity(BLOCK_ROOM), frames: 0, missing: 0, pages, first }
     }
 
     fn len(&self) -> usize {
         self.records.len()
     }
 
-    fn begin(&mut self, header: Header) {
-        header.put(&mut self.records);
+    /// Begins with the header, where `written` of the file says that it has none, and with how
+    /// many frames are `missing` before.
+    fn begin(&mut self, header: Header, written: u64, at_ns: u64, missing: u64) {
+        if written == 0 {
+            header.put(&mut self.records);
+        }
+        self.missing = missing;
+        if missing > 0 {
+            self.put(Record { at_ns, item: Item::Lost(missing) });
+        }
     }
 
     fn put(&mut self, record: Record<'_>) {
-        self.frames += u64::from(matches!(record.item, Item::Frame(_)));
+        self.frames += frames_of(record.item);
         capture::put(record, &mut self.records);
     }
 
     /// Forgets everything, and says how many frames that were.
     fn clear(&mut self) -> u64 {
         self.records.clear();
-        std::mem::take(&mut self.frames)
+        mem::take(&mut self.frames)
     }
 
     /// Writes everything, padded to whole pages, and says how much that was.
@@ -472,6 +561,18 @@ mod tests {
         assert_eq!(receiver.peek(), Some((4 | NOTE, &[LOST, 2, 0, 0, 0, 0, 0, 0, 0][..])));
         receiver.pop();
         assert_eq!(receiver.peek(), Some((4, &[4; 8][..])));
+    }
+
+    #[test]
+    fn a_recording_that_never_began_leaves_no_file() {
+        let folder = folder("empty");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("20260101T000000Z-000001.clasprec"), b"night").unwrap();
+        let reel = Reel { folder: folder.clone(), file_bytes: 1 << 30, files_max: 1 };
+        drop(RingTape::start(reel).unwrap());
+        assert_eq!(files(&folder).len(), 1);
+        assert_eq!(fs::read(&files(&folder)[0]).unwrap(), b"night");
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

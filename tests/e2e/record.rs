@@ -80,6 +80,47 @@ fn a_router_records_itself_and_ends_the_file_in_order() {
     assert!(text.contains("recording: 50 messages, whole"), "{text}");
 }
 
+/// Of the recorder: a small disk of its own with three nights on it, and no room for a fourth.
+const SMALL_DISK: &str = r#"
+    mount -t tmpfs -o size=1m none "$0" || exit
+    for night in 1 2 3; do echo "night $night" > "$0/2026010${night}T200000Z-000001.clasprec"; done
+    head -c 2m /dev/zero > "$0/other" 2> /dev/null
+    exec "$@"
+"#;
+
+#[test]
+fn a_full_disk_costs_no_earlier_recording_and_the_same_file_goes_on() {
+    let folder = Folder::new("full");
+    std::fs::create_dir(&folder.0).unwrap();
+    let router = Router::start(&["--shards", "1", "--rate-limit", "0"]);
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", SMALL_DISK]).arg(&folder.0);
+    command.arg(clasp_rt()).arg("record").arg(&folder.0);
+    // The three nights, and this one.
+    command.args(["--files-max", "4", "--router", &router.url()]);
+    let mut recorder = Program::start(&mut command);
+    let disk = format!("/proc/{}/root{}", recorder.child.id(), folder.0.display());
+    eventually("the recorder joins", || recorder.errors().contains("joined").then_some(()));
+    eventually("the disk takes nothing", || {
+        show(&router);
+        recorder.errors().contains("takes no recording").then_some(())
+    });
+    assert!(!recorder.errors().contains("goes on"), "{}", recorder.errors());
+    std::fs::remove_file(format!("{disk}/other")).unwrap();
+    eventually("the recording goes on", || {
+        show(&router);
+        recorder.errors().contains("goes on in").then_some(())
+    });
+    let files = std::fs::read_dir(&disk).unwrap().map(|file| file.unwrap().path());
+    let mut files: Vec<_> = files.collect();
+    files.sort_unstable();
+    let nights = files.iter().filter(|path| std::fs::read(path).unwrap().starts_with(b"night"));
+    assert_eq!((nights.count(), files.len()), (3, 4), "{files:?}: {}", recorder.errors());
+    assert!(std::fs::metadata(&files[3]).unwrap().len() > 0, "{files:?}");
+    assert_eq!(recorder.errors().matches("goes on").count(), 1, "{}", recorder.errors());
+    assert!(recorder.terminate().success(), "{}", recorder.errors());
+}
+
 #[test]
 fn a_folder_that_cannot_be_written_is_told_before_anything_runs() {
     let output = run(Command::new(clasp_rt()).args(["record", "/proc/nothing"]));

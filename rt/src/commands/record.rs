@@ -8,7 +8,7 @@ use super::client::RouterArgs;
 use crate::config::{Log, LogLevel};
 use crate::control;
 use crate::host::Host;
-use crate::plan::Plan;
+use crate::plan::{Plan, absent};
 use crate::plan_types::Uplink;
 use crate::recording::Recording;
 
@@ -23,6 +23,10 @@ pub struct RecordArgs {
 }
 
 pub fn run(args: &RecordArgs) -> Result<(), Failure> {
+    let host = Host::read();
+    if let Some(core) = args.recording.core.filter(|core| !host.cores.contains(core)) {
+        return Err(Failure::Wrong(format!("--core: {}", absent(core, &host))));
+    }
     let uplink = Uplink::Remote(remote(&args.router.router)?);
     let recording = args.recording.plan("record", uplink, args.router.token.clone());
     let recording = recording.map_err(|errors| {
@@ -30,5 +34,5 @@ pub fn run(args: &RecordArgs) -> Result<(), Failure> {
         Failure::Wrong(lines.join("\n"))
     })?;
     let level = args.log.level.unwrap_or(LogLevel::Info);
-    control::serve(Plan::of_recording(recording, level, &Host::read())).map_err(Failure::Failed)
+    control::serve(Plan::of_recording(recording, level, &host)).map_err(Failure::Failed)
 }
