@@ -20,6 +20,7 @@ mod memory;
 mod metrics;
 mod open_bridge;
 mod peers;
+mod plain;
 mod plan;
 mod plan_print;
 mod plan_types;
@@ -36,7 +37,6 @@ mod waiting;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clasp_rt_ring::alloc::SteadyAlloc;
 use mimalloc::MiMalloc;
 
@@ -46,5 +46,5 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: SteadyAlloc<MiMalloc> = SteadyAlloc(MiMalloc);
 
 fn main() -> ExitCode {
-    commands::Cli::parse().run()
+    commands::Cli::typed().run()
 }

@@ -80,7 +80,11 @@ fn exit_codes_tell_what_went_wrong() {
     // A port that nobody listens on: taken and given back.
     let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
     let nobody = format!("ws://{free}");
-    let cases: [(&[&str], i32, &str); 6] = [
+    let cases: [(&[&str], i32, &str); 10] = [
+        (&["why", "nope"], 1, "begin with"),
+        (&["record", "/nowhere", "--core", "4000"], 2, "core 4000"),
+        (&["sub", "/x", "--timeout", "1e19"], 2, "86400"),
+        (&["--port", "7331"], 2, "clasp-rt server"),
         (&["get", "/nowhere", "--timeout", "2"], 4, "/nowhere"),
         (&["set", "noslash", "1"], 1, "noslash"),
         (&["sub", "/silence", "--timeout", "0.2"], 4, "/silence"),
@@ -166,4 +170,35 @@ fn text(output: &Output) -> String {
 
 fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_command_whose_output_nobody_takes_does_not_panic() {
+    let file = TempFile::new("toml", "[server]\nport = 7330\n");
+    let file = file.path.display();
+    let lines = ["plan".to_owned(), format!("check {file}"), "completions bash".to_owned()];
+    for line in lines {
+        for (stdout, code) in [("| true", 0), ("> /dev/full", 1)] {
+            // What ends a pipeline is the last program's; so the first one's code is printed.
+            let script = format!("{{ \"$0\" {line}; echo ended $? >&2; }} {stdout}");
+            let output = run(Command::new("sh").args(["-c", &script]).arg(clasp_rt()));
+            let said = errors(&output);
+            assert!(said.contains(&format!("ended {code}")), "{line} {stdout}: {said}");
+        }
+    }
+}
+
+#[test]
+fn what_a_value_says_to_a_terminal_is_spelled_out() {
+    let router = Router::start(&["--shards", "1"]);
+    let set = clasp(&router, &["set", "/esc", "\u{1b}[2Jtwo\nlines"]);
+    assert_eq!(set.status.code(), Some(0), "{}", errors(&set));
+    let shown = "\\u{1b}[2Jtwo\\nlines";
+    assert_eq!(text(&clasp(&router, &["get", "/esc"])), format!("{shown}\n"));
+    let sub = clasp(&router, &["sub", "/esc", "--count", "1"]);
+    assert_eq!(text(&sub), format!("/esc {shown}\n"));
+    let watched = text(&clasp(&router, &["watch", "/esc", "--count", "1"]));
+    assert!(watched.contains(shown) && !watched.contains('\u{1b}'), "{watched:?}");
+    let why = text(&clasp(&router, &["why", "/esc"]));
+    assert!(why.contains(shown) && !why.contains('\u{1b}'), "{why:?}");
 }

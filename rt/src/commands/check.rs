@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Failure;
+use super::client::print;
 use super::server::{read, tell};
 use crate::config::Config;
 use crate::host::Host;
@@ -24,9 +25,9 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     let config = Config { may_change: true, ..config };
     let plan = Plan::new(&config, &Host::read());
     if let (Ok(plan), []) = (&plan, problems.as_slice()) {
-        println!("{}: fine", args.file.display());
-        notes(&plan.threads).iter().for_each(|note| println!("note: {note}"));
-        return Ok(());
+        let notes = notes(&plan.threads).into_iter().map(|note| format!("note: {note}\n"));
+        let text = format!("{}: fine\n", args.file.display()) + &notes.collect::<String>();
+        return print(text.as_bytes());
     }
     let errors = plan.err().unwrap_or_default();
     Err(Failure::Wrong(tell(Some(&args.file), &text, problems, &errors)))

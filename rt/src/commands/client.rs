@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::Failure;
 use super::value;
+use crate::plain;
 
 /// How long a router may take to answer what it answers at once.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -131,10 +132,10 @@ pub fn get(args: &GetArgs) -> Result<(), Failure> {
     client.close();
     let value = got.map_err(|error| unanswered(&args.address, error))?;
     let line = match args.json {
-        true => json!({ "address": args.address, "value": value::to_json(&value) }).to_string(),
+        true => plain::json(&json!({ "address": args.address, "value": value::to_json(&value) })),
         false => value::show(&value),
     };
-    writeln!(io::stdout(), "{line}").or_else(unless_closed)
+    print(format!("{line}\n").as_bytes())
 }
 
 pub fn subscribe(args: &SubArgs) -> Result<(), Failure> {
@@ -143,7 +144,7 @@ pub fn subscribe(args: &SubArgs) -> Result<(), Failure> {
         let Some(seen) = seen else { return Ok(()) };
         let line = match args.json {
             true => seen.json(),
-            false => format!("{} {}", seen.address, value::show(&seen.value)),
+            false => format!("{} {}", plain::line(&seen.address), value::show(&seen.value)),
         };
         writeln!(stdout, "{line}")?;
         stdout.flush()
@@ -162,7 +163,7 @@ pub fn listen(
     let builder = builder(router).on_error(move |trouble| {
         let _ = tell_trouble.send(Heard::Trouble(trouble.clone()));
     });
-    let client = builder.connect().map_err(unconnected)?;
+    let client = builder.connect().map_err(|error| unconnected(router, error))?;
     let mut shown = Shown::default();
     let told = move |update: &Update<'_>| {
         if shown.is_new(update) {
@@ -246,7 +247,7 @@ impl Seen {
                 "revision": revision,
             }),
         };
-        line.to_string()
+        plain::json(&line)
     }
 }
 
@@ -259,23 +260,31 @@ fn builder(router: &RouterArgs) -> Builder {
 }
 
 pub fn connect(router: &RouterArgs) -> Result<Client, Failure> {
-    builder(router).reconnect(false).connect().map_err(unconnected)
+    builder(router).reconnect(false).connect().map_err(|error| unconnected(router, error))
 }
 
-fn unconnected(error: ConnectError) -> Failure {
+fn unconnected(router: &RouterArgs, error: ConnectError) -> Failure {
+    // Who answers may do so at another port, in the other way.
+    let other = match (&error, router.router.split_once("://")) {
+        (ConnectError::Ended(_), Some((scheme, host))) if scheme.eq_ignore_ascii_case("tcp") => {
+            format!("\nIf that is the port for WebSocket, try --router ws://{host}.")
+        }
+        _ => String::new(),
+    };
     match error {
         ConnectError::Url(_) | ConnectError::TooLong => {
             Failure::Wrong(format!("--router: {error}"))
         }
         ConnectError::Refused { .. } => Failure::Failed(error.to_string()),
         _ => Failure::Unreachable(format!(
-            "{error}\nStart a router with `clasp-rt server`, or name another with --router URL."
+            "{error}{other}\nStart a router with `clasp-rt server`, or name another with \
+             --router URL."
         )),
     }
 }
 
 /// `what` is the address or pattern that was to be sent.
-fn unsent(what: &str, error: SendError) -> Failure {
+pub fn unsent(what: &str, error: SendError) -> Failure {
     let said = format!("{what}: {error}");
     match error {
         SendError::NotConnected | SendError::Closed | SendError::Lost(_) => {
@@ -307,9 +316,42 @@ pub fn unless_closed(error: io::Error) -> Result<(), Failure> {
     }
 }
 
+/// Writes all of it, if somebody reads so far.
+pub fn print(text: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text).and_then(|()| stdout.flush()).or_else(unless_closed)
+}
+
+/// A day: more is a slip of the finger, and far more no clock can count.
+pub const SECONDS_MAX: f64 = 86_400.0;
+
 /// A length of time as it is typed.
 pub fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds >= 0.0);
-    let span = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    span.ok_or_else(|| "should be seconds, such as 2 or 0.5".to_owned())
+    let seconds = text.parse().ok().filter(|seconds| (0.0..=SECONDS_MAX).contains(seconds));
+    let span = seconds.map(Duration::from_secs_f64);
+    span.ok_or_else(|| "should be seconds, 0 to 86400, such as 2 or 0.5".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_of_time_is_at_most_a_day() {
+        let millis = |text| seconds(text).ok().map(|span| span.as_millis());
+        let cases = [
+            ("0", Some(0)),
+            ("0.5", Some(500)),
+            ("86400", Some(86_400_000)),
+            ("86401", None),
+            ("1e19", None),
+            ("inf", None),
+            ("NaN", None),
+            ("-1", None),
+            ("soon", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(millis(text), expected, "{text}");
+        }
+    }
 }

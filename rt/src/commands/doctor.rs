@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Failure;
+use super::client::SECONDS_MAX;
 use crate::config::Cores;
 use crate::doctor::report::Report;
 use crate::doctor::{Asked, Interval, Machine, Root, Snapshot, probe, usable};
@@ -30,9 +31,6 @@ pub struct DoctorArgs {
 
 /// Asleep, asleep without halt, and spinning.
 const MEASUREMENTS: f64 = 3.0;
-
-/// More would take the memory of a histogram no further.
-const SECONDS_MAX: f64 = 86_400.0;
 
 pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
     if !(0.0..=SECONDS_MAX).contains(&args.seconds) {

@@ -12,7 +12,7 @@ use clasp_rt_perf::histogram::Latency;
 use clasp_rt_perf::log::{self, Encoder, Entry};
 
 use super::Failure;
-use super::client::seconds;
+use super::client::{print, seconds};
 use super::watched::{Place, WatchedArgs, Ways};
 use crate::stages::{LOG_COMMENT, Stage};
 
@@ -24,8 +24,8 @@ pub struct HistArgs {
     /// How many seconds to watch
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     seconds: Duration,
-    /// Seconds of each line of the log
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    /// Seconds of each line of the log, at least 0.1
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
     interval: Duration,
     #[command(flatten)]
     watched: WatchedArgs,
@@ -36,6 +36,11 @@ const LOG_NAME: &str = "clasp-rt.hlog";
 
 /// Shorter intervals would measure how the router is asked.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = seconds(text).ok().filter(|interval| *interval >= INTERVAL_MIN);
+    interval.ok_or_else(|| "should be seconds, 0.1 to 86400".to_owned())
+}
 
 pub fn run(args: &HistArgs) -> Result<(), Failure> {
     let first = args.watched.ways()?;
@@ -56,7 +61,7 @@ pub fn run(args: &HistArgs) -> Result<(), Failure> {
         return Err(Failure::Nothing(passed));
     }
     let said = format!("{messages} messages in {out}/{LOG_NAME} and {} .hgrm files", all.len());
-    writeln!(io::stdout(), "{said}").or_else(super::client::unless_closed)
+    print(format!("{said}\n").as_bytes())
 }
 
 /// Writes an interval after the other, and gives what was counted at the end.
@@ -67,7 +72,7 @@ fn watch(args: &HistArgs, first: &Ways, mut out: impl Write, path: &Path) -> Res
     let until = Instant::now() + args.seconds;
     let mut last = first.clone();
     while let Some(left) = until.checked_duration_since(Instant::now()).filter(|l| !l.is_zero()) {
-        thread::sleep(left.min(args.interval.max(INTERVAL_MIN)));
+        thread::sleep(left.min(args.interval));
         let now = args.watched.ways()?;
         let start = last.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let length = now.at.duration_since(last.at).unwrap_or_default();

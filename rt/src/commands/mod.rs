@@ -24,9 +24,11 @@ pub mod watched;
 mod websocket;
 mod why;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
-use std::{fmt, io};
+use std::{env, fmt};
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// Routes control signals between lighting, sound, sensors and web pages, in microseconds
@@ -180,6 +182,11 @@ impl fmt::Display for Failure {
 }
 
 impl Cli {
+    /// What was typed; ends the program where that is wrong, or asks for help.
+    pub fn typed() -> Self {
+        Self::try_parse().unwrap_or_else(|error| hinted(error, env::args_os().nth(1)).exit())
+    }
+
     pub fn run(self) -> ExitCode {
         match self.obey() {
             Ok(()) => ExitCode::SUCCESS,
@@ -218,16 +225,39 @@ impl Cli {
             Command::Top(args) => top::run(&args),
             Command::Hist(args) => hist::run(&args),
             Command::Completions { shell } => {
-                clap_complete::generate(shell, &mut Self::command(), "clasp-rt", &mut io::stdout());
-                Ok(())
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "clasp-rt", &mut script);
+                client::print(&script)
             }
         }
     }
 }
 
+/// The error about a line whose first word is `first`. Flags without a command are meant for
+/// `server`, which `clasp-rt` alone starts.
+fn hinted(mut error: clap::Error, first: Option<OsString>) -> clap::Error {
+    let is_flag = first.is_some_and(|first| first.as_encoded_bytes().starts_with(b"-"));
+    if is_flag && error.kind() == ErrorKind::UnknownArgument {
+        let tip = "a router is started with flags by `clasp-rt server`";
+        let tips = ContextValue::StyledStrs(vec![tip.into()]);
+        error.insert(ContextKind::Suggested, tips);
+    }
+    error
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flags_without_a_command_are_sent_to_the_server() {
+        let cases = [("clasp-rt --port 7331", true), ("clasp-rt get --port 7331", false)];
+        for (line, hints) in cases {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            let said = hinted(error, line.split(' ').nth(1).map(OsString::from)).to_string();
+            assert_eq!(said.contains("clasp-rt server"), hints, "{said}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -330,6 +360,9 @@ mod tests {
             ("clasp-rt why", false),
             ("clasp-rt top --once --router-metrics 10.0.0.2:7331", true),
             ("clasp-rt hist --out night --seconds 60 --interval 0.5", true),
+            ("clasp-rt hist --out night --interval 0", false),
+            ("clasp-rt hist --out night --seconds 1e19", false),
+            ("clasp-rt sub /x --timeout 1e19", false),
             ("clasp-rt hist", false),
             ("clasp-rt server --histograms off", true),
             ("clasp-rt server --histograms never", false),

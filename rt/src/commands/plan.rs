@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::Failure;
+use super::client::print;
 use super::server::{ServerArgs, decide};
 use crate::plan_print;
 
@@ -17,10 +18,9 @@ pub struct PlanArgs {
 
 pub fn run(args: &PlanArgs) -> Result<(), Failure> {
     let plan = decide(&args.server)?;
-    if args.json {
-        println!("{:#}", plan_print::json(&plan));
-    } else {
-        print!("{}", plan_print::Table(&plan));
-    }
-    Ok(())
+    let text = match args.json {
+        true => format!("{:#}\n", plan_print::json(&plan)),
+        false => plan_print::Table(&plan).to_string(),
+    };
+    print(text.as_bytes())
 }

@@ -11,6 +11,7 @@ use clasp_rt_perf::histogram::Latency;
 use super::Failure;
 use super::client::unless_closed;
 use super::watched::{Counters, Place, WatchedArgs, Ways};
+use crate::plain;
 use crate::stages::{Class, Path, Stage};
 
 #[derive(Args, Debug)]
@@ -47,7 +48,8 @@ pub fn run(args: &TopArgs) -> Result<(), Failure> {
     let mut last = Look::ask(&args.watched)?;
     loop {
         let now = next(&args.watched, &last)?;
-        let mut text = table(&args.watched.router_metrics, &last, &now);
+        // The names of bridges are those of its file.
+        let mut text = plain::lines(&table(&args.watched.router_metrics, &last, &now));
         if terminal {
             text.insert_str(0, "\x1b[H\x1b[2J"); // Home, and clear to the end.
         }

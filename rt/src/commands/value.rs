@@ -3,6 +3,8 @@
 use clasp_rt_client::Val;
 use serde_json::{Map, Number, Value, json};
 
+use crate::plain;
+
 /// `0.5`, `true`, `[1, 2]`, `{"a": 1}`, `"0.5"` as text; anything else is text without quotes.
 pub fn parse(text: &str) -> Val {
     serde_json::from_str(text).map_or_else(|_| Val::Str(text.to_owned()), from_json)
@@ -29,12 +31,12 @@ fn from_number(number: &Number) -> Val {
     }
 }
 
-/// One line of text. What JSON cannot say is said as text: `NaN`, `inf`.
+/// One line of text that commands no terminal. What JSON cannot say is said as text: `NaN`, `inf`.
 pub fn show(value: &Val) -> String {
     match value {
-        Val::Str(text) => text.clone(),
+        Val::Str(text) => plain::line(text),
         Val::Float(number) if !number.is_finite() => number.to_string(),
-        other => to_json(other).to_string(),
+        other => plain::json(&to_json(other)),
     }
 }
 
@@ -84,6 +86,8 @@ mod tests {
     fn values_are_shown_on_one_line() {
         let cases = [
             (Val::Str("two words".to_owned()), "two words"),
+            (Val::Str("two\nlines \x1b[2J".to_owned()), "two\\nlines \\u{1b}[2J"),
+            (Val::Array(vec![Val::Str("\u{9b}2J".to_owned())]), "[\"\\u009b2J\"]"),
             (Val::Float(f64::INFINITY), "inf"),
             (Val::Float(1.0), "1.0"),
             (Val::Int(1), "1"),

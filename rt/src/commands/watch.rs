@@ -10,6 +10,7 @@ use clap::Args;
 use super::Failure;
 use super::client::{Limit, RouterArgs, Seen, listen, unless_closed};
 use super::value;
+use crate::plain;
 
 #[derive(Args, Debug)]
 pub struct WatchArgs {
@@ -87,9 +88,10 @@ struct Row {
 
 impl Table {
     fn update(&mut self, seen: &Seen) {
-        let count = self.rows.get(&seen.address).map_or(0, |row| row.count) + 1;
+        let address = plain::line(&seen.address);
+        let count = self.rows.get(&address).map_or(0, |row| row.count) + 1;
         let row = Row { kind: seen.kind, value: value::show(&seen.value), count };
-        self.rows.insert(seen.address.clone(), row);
+        self.rows.insert(address, row);
         self.changed = true;
     }
 
@@ -137,6 +139,15 @@ mod tests {
         let rows: Vec<Vec<_>> =
             text.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(rows, [["/a", "param", "1", "2"], ["/b", "param", "2", "3"]]);
+    }
+
+    #[test]
+    fn an_address_commands_no_terminal() {
+        let mut table = Table::default();
+        table.update(&seen("/a\x1b[2J\n/b", 1));
+        let text = table.text(10, 60);
+        assert_eq!(text.lines().count(), 2, "{text:?}");
+        assert!(text.contains("/a\\u{1b}[2J\\n/b"), "{text:?}");
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! `why`: who wins an address, who loses, and since when, as a technician reads it in the dark.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 
 use clap::Args;
-use clasp_rt_client::{Client, Val};
+use clasp_rt_client::{Client, SendError, Val};
+use clasp_rt_core::address;
 use serde_json::json;
 
-use super::client::{ANSWER_WITHIN, RouterArgs, connect, unanswered, unless_closed};
+use super::client::{ANSWER_WITHIN, RouterArgs, connect, print, unanswered, unsent};
 use super::{Failure, value};
+use crate::plain;
 
 #[derive(Args, Debug)]
 pub struct WhyArgs {
@@ -33,6 +34,8 @@ struct Line {
 }
 
 pub fn run(args: &WhyArgs) -> Result<(), Failure> {
+    // Behind `/clasp/why` anything might be an address.
+    address::check(&args.address).map_err(|why| unsent(&args.address, SendError::Address(why)))?;
     let client = connect(&args.router)?;
     let why = client.get(&format!("/clasp/why{}", args.address), ANSWER_WITHIN);
     let why = why.map_err(|error| unanswered(&args.address, error))?;
@@ -40,13 +43,13 @@ pub fn run(args: &WhyArgs) -> Result<(), Failure> {
         let sources = sources_of(&why).map(|id| (id.to_owned(), details(&client, id)));
         let sources: serde_json::Map<_, _> =
             sources.map(|(id, details)| (id, value::to_json(&details))).collect();
-        json!({ "address": args.address, "why": value::to_json(&why), "sources": sources })
-            .to_string()
+        let address = &args.address;
+        plain::json(&json!({ "address": address, "why": value::to_json(&why), "sources": sources }))
     } else {
         table(&args.address, &why, client.router_time_us(), |id| details(&client, id))
     };
     client.close();
-    writeln!(io::stdout(), "{}", told.trim_end()).or_else(unless_closed)
+    print(format!("{}\n", told.trim_end()).as_bytes())
 }
 
 /// What is known of a source; null where nothing is, or may be read.
@@ -70,9 +73,10 @@ fn losers(why: &Val) -> &[Val] {
 
 /// The answer for people. `now_us`: the router's clock.
 fn table(address: &str, why: &Val, now_us: u64, details: impl Fn(&str) -> Val) -> String {
-    let mut text = format!("{address} = {}", why.get("value").map(shown).unwrap_or_default());
+    let value = why.get("value").map(shown).unwrap_or_default();
+    let mut text = format!("{} = {value}", plain::line(address));
     if let Some(rule) = why.get("rule").and_then(Val::as_str) {
-        push(&mut text, format_args!("   {rule}"));
+        push(&mut text, format_args!("   {}", plain::line(rule)));
     }
     if let Some(timeout_us) = why.get("timeout_us").and_then(Val::as_f64) {
         push(&mut text, format_args!(", timeout {} s", timeout_us / 1e6));
@@ -84,7 +88,7 @@ fn table(address: &str, why: &Val, now_us: u64, details: impl Fn(&str) -> Val) -
     }
     lines.extend(losers(why).iter().map(|it| line("loses", "since", it, now_us, &details)));
     if let Some(held) = why.get("held").and_then(Val::as_str) {
-        push(&mut text, format_args!("  held: {held}\n"));
+        push(&mut text, format_args!("  held: {}\n", plain::line(held)));
     }
     if lines.is_empty() {
         lines.push(last_writer(why, now_us, &details));
@@ -158,7 +162,7 @@ fn described(id: &str, details: &Val) -> (String, String, String) {
     let name = if name.contains(' ') { format!("\"{name}\"") } else { name.to_owned() };
     let gone = details.get("gone").and_then(Val::as_bool) == Some(true);
     let host = if gone { "has left" } else { word("host") };
-    (protocol(word("protocol")).to_owned(), name, host.to_owned())
+    (plain::line(protocol(word("protocol"))), plain::line(&name), plain::line(host))
 }
 
 /// As the field writes it.
