@@ -6,7 +6,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -20,9 +20,9 @@ use signal_hook::low_level::signal_name;
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::config::LogLevel;
 use crate::doctor::{Machine, Root};
 use crate::host::kib_of;
+use crate::log;
 use crate::memory::Size;
 use crate::metrics;
 use crate::open_bridge::notes;
@@ -43,7 +43,7 @@ pub fn serve(plan: Plan) -> Result<(), String> {
 
 /// The same, and reads the file that `plan` is of once more whenever SIGHUP asks for it.
 pub fn serve_file(plan: Plan, mut file: Option<Reload>) -> Result<(), String> {
-    log_to_stderr(plan.log);
+    log::start(plan.log).map_err(|why| format!("nothing can be logged: {why}"))?;
     // Before anything starts, so that a signal in between is not lost.
     let signals = hear_signals().map_err(|why| format!("signals cannot be heard: {why}"))?;
     let banner = banner(&plan);
@@ -206,16 +206,6 @@ fn notify_at(path: &OsStr, state: &str) -> io::Result<()> {
     };
     UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)?;
     Ok(())
-}
-
-/// Logs go to stderr; stdout is for what a program may read.
-fn log_to_stderr(level: LogLevel) {
-    tracing_subscriber::fmt()
-        .with_env_filter(level.name())
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .with_writer(io::stderr)
-        .init();
 }
 
 #[cfg(test)]

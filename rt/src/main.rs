@@ -15,6 +15,7 @@ mod document;
 mod edge;
 mod gate;
 mod host;
+mod log;
 mod mdns;
 mod memory;
 mod metrics;

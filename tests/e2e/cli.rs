@@ -1,6 +1,7 @@
 //! The program's commands, as people type them in a shell.
 
 use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::process::{Command, Output};
 
 use clasp_rt_tests::eventually;
@@ -170,6 +171,34 @@ fn text(output: &Output) -> String {
 
 fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_log_that_nobody_takes_ends_nothing_and_holds_nothing_up() {
+    // One entry of the log names every mistake, and is more than a pipe holds.
+    let wrong: String = (0..4_000).map(|number| format!("nonsense_{number} = 1\n")).collect();
+    let unread = std::env::temp_dir().join(format!("clasp-rt-log-{}", std::process::id()));
+    let made = Command::new("mkfifo").arg(&unread).status();
+    assert!(made.is_ok_and(|status| status.success()), "mkfifo is part of coreutils");
+    // Open for both, so that there is a reader, which never reads.
+    let reader = std::fs::File::options().read(true).write(true).open(&unread).expect("a pipe");
+    std::fs::remove_file(&unread).ok();
+    let unread = format!("/proc/{}/fd/{}", std::process::id(), reader.as_raw_fd());
+    for stderr in ["/dev/full", &unread] {
+        let config = TempFile::new("toml", "[server]\nname = \"log\"\n");
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exec \"$0\" \"$@\" 2> {stderr}")]).arg(clasp_rt());
+        command.args(["server", "--bind", "127.0.0.1", "--port", "0", "--idle", "park"]);
+        command.args(["--shards", "1", "--config"]).arg(&config.path);
+        let mut router = Program::start(&mut command);
+        let line = router.line_where(|line| line.starts_with("listening ws://"));
+        let url = line.trim_start_matches("listening ");
+        std::fs::write(&config.path, &wrong).expect("a file of ours");
+        router.signal("HUP");
+        let set = run(Command::new(clasp_rt()).args(["set", "/a", "1", "--router", url]));
+        assert_eq!(set.status.code(), Some(0), "{stderr}: {}", errors(&set));
+        assert_eq!(router.terminate().code(), Some(0), "{stderr}");
+    }
 }
 
 #[test]

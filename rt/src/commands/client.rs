@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::Failure;
 use super::value;
-use crate::plain;
+use crate::{log, plain};
 
 /// How long a router may take to answer what it answers at once.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -190,7 +190,7 @@ pub fn listen(
             Ok(Heard::Trouble(Trouble::Refused { code, message, .. })) => {
                 return Err(Failure::Failed(format!("{pattern}: {message} ({code})")));
             }
-            Ok(Heard::Trouble(trouble)) => eprintln!("clasp-rt: {trouble}"),
+            Ok(Heard::Trouble(trouble)) => log::say(&format!("clasp-rt: {trouble}")),
             Err(_) => {
                 if let Err(why) = each(None) {
                     return unless_closed(why);

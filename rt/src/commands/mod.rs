@@ -31,6 +31,8 @@ use std::{env, fmt};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::log;
+
 /// Routes control signals between lighting, sound, sensors and web pages, in microseconds
 #[derive(Debug, Parser)]
 #[command(
@@ -188,13 +190,15 @@ impl Cli {
     }
 
     pub fn run(self) -> ExitCode {
-        match self.obey() {
+        let code = match self.obey() {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => {
-                eprintln!("clasp-rt: {failure}");
+                log::say(&format!("clasp-rt: {failure}"));
                 failure.exit_code()
             }
-        }
+        };
+        log::end();
+        code
     }
 
     fn obey(self) -> Result<(), Failure> {
