@@ -47,11 +47,19 @@ pub fn serve_file(plan: Plan, mut file: Option<Reload>) -> Result<(), String> {
     // Before anything starts, so that a signal in between is not lost.
     let signals = hear_signals().map_err(|why| format!("signals cannot be heard: {why}"))?;
     let banner = banner(&plan);
-    let mut running = running::start(plan.threads).map_err(|fault| fault.to_string())?;
+    say(&banner);
+    let mut asked = Asked::new(&signals);
+    let mut running = match running::start(plan.threads, &mut |name| asked.goes_on(name)) {
+        Ok(running) => running,
+        Err(fault) if fault.is_interruption() => {
+            info!("stopping, as {} asks, before everything has started", asked.by());
+            return Ok(());
+        }
+        Err(fault) => return Err(fault.to_string()),
+    };
     for warning in &running.warnings {
         warn!("{warning}");
     }
-    say(&banner);
     if let Some(addr) = plan.metrics {
         let bound = metrics::serve(addr, &running);
         let bound = bound.map_err(|why| format!("metrics: cannot listen on {addr}: {why}"))?;
@@ -77,13 +85,45 @@ pub fn serve_file(plan: Plan, mut file: Option<Reload>) -> Result<(), String> {
     let sessions = running.sessions();
     match ended_by {
         Some(signal) => {
-            let name = signal_name(signal).unwrap_or("a signal");
-            info!("stopping, as {name} asks; {sessions} sessions end");
+            info!("stopping, as {} asks; {sessions} sessions end", name_of(signal));
         }
         None => error!("stopping, because a thread ended; {sessions} sessions end"),
     }
     let faults: Vec<_> = running.stop().iter().map(ToString::to_string).collect();
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+}
+
+fn name_of(signal: i32) -> &'static str {
+    signal_name(signal).unwrap_or("a signal")
+}
+
+/// Whether a start that takes long is still wanted.
+struct Asked<'a> {
+    signals: &'a Receiver<i32>,
+    ended_by: Option<i32>,
+    times: u32,
+}
+
+impl<'a> Asked<'a> {
+    fn new(signals: &'a Receiver<i32>) -> Self {
+        Self { signals, ended_by: None, times: 0 }
+    }
+
+    /// Is asked a few times a second while the thread `name` takes its memory; says so now and
+    /// then.
+    fn goes_on(&mut self, name: &str) -> bool {
+        self.times += 1;
+        if self.times % 8 == 4 {
+            info!("starting: {name} takes its memory");
+        }
+        // What SIGHUP asks for was just done: the file was read.
+        self.ended_by = self.signals.try_iter().find(|signal| *signal != SIGHUP);
+        self.ended_by.is_none()
+    }
+
+    fn by(&self) -> &'static str {
+        self.ended_by.map_or("nobody", name_of)
+    }
 }
 
 /// Lets what changed in the file take over, and says what waits for a restart.
@@ -96,6 +136,7 @@ fn reload(file: Option<&mut Reload>, running: &mut Running) {
     match file.read() {
         Err(why) => error!("the configuration stays as it was: {why}"),
         Ok(Changed { successors, waiting }) => {
+            let is_same = successors.is_empty() && waiting.is_empty();
             for next in successors {
                 let name = next.name().to_owned();
                 if running.succeed(next) {
@@ -103,6 +144,9 @@ fn reload(file: Option<&mut Reload>, running: &mut Running) {
                 } else {
                     warn!("{name} wait for a restart: the last change has not been taken yet");
                 }
+            }
+            if is_same {
+                info!("reloaded: nothing has changed in the file");
             }
             if !waiting.is_empty() {
                 warn!("wait for a restart: {}", waiting.join(", "));

@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use clasp_rt_bridges::Bridge;
 use clasp_rt_perf::buckets;
@@ -48,6 +49,13 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+impl Fault {
+    /// Whether nothing is wrong: whoever started us wants no more.
+    pub fn is_interruption(&self) -> bool {
+        self.why.kind() == io::ErrorKind::Interrupted
+    }
+}
 
 fn fault(what: impl Into<String>) -> impl FnOnce(io::Error) -> Fault {
     let what = what.into();
@@ -97,8 +105,15 @@ enum Bell {
 /// Who is on a thread of bridges, by name, and the way of their successors.
 type Successors = (Vec<String>, Producer<Box<dyn Bridge>>);
 
+/// How often a thread that has not started yet lets its starter think again.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+
 /// Opens every socket and starts every thread, or says what is in the way; then nothing runs.
-pub fn start(threads: Threads) -> Result<Running, Fault> {
+///
+/// While a thread takes long, `goes_on` is told its name a few times a second. Once that says
+/// `false` the fault is an interruption, and threads that still take their memory are left behind:
+/// the program is to end now.
+pub fn start(threads: Threads, goes_on: &mut dyn FnMut(&str) -> bool) -> Result<Running, Fault> {
     let mut warnings = Vec::new();
     thread::files_max();
     let awake = stay_awake(threads.idle, &mut warnings);
@@ -143,6 +158,7 @@ pub fn start(threads: Threads) -> Result<Running, Fault> {
     let mut gates = Gates::new(shard_count, &threads.services);
     let exchanges = alloc::touched(|| peers::join(&sleepers, threads.exchange_bytes));
     let shards = threads.shards.into_iter().zip(sockets).zip(exchanges).zip(ports).zip(sleepers);
+    let mut starting = Vec::with_capacity(shard_count);
     for ((((plan, listeners), (outbound, inbounds)), ports), sleeper) in shards {
         let name = format!("shard {}", plan.settings.id.0);
         let (counters, reader) = counters::page(shard_thread::names());
@@ -174,9 +190,20 @@ pub fn start(threads: Threads) -> Result<Running, Fault> {
             counters,
         };
         let run = move |ready: Ready| shard_thread::run(seed, rung(ready));
-        let mut worker = Worker::start(name, reader, stop, run)?;
-        worker.histograms = histograms;
-        running.shards.push(worker);
+        starting.push((Starting::launch(name, reader, stop, run), histograms));
+    }
+    // Each takes its memory on its own thread, all at the same time.
+    let mut first_fault = None;
+    for (starting, histograms) in starting {
+        match starting.and_then(|starting| starting.wait(goes_on)) {
+            Ok(worker) => running.shards.push(Worker { histograms, ..worker }),
+            Err(fault) if fault.is_interruption() => return Err(fault),
+            // The others are waited for all the same: only what runs can be stopped.
+            Err(fault) => first_fault = first_fault.or(Some(fault)),
+        }
+    }
+    if let Some(fault) = first_fault {
+        return Err(fault);
     }
     for (number, (seed, successors)) in bridges.into_iter().enumerate() {
         let names = seed.hosted.iter().map(|hosted| hosted.bridge.name().to_owned());
@@ -184,10 +211,11 @@ pub fn start(threads: Threads) -> Result<Running, Fault> {
         let (counters, reader) = counters::page(bridge_thread::names());
         let stop = Arc::clone(&seed.stop);
         let run = move |ready: Ready| bridge_thread::run(seed, counters, rung(ready));
-        running.bridges.push(Worker::start(format!("bridges {number}"), reader, stop, run)?);
+        let starting = Starting::launch(format!("bridges {number}"), reader, stop, run)?;
+        running.bridges.push(starting.wait(goes_on)?);
     }
     for (number, plan) in threads.services.into_iter().enumerate() {
-        running.serve(number, plan, &mut gates)?;
+        running.serve(number, plan, &mut gates, goes_on)?;
     }
     if threads.lock_memory
         && let Err(why) = thread::lock_memory()
@@ -228,7 +256,13 @@ impl Running {
     }
 
     /// Starts the thread of a service, once all shards run.
-    fn serve(&mut self, number: usize, plan: ServicePlan, gates: &mut Gates) -> Result<(), Fault> {
+    fn serve(
+        &mut self,
+        number: usize,
+        plan: ServicePlan,
+        gates: &mut Gates,
+        goes_on: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<(), Fault> {
         let ServicePlan { core, service, uplink } = plan;
         let door = match uplink {
             Uplink::Remote(remote) => Door::Remote(remote.url()),
@@ -255,8 +289,8 @@ impl Running {
             })
         };
         let never = Arc::new(AtomicBool::new(false));
-        let worker = Worker::start(format!("service {number}"), reader, never, run)?;
-        self.services.push(worker);
+        let starting = Starting::launch(format!("service {number}"), reader, never, run)?;
+        self.services.push(starting.wait(goes_on)?);
         self.served.extend(served.try_iter().flatten());
         Ok(())
     }
@@ -322,8 +356,17 @@ impl Gates {
     }
 }
 
-impl Worker {
-    fn start(
+/// A thread that has not said yet whether it can start.
+struct Starting {
+    name: String,
+    counters: Reader,
+    stop: Arc<AtomicBool>,
+    told: mpsc::Receiver<io::Result<Bell>>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Starting {
+    fn launch(
         name: String,
         counters: Reader,
         stop: Arc<AtomicBool>,
@@ -331,16 +374,32 @@ impl Worker {
     ) -> Result<Self, Fault> {
         let (tell, told) = mpsc::channel();
         let ready: Ready = Box::new(move |bell| {
-            // `start` waits for it, unless it failed already.
+            // `wait` waits for it, unless it was told to wait no more.
             let _ = tell.send(bell);
         });
         let thread =
             Builder::new().name(name.clone()).spawn(move || run(ready)).map_err(fault(&*name))?;
-        let ended = || Err(io::Error::other("ended before it began"));
-        let bell = told.recv().unwrap_or_else(|_| ended()).map_err(fault(&*name))?;
-        Ok(Self { name, counters, histograms: None, stop, bell, thread: Some(thread) })
+        Ok(Self { name, counters, stop, told, thread })
     }
 
+    fn wait(self, goes_on: &mut dyn FnMut(&str) -> bool) -> Result<Worker, Fault> {
+        let Self { name, counters, stop, told, thread } = self;
+        let bell = loop {
+            match told.recv_timeout(ASK_EVERY) {
+                Ok(bell) => break bell,
+                Err(RecvTimeoutError::Timeout) if goes_on(&name) => {}
+                Err(RecvTimeoutError::Timeout) => break Err(io::ErrorKind::Interrupted.into()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    break Err(io::Error::other("ended before it began"));
+                }
+            }
+        };
+        let bell = bell.map_err(fault(&*name))?;
+        Ok(Worker { name, counters, histograms: None, stop, bell, thread: Some(thread) })
+    }
+}
+
+impl Worker {
     fn ask_to_stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         match &self.bell {

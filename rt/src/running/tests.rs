@@ -23,6 +23,10 @@ use clasp_rt_link::{Event, Transport, ws::Ws};
 use super::*;
 use crate::plan_types::Remote;
 
+fn start(threads: Threads) -> Result<Running, Fault> {
+    super::start(threads, &mut |_| true)
+}
+
 /// Long enough for any machine; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -654,4 +658,26 @@ impl TextSocket {
             }
         }
     }
+}
+
+#[test]
+fn a_start_that_takes_long_can_be_given_up() {
+    let (counters, reader) = counters::page(&["nothing"]);
+    let (release, held) = channel::<()>();
+    let run = move |_ready: Ready| {
+        // Until the test ends: it never says that it is ready.
+        let _ = held.recv();
+        drop(counters);
+        Ok(())
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let starting = Starting::launch("shard 7".to_owned(), reader, stop, run).unwrap();
+    let mut asked = Vec::new();
+    let given_up = starting.wait(&mut |name| {
+        asked.push(name.to_owned());
+        asked.len() < 2
+    });
+    assert!(given_up.err().unwrap().is_interruption());
+    assert_eq!(asked, ["shard 7", "shard 7"]);
+    drop(release);
 }
