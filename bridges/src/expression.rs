@@ -7,6 +7,13 @@ use serde::Deserialize;
 
 use crate::datum::Datum;
 
+/// A longer formula takes long to read: some of its parser's work grows with the square.
+const BYTES_MAX: usize = 4_096;
+
+/// Operators and parentheses inside each other: each takes a piece of the stack when it is
+/// computed. A sum of so many terms lies as deep.
+const DEPTH_MAX: usize = 256;
+
 /// A parsed formula. Numbers enter it as floats, so that `value / 2` never divides as ints do.
 #[derive(Clone, Deserialize)]
 #[serde(try_from = "String")]
@@ -26,7 +33,15 @@ impl TryFrom<String> for Expression {
     type Error = EvalexprError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.len() > BYTES_MAX {
+            let why = format!("{} bytes are too long: at most {BYTES_MAX}", text.len());
+            return Err(EvalexprError::CustomMessage(why));
+        }
         let tree = evalexpr::build_operator_tree(&text)?;
+        if !is_shallow(&tree) {
+            let why = format!("operators lie deeper than {DEPTH_MAX} inside each other");
+            return Err(EvalexprError::CustomMessage(why));
+        }
         if let Some(other) = tree.iter_variable_identifiers().find(|name| *name != "value") {
             let why = format!("`{other}` is not known here: the only variable is `value`");
             return Err(EvalexprError::CustomMessage(why));
@@ -43,6 +58,19 @@ impl TryFrom<String> for Expression {
             _ => Ok(Self { text, tree }),
         }
     }
+}
+
+/// Whether nothing lies deeper than [`DEPTH_MAX`]. Looks at one layer after the other, which takes
+/// no stack.
+fn is_shallow(tree: &Node) -> bool {
+    let mut layer = vec![tree];
+    for _ in 0..=DEPTH_MAX {
+        layer = layer.iter().flat_map(|node| node.children()).collect();
+        if layer.is_empty() {
+            return true;
+        }
+    }
+    false
 }
 
 impl Expression {
@@ -143,12 +171,27 @@ mod tests {
     }
 
     #[test]
+    fn a_formula_may_be_as_deep_and_as_long_as_it_says() {
+        let sum = format!("value{}", " + 1".repeat(DEPTH_MAX - 2));
+        let deep = format!("{}value{}", "(".repeat(200), ")".repeat(200));
+        let long = format!("value{}", " ".repeat(BYTES_MAX - 5));
+        for (text, result) in [(sum, 254.5), (deep, 0.5), (long, 0.5)] {
+            let computed = Expression::try_from(text.clone()).map(|it| it.apply(Datum::Float(0.5)));
+            assert_eq!(computed, Ok(Datum::Float(result)), "{text}");
+        }
+    }
+
+    #[test]
     fn a_formula_that_cannot_be_read_is_refused_with_its_reason() {
         let cases = [
             ("value * (2", "parenthesis"),
             ("value *", "arguments"),
             ("velocity * 2", "velocity"),
             ("sqroot(value)", "sqroot"),
+            (&format!("{}value{}", "(".repeat(2_000), ")".repeat(2_000)), "deeper than 256"),
+            (&format!("{}value", "-".repeat(2_000)), "deeper than 256"),
+            (&format!("{}value", "2 ^ ".repeat(1_000)), "deeper than 256"),
+            (&format!("value{}", " + 1".repeat(20_000)), "at most 4096"),
         ];
         for (text, reason) in cases {
             let error = Expression::try_from(text.to_string()).expect_err(text).to_string();
