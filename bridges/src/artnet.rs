@@ -79,7 +79,7 @@ use clasp_rt_core::time::{Span, Time};
 use crate::datum::Datum;
 use crate::level::to_level;
 use crate::merge::SLOTS;
-use crate::target::resolve;
+use crate::target::{is_ourselves, resolve};
 use crate::uplink::{Kind, Uplink};
 use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, namespace};
 use events::{Events, Voice};
@@ -141,6 +141,9 @@ struct Artnet {
     telling: Telling,
     /// The last words are being said: nothing else is due any more.
     stops: bool,
+    /// A target that may be this bridge itself: its socket hears all addresses of this machine,
+    /// unless another program is bound to just this one.
+    hears_itself: Option<SocketAddr>,
 }
 
 impl Artnet {
@@ -151,12 +154,20 @@ impl Artnet {
             .iter()
             .map(|target| resolve("targets", target, Some(PORT)))
             .collect::<Result<Vec<_>, _>>()?;
+        let own: Vec<_> = interfaces.iter().map(|one| IpAddr::from(one.ip)).collect();
+        let hears_itself =
+            targets.iter().copied().find(|target| is_ourselves(*target, config.bind, &own));
+        if let Some(target) = hears_itself.filter(|target| *target == config.bind) {
+            let why = format!("{target} is where this bridge listens itself: name the node");
+            return Err(ConfigError::new("targets", why));
+        }
+        let keeps_last = config.broadcast_levels || hears_itself.is_some();
         let universes_max = usize::from(config.universes_max);
         let interval = Span::from_micros(1_000_000 / u64::from(config.rate_hz_max));
         Ok(Self {
             uplink: Uplink::new(&config.name, config.token.clone()).arbitrated(config.arbitrated()),
             inputs: Inputs::new(config.merge, config.tells_claims(), universes_max),
-            outputs: Outputs::new(interval, universes_max, config.sync, config.broadcast_levels),
+            outputs: Outputs::new(interval, universes_max, config.sync, keeps_last),
             nodes: Nodes::new(&config, targets),
             station: Station::new(&config, Here::new(&config, interfaces)),
             events: Events::new(&config.namespace, config.trigger_oem),
@@ -168,6 +179,7 @@ impl Artnet {
             alive_at: Time(0),
             telling: Telling::new(&config),
             stops: false,
+            hears_itself,
             config,
         })
     }
@@ -284,8 +296,8 @@ impl Artnet {
             self.counters.refused += 1;
             return;
         }
-        // A broadcast comes back to its sender.
-        if self.config.broadcast_levels && self.outputs.has_just_sent(dmx) {
+        // A broadcast comes back to its sender, and so does what goes to an address of our own.
+        if self.outputs.has_just_sent(dmx) {
             self.counters.dropped += 1;
             return;
         }
@@ -503,6 +515,7 @@ impl Bridge for Artnet {
             broadcast: self.config.broadcast.is_some(),
             reuse_address: true,
             multicast: Vec::new(),
+            skip_own: false,
         };
         let broadcasts = self.station.broadcasts(bind.ip()).into_iter();
         let others = broadcasts.map(|ip| plan(SocketAddr::from((ip, bind.port()))));
@@ -541,6 +554,17 @@ impl Bridge for Artnet {
         self.stops && self.outputs.any_changed()
     }
 
+    fn notes(&self) -> Vec<String> {
+        let note = |target| {
+            let (name, bind) = (self.uplink.name(), self.config.bind);
+            format!(
+                "{name}: the target {target} is this bridge itself, which listens at {bind}, \
+                 unless another program is bound to just that address"
+            )
+        };
+        self.hears_itself.map(note).into_iter().collect()
+    }
+
     fn params_max(&self) -> u64 {
         let universes = self.config.inputs.count().min(self.config.universes_max.into()) as u64;
         let levels = match self.config.mode {
@@ -551,11 +575,11 @@ impl Bridge for Artnet {
     }
 
     fn memory_bytes_max(&self) -> u64 {
-        let Config { inputs, outputs, universes_max, broadcast_levels, .. } = &self.config;
+        let Config { inputs, outputs, universes_max, .. } = &self.config;
         let inputs = inputs.count().min((*universes_max).into());
         let outputs = outputs.count().min((*universes_max).into());
         Inputs::memory_bytes_for(inputs, self.config.tells_claims())
-            + Outputs::memory_bytes_for(outputs, *broadcast_levels)
+            + Outputs::memory_bytes_for(outputs, self.outputs.keeps_last())
     }
 
     fn counters(&self) -> Counters {

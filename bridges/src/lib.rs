@@ -43,6 +43,7 @@ use clasp_rt_core::time::Time;
 use serde::de::DeserializeOwned;
 
 pub use stream::{Peer, StreamId, StreamPlan};
+pub use target::{is_ourselves, own_addresses};
 
 /// One foreign protocol, both ways.
 pub trait Bridge: Any + Send {
@@ -98,6 +99,11 @@ pub trait Bridge: Any + Send {
         false
     }
 
+    /// What its configuration says that works, but perhaps not as it was meant, in sentences.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// How many params it may write at the router by itself, if the network sends all it can; 0
     /// where that follows from nothing in its configuration.
     fn params_max(&self) -> u64 {
@@ -132,6 +138,9 @@ pub struct SocketPlan {
     /// Groups to hear on the interface of `bind`; more may follow by [`Out::join`]. A socket with
     /// groups hears nothing that is sent to the address of `bind` itself, unless that is 0.0.0.0.
     pub multicast: Vec<IpAddr>,
+    /// What comes from the very address and port of this socket is our own, come back: left out.
+    /// Not for protocols whose programs share a port.
+    pub skip_own: bool,
 }
 
 /// What happened to a bridge.

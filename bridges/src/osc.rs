@@ -483,6 +483,7 @@ impl Bridge for Osc {
             // Several programs of one machine may hear one group.
             reuse_address: !self.config.multicast.is_empty(),
             multicast: self.config.multicast.clone(),
+            skip_own: true,
         }]
     }
 

@@ -521,6 +521,7 @@ fn sockets(config: &Config) -> Vec<SocketPlan> {
         broadcast: false,
         reuse_address: true,
         multicast,
+        skip_own: false,
     };
     if multicast.is_empty() || config.bind.ip().is_unspecified() {
         vec![plan(multicast)]

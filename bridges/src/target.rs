@@ -1,6 +1,6 @@
 //! Where a configuration says packets go.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use crate::ConfigError;
 
@@ -30,9 +30,50 @@ pub(crate) fn resolve(
     found.next().ok_or_else(|| wrong("has no address".into()))
 }
 
+/// Whether what goes to `at` comes to a socket that is bound to `bind`, on a machine whose
+/// addresses are `own`: a target like this is the bridge itself.
+pub fn is_ourselves(at: SocketAddr, bind: SocketAddr, own: &[IpAddr]) -> bool {
+    let ip = at.ip();
+    let is_own = || ip.is_loopback() || ip.is_unspecified() || own.contains(&ip);
+    at.port() == bind.port() && (ip == bind.ip() || (bind.ip().is_unspecified() && is_own()))
+}
+
+/// Every address of this machine. Asks the host, before the machine runs.
+pub fn own_addresses() -> Vec<IpAddr> {
+    let found = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let addresses = found.filter_map(|one| {
+        let at = one.address?;
+        let v4 = at.as_sockaddr_in().map(|at| IpAddr::V4(at.ip()));
+        v4.or_else(|| at.as_sockaddr_in6().map(|at| IpAddr::V6(at.ip())))
+    });
+    addresses.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_target_is_ourselves_where_our_own_socket_hears_it() {
+        let own = [IpAddr::from([10, 9, 0, 1])];
+        let cases = [
+            ("127.0.0.1:6454", "0.0.0.0:6454", true),
+            ("127.0.0.1:6454", "127.0.0.1:6454", true),
+            ("127.0.0.1:6454", "10.9.0.1:6454", false),
+            ("10.9.0.1:6454", "0.0.0.0:6454", true),
+            ("10.9.0.1:6454", "10.9.0.1:6454", true),
+            ("10.9.0.1:6454", "0.0.0.0:6455", false),
+            ("10.9.0.2:6454", "0.0.0.0:6454", false),
+            ("10.9.0.2:6454", "10.9.0.1:6454", false),
+            ("0.0.0.0:6454", "0.0.0.0:6454", true),
+            ("[::1]:6454", "[::]:6454", true),
+        ];
+        for (at, bind, is_it) in cases {
+            let [to, bound] = [at, bind].map(|text| text.parse().expect(text));
+            assert_eq!(is_ourselves(to, bound, &own), is_it, "{at} of {bind}");
+        }
+        assert!(own_addresses().iter().any(IpAddr::is_loopback), "every machine has one");
+    }
 
     #[test]
     fn targets_may_leave_out_a_port_that_is_known() {

@@ -107,7 +107,7 @@ pub fn names() -> &'static [&'static str] {
     })
 }
 
-const HOST_NAMES: [&str; 12] = [
+const HOST_NAMES: [&str; 13] = [
     "kernel_enters",
     "kernel_sleeps",
     "uplinks_joined",
@@ -115,6 +115,7 @@ const HOST_NAMES: [&str; 12] = [
     "datagrams_lost",
     "datagrams_starved",
     "datagrams_unreadable",
+    "datagrams_own",
     "datagrams_dropped",
     "datagram_faults",
     "streams_open",
@@ -136,6 +137,8 @@ struct Host {
     next_tick: Time,
     worked: bool,
     unreadable: u64,
+    /// Datagrams of a bridge that came back to it.
+    own: u64,
     /// Datagrams that the kernel had no room for; asked for with each tick.
     lost: u64,
     /// A received piece, so that its buffer is free while the bridge thinks.
@@ -211,6 +214,7 @@ impl Host {
             next_tick: Time(0),
             worked: true,
             unreadable: 0,
+            own: 0,
             lost: 0,
             packet: Vec::with_capacity(2048),
         };
@@ -399,6 +403,10 @@ impl Host {
             self.unreadable += 1;
             return;
         };
+        if self.guests[guest].has_sent(socket, from) {
+            self.own += 1;
+            return;
+        }
         let packet = Input::Packet { socket, from, bytes: &self.packet };
         self.guests[guest].step(self.now, packet, &mut self.ring);
     }
@@ -442,6 +450,7 @@ impl Host {
             self.lost,
             ring.starved,
             self.unreadable,
+            self.own,
             ring.datagrams_dropped,
             ring.datagram_faults,
             streams().map(|streams| streams.count() as u64).sum(),

@@ -47,11 +47,12 @@ pub fn named_bridges(config: &Config) -> impl Iterator<Item = (String, BridgeAsW
 }
 
 /// What will run, but perhaps not as it was meant: a network that can bring more params than the
-/// router keeps.
+/// router keeps, and what the bridges say of themselves.
 pub fn notes(threads: &Threads) -> Vec<String> {
     let kept = threads.shards.iter().map(|shard| u64::from(shard.settings.limits.params_max));
     let kept: u64 = kept.sum();
-    let bridges = threads.bridges.iter().flat_map(|thread| &thread.bridges);
+    let bridges = || threads.bridges.iter().flat_map(|thread| &thread.bridges);
+    let own = bridges().flat_map(|plan| plan.bridge.notes());
     let too_much = |plan: &&BridgePlan| {
         matches!(plan.uplink, Uplink::Shard(_)) && plan.bridge.params_max() > kept
     };
@@ -63,7 +64,7 @@ pub fn notes(threads: &Threads) -> Vec<String> {
              `universes_max`, choose `mode = \"universe\"`, or raise the limit"
         )
     };
-    bridges.filter(too_much).map(note).collect()
+    bridges().filter(too_much).map(note).chain(own).collect()
 }
 
 /// Where each bridge runs. Those that name the same core share a thread, and so do all that name

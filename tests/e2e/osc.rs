@@ -311,6 +311,27 @@ fn a_bridge_of_its_own_takes_tcp_questions_and_oscquery_by_flags() {
     assert_eq!(python.heard(), json!({"heard": "/led", "args": [1]}));
 }
 
+#[test]
+fn what_a_bridge_sends_to_its_own_socket_is_not_taken_for_a_device() {
+    let [osc] = free_ports();
+    // A program of this machine that sends from anywhere is answered at our own port.
+    let config = format!(
+        "[[bridge]]\ntype = \"osc\"\nbind = \"0.0.0.0:{osc}\"\nreply = {osc}\n\
+         [[arbitration]]\npattern = \"/osc/**\"\nrule = \"htp\"\n"
+    );
+    let router = Router::with_config(&config, &["--metrics", "127.0.0.1:0"]);
+    let mut page = page(&router, "/osc/**");
+    oscsend(&["127.0.0.1", &osc.to_string()], &["/there", "i", "1"]);
+    value_where(&mut page, "/osc/there", |_| true);
+    for (count, value) in [(1, 200), (2, 0)] {
+        page.send(json!({"type": "SET", "address": "/osc/x", "value": value}));
+        router.counters_where(|counters| counters.of_bridges(0, "datagrams_own") == count);
+    }
+    page.send(json!({"type": "GET", "address": "/osc/x"}));
+    let held = page.receive_where(|message| message["type"] == "SNAPSHOT");
+    assert_eq!(held["params"][0]["value"], 0, "nobody else wants it: {held}");
+}
+
 struct Stage {
     router: Router,
     /// Where it listens for OSC by UDP.

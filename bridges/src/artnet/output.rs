@@ -13,7 +13,7 @@ use crate::{Counters, Out};
 
 pub(super) struct Outputs {
     universes: Outgoing<Wire>,
-    /// What left last of each is kept, to know it when it comes back as a broadcast.
+    /// What left last of each is kept, to know it when it comes back.
     keeps_last: bool,
     /// Those that an ArtInput has silenced.
     disabled: BTreeSet<PortAddress>,
@@ -155,14 +155,21 @@ impl Outputs {
         self.universes.any_changed()
     }
 
-    /// Whether `dmx` is the frame of ours that left last, come back.
+    /// Whether [`Outputs::has_just_sent`] knows our own frames.
+    pub(super) fn keeps_last(&self) -> bool {
+        self.keeps_last
+    }
+
+    /// Whether `dmx` is the frame of ours that left last, come back; `false` where those are not
+    /// kept.
     pub(super) fn has_just_sent(&self, dmx: &Dmx<'_>) -> bool {
-        self.universes.find(dmx.port_address.number()).is_some_and(|universe| {
-            let levels = universe.wire.last.as_ref().map_or(&[][..], |last| last.as_slice());
-            universe.wire.sequence != 0
-                && universe.wire.sequence == dmx.sequence
-                && dmx.levels.get(..levels.len()) == Some(levels)
-        })
+        self.keeps_last
+            && self.universes.find(dmx.port_address.number()).is_some_and(|universe| {
+                let levels = universe.wire.last.as_ref().map_or(&[][..], |last| last.as_slice());
+                universe.wire.sequence != 0
+                    && universe.wire.sequence == dmx.sequence
+                    && dmx.levels.get(..levels.len()) == Some(levels)
+            })
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {

@@ -513,6 +513,7 @@ fn mistakes_in_the_configuration_are_explained() {
         ("broadcast_levels = true", "broadcast_levels"),
         ("namespace = \"artnet\"", "namespace"),
         ("targets = [\"10.0.0.5:port\"]", "targets"),
+        ("bind = \"10.0.0.5:6454\"\ntargets = [\"10.0.0.5\"]", "targets"),
         ("broadcast_universes_max = 32769", "broadcast_universes_max"),
         ("short_name = \"longer than seventeen\"", "short_name"),
         ("trigger_oem = 65535", "trigger_oem"),

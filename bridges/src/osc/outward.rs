@@ -14,7 +14,7 @@ use super::time::TimeTag;
 use super::value::{Width, write_arguments};
 use super::{Config, Reply, ReplyWhere};
 use crate::datum::Datum;
-use crate::target::resolve;
+use crate::target::{is_ourselves, own_addresses, resolve};
 use crate::{ConfigError, Counters, Out, StreamId};
 
 /// Bytes of a bundle before it is sent without waiting: what an Ethernet frame carries over UDP.
@@ -95,16 +95,29 @@ impl Outward {
     pub(super) fn new(config: &Config, links: &mut Links) -> Result<Self, ConfigError> {
         let plain = Voice::new(config, None, config.wide, config.bundles);
         let mut voices = vec![plain];
+        let own = own_addresses();
+        // What is sent to our own socket would be taken for what a device says.
+        let not_ourselves = |key: &str, voice: &Voice| {
+            let is_it = |at: &&SocketAddr| is_ourselves(**at, config.bind, &own);
+            let why = |at| format!("{at} is where this bridge listens itself: name the device");
+            match voice.targets.iter().find(is_it) {
+                Some(at) => Err(ConfigError::new(key, why(at))),
+                None => Ok(()),
+            }
+        };
         for to in &config.targets {
             voices[PLAIN].add("targets", to, PLAIN, links)?;
         }
+        not_ourselves("targets", &voices[PLAIN])?;
         for (index, target) in config.target.iter().enumerate() {
             let at = format!("target[{index}]");
             let rename = Rename::new(&at, target)?;
             let (wide, bundles) =
                 (target.wide.unwrap_or(config.wide), target.bundles.unwrap_or(config.bundles));
             let mut voice = Voice::new(config, rename, wide, bundles);
-            voice.add(&format!("{at}.to"), &target.to, voices.len(), links)?;
+            let key = format!("{at}.to");
+            voice.add(&key, &target.to, voices.len(), links)?;
+            not_ourselves(&key, &voice)?;
             voices.push(voice);
         }
         let reminders = config.repeat.iter().map(|repeat| Reminder {

@@ -512,6 +512,8 @@ fn mistakes_in_the_configuration_are_explained() {
         ("multicast = [\"10.0.0.1\"]", "multicast"),
         ("targets = [\"http://10.0.0.5:80\"]", "targets"),
         ("targets = [\"tcp://10.0.0.5\"]", "targets"),
+        ("targets = [\"10.0.0.5:1\", \"127.0.0.1:8000\"]", "targets"),
+        ("bind = \"10.0.0.5:1\"\ntarget = [{ to = \"10.0.0.5:1\" }]", "target[0].to"),
         ("targets = [\"slip://10.0.0.5:0\"]", "targets"),
         ("target = [{ to = \"10.0.0.5\" }]", "target[0].to"),
         ("target = [{ to = \"10.0.0.5:1\", strip = \"x\" }]", "target[0].strip"),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use clasp_rt_bridges::{Bridge, Input, Out, Peer, SocketPlan, StreamId};
+use clasp_rt_bridges::{is_ourselves, own_addresses};
 use clasp_rt_core::time::Time;
 use clasp_rt_perf::buckets::Writer;
 use clasp_rt_ring::groups::Groups;
@@ -26,6 +27,7 @@ pub(super) struct Guest {
     /// The same sockets, to ask what they lost.
     pub(super) files: Vec<OwnedFd>,
     memberships: Memberships,
+    own: Own,
     pub(super) streams: Streams,
     pub(super) uplink: Uplink,
     /// What a device said, so that its record is free while the bridge thinks.
@@ -39,6 +41,15 @@ struct Memberships {
     groups: Vec<Option<Groups>>,
     /// A group could not be joined, and that was logged.
     has_failed: bool,
+}
+
+/// By which a bridge's own packets are known when they come back.
+#[derive(Default)]
+struct Own {
+    /// For each socket where it is bound; `None`: others may send from there, too.
+    bound: Vec<Option<SocketAddr>>,
+    /// What this machine had at start.
+    addresses: Vec<IpAddr>,
 }
 
 /// What a bridge's sockets are: as the ring knows them, as files, and what they hear.
@@ -128,6 +139,18 @@ fn open_socket(
     Ok((socket, file, Some(groups)))
 }
 
+impl Own {
+    fn of(bridge: &dyn Bridge, files: &[OwnedFd]) -> io::Result<Self> {
+        let plans = bridge.sockets();
+        let bound = plans.iter().zip(files);
+        let bound =
+            bound.map(|(plan, file)| plan.skip_own.then(|| socket::address(file)).transpose());
+        let bound = bound.collect::<io::Result<Vec<_>>>()?;
+        let any = bound.iter().any(Option::is_some);
+        Ok(Self { bound, addresses: if any { own_addresses() } else { Vec::new() } })
+    }
+}
+
 impl Guest {
     /// Opens what `bridge` asks for; connections are made by and by. `pages` are for its lines.
     pub(super) fn new(
@@ -138,8 +161,17 @@ impl Guest {
         alarm: &Alarm,
     ) -> io::Result<Self> {
         let (sockets, files, memberships) = open_sockets(&*bridge, ring)?;
+        let own = Own::of(&*bridge, &files)?;
         let streams = Streams::open(&*bridge, pages, ring, alarm)?;
-        Ok(Self { bridge, sockets, files, memberships, streams, uplink, scratch: Vec::new() })
+        let scratch = Vec::new();
+        Ok(Self { bridge, sockets, files, memberships, own, streams, uplink, scratch })
+    }
+
+    /// Whether what came `from` there is what socket `socket` sent itself.
+    pub(super) fn has_sent(&self, socket: u8, from: SocketAddr) -> bool {
+        let Own { bound, addresses } = &self.own;
+        let bound = bound.get(usize::from(socket)).copied().flatten();
+        bound.is_some_and(|bound| is_ourselves(from, bound, addresses))
     }
 
     /// A changed configuration takes over.

@@ -519,7 +519,7 @@ impl Bridge for Doorbell {
 
     fn sockets(&self) -> Vec<SocketPlan> {
         let (broadcast, reuse_address, multicast) = (false, false, Vec::new());
-        vec![SocketPlan { bind: self.addr, broadcast, reuse_address, multicast }]
+        vec![SocketPlan { bind: self.addr, broadcast, reuse_address, multicast, skip_own: false }]
     }
 
     fn step(&mut self, _now: Time, input: Input<'_>, out: &mut dyn Out) {

@@ -207,3 +207,20 @@ fn levels_of_an_earlier_start_are_not_sent_against_the_desk_that_sends_them() {
     let sent = rig.sent_dmx();
     assert_eq!(sent.iter().map(|(_, universe, ..)| *universe).collect::<Vec<_>>(), [0]);
 }
+
+#[test]
+fn what_a_bridge_sends_to_itself_is_no_desk_and_another_desk_there_is_heard() {
+    let mut rig = rig("targets = [\"127.0.0.1\"]\npoll = false");
+    let [note] = rig.bridge.notes().try_into().expect("one note");
+    assert!(note.contains("127.0.0.1:6454 is this bridge itself"), "{note}");
+    for level in [255, 0] {
+        rig.set("/artnet/0/1", level);
+        rig.wait(Span::from_millis(30));
+        for (to, bytes) in std::mem::take(&mut rig.said.packets) {
+            rig.receive(&to.to_string(), &bytes);
+        }
+        assert_eq!(rig.said.take_lines(), [""; 0], "at {level}");
+    }
+    rig.dmx("127.0.0.1:6454", 200, 0, &[0, 7]);
+    assert_eq!(rig.said.take_lines().last().map(String::as_str), Some("  SET /artnet/0/2 7"));
+}
