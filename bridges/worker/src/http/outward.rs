@@ -33,6 +33,9 @@ const LIST_MAX: usize = 256;
 /// How long servers have to hear what is not said when the host stops.
 const FAREWELL: Duration = Duration::from_millis(300);
 
+/// How often the log is told of changes that were given up.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
+
 /// What a bridge asks and tells elsewhere.
 pub struct Outward {
     polls: Vec<Poll>,
@@ -86,13 +89,17 @@ impl Outward {
             news: Notify::new(),
         });
         let mut asking = JoinSet::new();
-        for poll in self.polls {
-            asking.spawn_local(ask_for_ever(poll, Rc::clone(&shared)));
+        for (at, poll) in self.polls.into_iter().enumerate() {
+            let name = format!("poll[{at}], GET {}", place(&poll.uri().to_string()));
+            asking.spawn_local(ask_for_ever(poll, name, Rc::clone(&shared)));
         }
         let mut telling = JoinSet::new();
         let mut hooks = Vec::new();
-        for webhook in self.webhooks {
-            let hook = Rc::new(Hook { webhook: RefCell::new(webhook), news: Notify::new() });
+        for (at, webhook) in self.webhooks.into_iter().enumerate() {
+            let name = format!("webhook[{at}], {} {}", webhook.method(), place(webhook.head()));
+            let lost = RefCell::default();
+            let webhook = RefCell::new(webhook);
+            let hook = Rc::new(Hook { name, webhook, lost, news: Notify::new() });
             telling.spawn_local(tell_for_ever(Rc::clone(&hook), Rc::clone(&shared)));
             hooks.push(hook);
         }
@@ -126,9 +133,32 @@ struct Shared {
 }
 
 struct Hook {
+    /// For people: which it is, and where it leads.
+    name: String,
     webhook: RefCell<Webhook>,
+    lost: RefCell<Lost>,
     /// It has something to say.
     news: Notify,
+}
+
+/// Changes that a webhook has given up, as far as nobody was told.
+#[derive(Debug, Default)]
+struct Lost {
+    count: u64,
+    told: Option<Instant>,
+}
+
+impl Lost {
+    /// Gives how many to tell of, once in [`COMPLAINT_PAUSE`] at most.
+    fn note(&mut self, count: u64, now: Instant) -> Option<u64> {
+        self.count += count;
+        let may_tell = self.told.is_none_or(|told| now - told >= COMPLAINT_PAUSE);
+        if self.count == 0 || !may_tell {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.count))
+    }
 }
 
 impl Shared {
@@ -162,8 +192,7 @@ impl Shared {
 }
 
 /// Asks for a page again and again.
-async fn ask_for_ever(mut poll: Poll, shared: Rc<Shared>) {
-    let place = place(&poll.uri().to_string()).to_owned();
+async fn ask_for_ever(mut poll: Poll, name: String, shared: Rc<Shared>) {
     let counters = &shared.context.counters;
     let mut tellings = Vec::new();
     loop {
@@ -173,7 +202,7 @@ async fn ask_for_ever(mut poll: Poll, shared: Rc<Shared>) {
         counters.packets_in.add(u64::from(answer.is_ok()));
         let outcome = poll.answered(&answer, &mut tellings);
         counters.malformed.add(outcome.malformed);
-        log(&place, outcome.news);
+        log(&name, outcome.news);
         tellings.drain(..).for_each(|telling| shared.tell(telling));
         sleep_until(asked + outcome.wait).await;
     }
@@ -182,7 +211,6 @@ async fn ask_for_ever(mut poll: Poll, shared: Rc<Shared>) {
 /// Tells a server what its webhook has to say, one after the other, until the host stops and
 /// nothing more waits.
 async fn tell_for_ever(hook: Rc<Hook>, shared: Rc<Shared>) {
-    let place = place(hook.webhook.borrow().head()).to_owned();
     let Context { counters, stop, .. } = &shared.context;
     loop {
         let question = hook.webhook.borrow_mut().question();
@@ -201,7 +229,7 @@ async fn tell_for_ever(hook: Rc<Hook>, shared: Rc<Shared>) {
         counters.packets_in.add(u64::from(answer.is_ok()));
         let outcome = hook.webhook.borrow_mut().answered(&answer);
         counters.dropped.add(u64::from(outcome.dropped));
-        log(&place, outcome.news);
+        log(&hook.name, outcome.news);
         sleep(outcome.wait).await;
     }
 }
@@ -213,10 +241,10 @@ fn place(url: &str) -> &str {
     url.get(..end.unwrap_or(url.len())).unwrap_or(url)
 }
 
-fn log(place: &str, news: Option<News>) {
+fn log(name: &str, news: Option<News>) {
     match news {
-        Some(News::Well) => info!("{NAME}: {place} is well again"),
-        Some(News::Trouble(why)) => warn!("{NAME}: {place}: {why}"),
+        Some(News::Well) => info!("{NAME}: {name} is well again"),
+        Some(News::Trouble(why)) => warn!("{NAME}: {name}: {why}"),
         None => {}
     }
 }
@@ -342,9 +370,16 @@ fn tell(change: Change<'_>, held: Option<bool>, hooks: &[Rc<Hook>], shared: &Sha
             Some(is_first) => webhook.held(change, is_first),
             None => webhook.heard(change),
         };
-        let counters = &shared.context.counters;
-        counters.refused.add(u64::from(!makes_sense));
-        counters.dropped.add(webhook.take_lost());
+        let lost = webhook.take_lost();
+        let dropped = lost + u64::from(!makes_sense);
+        shared.context.counters.dropped.add(dropped);
+        if let Some(count) = hook.lost.borrow_mut().note(dropped, Instant::now()) {
+            let why = match makes_sense {
+                true => "the server takes them more slowly than they come",
+                false => "its URL cannot hold them",
+            };
+            warn!("{NAME}: {}: {count} changes dropped: {why}", hook.name);
+        }
         hook.news.notify_one();
     }
 }
@@ -352,6 +387,16 @@ fn tell(change: Change<'_>, held: Option<bool>, hooks: &[Rc<Hook>], shared: &Sha
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_given_up_is_told_at_once_and_then_now_and_then() {
+        let (mut lost, now) = (Lost::default(), Instant::now());
+        assert_eq!(lost.note(0, now), None);
+        assert_eq!(lost.note(1, now), Some(1));
+        assert_eq!(lost.note(16_404, now + COMPLAINT_PAUSE / 2), None);
+        assert_eq!(lost.note(2, now + COMPLAINT_PAUSE), Some(16_406));
+        assert_eq!(lost.note(0, now + COMPLAINT_PAUSE * 3), None);
+    }
 
     #[test]
     fn a_log_names_the_host_and_nothing_secret() {

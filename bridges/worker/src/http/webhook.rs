@@ -193,6 +193,10 @@ impl Webhook {
         self.url.head()
     }
 
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
     /// Whether changes of this kind at this address are told.
     pub fn wants(&mut self, address: &str, signal: Signal) -> bool {
         self.types.contains(signal) && self.pattern.captures(address, &mut self.captures)
