@@ -255,9 +255,10 @@ async fn entertain(
     });
     let admitted = from_fn_with_state(Arc::clone(&app), admit);
     let routes = routes(Arc::clone(&app)).layer(cors).layer(admitted);
+    let look = context.router.look(NAME, app.options.token.clone(), &context.stop);
     tokio::select! {
         served = serve(entrance, routes, connections_max, &context.stop) => served,
-        () = app.seats.sweep_for_ever() => Ok(()),
+        ((), ()) = async { tokio::join!(app.seats.sweep_for_ever(), look) } => Ok(()),
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clasp_rt_client::{Backoff, Scheme, Url, random};
+use clasp_rt_core::error::code;
 use clasp_rt_core::wire::list::Features;
 use clasp_rt_link::AnyTransport;
 use clasp_rt_link::stream::Stream;
@@ -140,6 +141,32 @@ impl Router {
                 () = sleep(backoff.next_wait()) => {}
                 () = stop.wait() => return None,
             }
+        }
+    }
+
+    /// Says in the log whether a router elsewhere is there, for a service whose clients have sessions
+    /// of their own: it would be noticed when the first of them comes. Goes on until it is there.
+    pub async fn look(&self, name: &str, token: Option<String>, stop: &Stop) {
+        if self.is_inside() {
+            return;
+        }
+        let who = Who::service(name, token);
+        let joined = tokio::select! {
+            joined = self.join(&who) => joined,
+            () = stop.wait() => return,
+        };
+        let session = match joined {
+            Ok(session) => {
+                info!("{name} joined the router");
+                Some(session)
+            }
+            Err(JoinError::Refused { code: code::UNAUTHORIZED, .. }) if who.token.is_none() => {
+                return info!("{name}: the router is there, and wants a token of each client");
+            }
+            Err(_) => self.join_for_sure(&who, stop).await,
+        };
+        if let Some((speaker, _)) = session {
+            let _ = speaker.leave().await;
         }
     }
 

@@ -227,7 +227,10 @@ impl Service for Server {
                 io.ns(namespace.clone(), converse.with(admit));
             }
             let routes = Routes::new().layer(layer).layer(cors);
-            let served = serve(entrance, routes, connections_max, &context.stop).await;
+            let token = state.options.token.clone();
+            let look = context.router.look(NAME, token, &context.stop);
+            let serving = serve(entrance, routes, connections_max, &context.stop);
+            let (served, ()) = tokio::join!(serving, look);
             io.close().await;
             served
         })

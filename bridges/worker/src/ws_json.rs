@@ -34,7 +34,7 @@ use tokio_rustls::rustls::ClientConfig;
 
 use crate::tls::{self, TlsFiles};
 use crate::web::admission;
-use crate::web::serve::Entrance;
+use crate::web::serve::{Entrance, Place};
 use crate::{Context, Running, Service};
 
 /// The options of `[[bridge]] type = "websocket"`.
@@ -170,11 +170,14 @@ async fn serve(
     context: Context,
 ) -> io::Result<()> {
     let (most, stop) = (options.connections_max, context.stop.clone());
-    let talk = |stream, place| async move {
-        drive::accept(stream, &options, &context).await;
+    let router = context.router.clone();
+    let look = router.look(NAME, options.token.clone(), &stop);
+    let talk = |stream, place: Place| async move {
+        drive::accept(stream, place.voice(), &options, &context).await;
         drop(place);
     };
-    let mut connections = entrance.each(most, &stop, talk).await?;
+    let (served, ()) = tokio::join!(entrance.each(most, &stop, talk), look);
+    let mut connections = served?;
     // Each says good-bye to its client; what is not said by the host's patience is not said.
     while connections.join_next().await.is_some() {}
     Ok(())

@@ -9,11 +9,13 @@ use clasp_rt_core::error::code;
 use futures_util::{SinkExt, StreamExt};
 use http::{StatusCode, Uri};
 use serde_json::{Map, Value as Json, json};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
@@ -26,7 +28,7 @@ use super::{NAME, WsJsonOptions};
 use crate::web::admission;
 use crate::web::client::{Client, Out, error_text};
 use crate::web::seats::{ANSWER_TIMEOUT, FEATURES};
-use crate::web::serve::Stream;
+use crate::web::serve::{Stream, Voice};
 use crate::web::talk::Refused;
 use crate::web::value;
 use crate::{Context, Hearer, JoinError, Speaker, Who};
@@ -46,16 +48,27 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// How long the other side may take to hear the good-bye.
 const FAREWELL: Duration = Duration::from_millis(300);
 
+/// How long the other side has to take the last that is said.
+const FAREWELL: Duration = Duration::from_millis(300);
+
 /// Room for text in a close frame: RFC 6455 §5.5, without the code.
 const CLOSE_REASON_BYTES_MAX: usize = 123;
 
-type Socket = WebSocketStream<Stream>;
+/// A conversation, whatever carries it.
+trait Carries: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Carries for S {}
 
 /// Why a conversation ends, as the other side is told.
 type Ended = (CloseCode, String);
 
 /// Serves one program that connected.
-pub(super) async fn accept(stream: Stream, options: &WsJsonOptions, context: &Context) {
+pub(super) async fn accept(
+    mut stream: Stream,
+    voice: Voice,
+    options: &WsJsonOptions,
+    context: &Context,
+) {
     let mut token = None;
     #[expect(clippy::result_large_err, reason = "the handshake wants a response to refuse with")]
     let look = |request: &Request, response: Response| match admit(request, options) {
@@ -69,15 +82,20 @@ pub(super) async fn accept(stream: Stream, options: &WsJsonOptions, context: &Co
             Err(refusal)
         }
     };
-    let shaking = accept_hdr_async_with_config(stream, look, Some(config(options)));
+    let shaking = accept_hdr_async_with_config(&mut stream, look, Some(config(options)));
     let mut socket = match timeout(HELLO_TIMEOUT, shaking).await {
         Ok(Ok(socket)) => socket,
         Ok(Err(why)) => {
             context.counters.malformed.add(1);
+            if speaks_http(&why) {
+                let _ = timeout(FAREWELL, stream.write_all(&upgrade_required())).await;
+                let _ = timeout(FAREWELL, stream.shutdown()).await;
+            }
             return debug!("{NAME}: {why}");
         }
         Err(_) => return,
     };
+    voice.speaks();
     let (code, why) = match join(&mut socket, token, options, context).await {
         Ok(Some(session)) => {
             Conversation::new(options, context, session).run(&mut socket, Vec::new()).await
@@ -86,6 +104,21 @@ pub(super) async fn accept(stream: Stream, options: &WsJsonOptions, context: &Co
         Err(ended) => ended,
     };
     close(&mut socket, code, &why).await;
+}
+
+/// Whether what came was a request of HTTP that asks for no WebSocket.
+fn speaks_http(why: &Error) -> bool {
+    use ProtocolError::{HandshakeIncomplete, HttparseError};
+    matches!(why, Error::Protocol(why) if !matches!(why, HttparseError(_) | HandshakeIncomplete))
+}
+
+/// RFC 9110 §15.5.22.
+fn upgrade_required() -> Vec<u8> {
+    let text = "this port speaks WebSocket, with JSON in its messages\n";
+    let length = text.len();
+    let head = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n\
+                Content-Type: text/plain; charset=utf-8\r\nContent-Length:";
+    format!("{head} {length}\r\n\r\n{text}").into_bytes()
 }
 
 /// Joins a server elsewhere again and again, until the host stops.
@@ -141,7 +174,7 @@ async fn connect(
     url: &str,
     trust: Option<&TlsConnector>,
     options: &WsJsonOptions,
-) -> Result<Socket, Error> {
+) -> Result<WebSocketStream<Stream>, Error> {
     let uri: Uri = url.parse().map_err(|_| Error::ConnectionClosed)?;
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let usual = if trust.is_some() { 443 } else { 80 };
@@ -186,8 +219,8 @@ fn admit(request: &Request, options: &WsJsonOptions) -> Result<Option<String>, &
 
 /// Joins the router with the token of the handshake, or with that of a first message where the
 /// router wants one. `None`: the host stops.
-async fn join(
-    socket: &mut Socket,
+async fn join<S: Carries>(
+    socket: &mut WebSocketStream<S>,
     token: Option<String>,
     options: &WsJsonOptions,
     context: &Context,
@@ -284,7 +317,11 @@ impl<'c> Conversation<'c> {
     }
 
     /// Goes on until one side ends it. `first` is said on behalf of the program, the last first.
-    async fn run(mut self, socket: &mut Socket, mut first: Vec<Said>) -> Ended {
+    async fn run<S: Carries>(
+        mut self,
+        socket: &mut WebSocketStream<S>,
+        mut first: Vec<Said>,
+    ) -> Ended {
         let mut outs = Vec::new();
         let mut ping = self.heard + PING_INTERVAL;
         loop {
@@ -350,7 +387,11 @@ impl<'c> Conversation<'c> {
         }
     }
 
-    async fn carry(&mut self, out: Out, socket: &mut Socket) -> Result<(), Ended> {
+    async fn carry<S: Carries>(
+        &mut self,
+        out: Out,
+        socket: &mut WebSocketStream<S>,
+    ) -> Result<(), Ended> {
         let text = match out {
             Out::ToRouter(frame) => {
                 let said = self.speaker.say_frame(&frame).await;
@@ -488,7 +529,7 @@ fn plain(address: String, value: Json) -> Said {
     ("set".to_owned(), Map::from_iter(keys))
 }
 
-async fn close(socket: &mut Socket, code: CloseCode, why: &str) {
+async fn close<S: Carries>(socket: &mut WebSocketStream<S>, code: CloseCode, why: &str) {
     let fits = why.floor_char_boundary(CLOSE_REASON_BYTES_MAX);
     let reason = why.get(..fits).unwrap_or_default().to_owned();
     let frame = CloseFrame { code, reason: reason.into() };
