@@ -422,6 +422,14 @@ fn pages_of_named_origins_may_ask_and_others_may_not() {
     let got = curl(host, "/v1/health", &["-H", "Origin: https://show.example"]);
     assert_eq!(got.header("access-control-allow-origin"), Some("https://show.example"));
     assert!(got.header("access-control-expose-headers").expect("exposed").contains("etag"));
+    // What a browser asks for without a preflight is refused, too.
+    let emit = |origin: &str| {
+        let (origin, plain) = (format!("Origin: {origin}"), "Content-Type: text/plain");
+        curl(host, "/v1/emit/go", &["-H", &origin, "-H", plain, "-d", "1"]).status
+    };
+    assert_eq!(emit("https://evil.example"), 403);
+    assert_eq!(emit("https://show.example"), 202);
+    assert_eq!(emit(&format!("http://{host}")), 202, "a page of the service itself");
 }
 
 #[test]
