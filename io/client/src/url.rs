@@ -49,7 +49,7 @@ impl FromStr for Url {
 
 fn parse(url: &str) -> Result<Url, &'static str> {
     let (scheme, rest) = url.split_once("://").ok_or("needs ws:// or tcp:// in front")?;
-    let (scheme, default_port) = match scheme {
+    let (scheme, default_port) = match &*scheme.to_ascii_lowercase() {
         "ws" => (Scheme::Ws, 7330),
         "tcp" => (Scheme::Tcp, 7340),
         "wss" | "https" => return Err("TLS is not spoken: use ws:// behind a TLS proxy"),
@@ -59,6 +59,9 @@ fn parse(url: &str) -> Result<Url, &'static str> {
         Some(at) => rest.split_at(at),
         None => (rest, "/"),
     };
+    if authority.contains('@') {
+        return Err("it takes no user and no password: whoever joins shows a token");
+    }
     let (host, port) = split_port(authority)?;
     let port = match port {
         None => default_port,
@@ -124,6 +127,7 @@ mod tests {
             ("ws://10.0.0.1:7330", "ws://10.0.0.1:7330/"),
             ("ws://[::1]:7330/", "ws://[::1]:7330/"),
             ("ws://[::1]", "ws://[::1]:7330/"),
+            ("WS://localhost:1", "ws://localhost:1/"),
             ("tcp://stage", "tcp://stage:7340"),
             ("tcp://stage:9", "tcp://stage:9"),
         ];
@@ -146,6 +150,7 @@ mod tests {
             ("ws://[::1", "not closed"),
             ("ws://[::1]7330", "may follow the bracket"),
             ("ws://a b", "percent-encoded"),
+            ("ws://user:pw@a:1", "shows a token"),
             ("ws://a/\r\nX: y", "percent-encoded"),
         ];
         for (text, says) in cases {

@@ -174,6 +174,19 @@ pub fn polls() -> io::Result<()> {
     napi::poll_while_waiting(&Ring::new(&SIZES)?, Duration::from_micros(1))
 }
 
+/// What stands between us and a ring; `disabled`: by `kernel.io_uring_disabled`.
+pub(crate) fn no_ring(errno: Option<i32>, disabled: bool) -> Option<&'static str> {
+    Some(match errno? {
+        libc::EINVAL => "io_uring as of Linux 6.1 is needed",
+        libc::ENOSYS => {
+            "there is no io_uring: the kernel is built without it, or a filter (seccomp) hides it"
+        }
+        libc::EPERM if disabled => "io_uring is forbidden here (kernel.io_uring_disabled)",
+        libc::EPERM => "io_uring is forbidden here by a filter (seccomp), as containers have one",
+        _ => return None,
+    })
+}
+
 #[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
@@ -201,5 +214,19 @@ mod tests {
         let state = clock_state().unwrap();
         assert!(!state.synchronized || state.error_max <= Duration::from_secs(16), "{state:?}");
         assert!(state.error_max > Duration::ZERO, "{state:?}");
+    }
+
+    #[test]
+    fn a_ring_that_cannot_be_had_says_who_forbids_it() {
+        let cases = [
+            (libc::ENOSYS, false, "built without it"),
+            (libc::EPERM, true, "kernel.io_uring_disabled"),
+            (libc::EPERM, false, "seccomp"),
+            (libc::EINVAL, false, "Linux 6.1"),
+        ];
+        for (errno, disabled, fact) in cases {
+            let why = no_ring(Some(errno), disabled);
+            assert!(why.is_some_and(|why| why.contains(fact)), "{errno}: {why:?}");
+        }
     }
 }

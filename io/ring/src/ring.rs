@@ -20,6 +20,7 @@ use crate::enter::{self, Registered};
 use crate::exchange::Sleeper;
 use crate::op::{self, Answer, Op, Tag};
 use crate::pool::{Lease, Pool};
+use crate::probe;
 use crate::slots::{Packets, Receive, Role, Sending, Slots, Socket, Stream};
 
 /// Answers handled in one turn, so that peers and timers are not starved by a busy network.
@@ -648,12 +649,12 @@ fn build(sizes: &Sizes) -> io::Result<IoUring> {
         .setup_taskrun_flag()
         .setup_submit_all()
         .setup_cqsize(sizes.completions());
-    builder.build(sizes.submissions()).map_err(|error| match error.raw_os_error() {
-        Some(libc::EINVAL) => io::Error::new(error.kind(), "io_uring as of Linux 6.1 is needed"),
-        Some(libc::EPERM) => {
-            io::Error::new(error.kind(), "io_uring is forbidden here (kernel.io_uring_disabled)")
+    builder.build(sizes.submissions()).map_err(|error| {
+        let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+        match probe::no_ring(error.raw_os_error(), disabled.is_ok_and(|text| text.trim() != "0")) {
+            Some(why) => io::Error::new(error.kind(), why),
+            None => error,
         }
-        _ => error,
     })
 }
 
