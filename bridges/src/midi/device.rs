@@ -578,7 +578,10 @@ impl Device {
         };
         match (parts.next()?, parts.next()) {
             ("note", None) => {
-                let note = to_number(&Datum::new(map.get("note")?), 127)? as u8;
+                // A number of a key, no level: nothing is near to 600.
+                let note = Datum::new(map.get("note")?).number()?;
+                let note = (note.fract() == 0.0 && (0.0..128.0).contains(&note)).then_some(note)?;
+                let note = note as u8;
                 let velocity = map.get("velocity").map_or(Datum::Int(64), Datum::new);
                 let velocity = to_number(&velocity, 127)? as u8;
                 let on = map.get("on").and_then(Value::as_bool).unwrap_or(velocity > 0);

@@ -272,6 +272,13 @@ fn everything_that_comes_in_can_go_out() {
         assert_eq!(rig.said(), bytes, "{address}");
     }
     let before = rig.bridge.counters().refused;
+    for wrong in [map(&[("note", 600)]), map(&[("note", -1)]), map(&[("note", 128)])] {
+        let event = publish_frame("/midi/ch/1/note", Signal::Event, wrong);
+        rig.step(Input::Frame(&event));
+    }
+    assert_eq!(rig.said(), [""; 0], "no key is near to them");
+    assert_eq!(rig.bridge.counters().refused, before + 3);
+    let before = before + 3;
     for (address, good) in [("/midi/nothing", false), ("/midi/transport", false)] {
         text(&mut rig, address, "x");
         assert_eq!(rig.said().is_empty(), !good);
