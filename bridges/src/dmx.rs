@@ -295,7 +295,7 @@ fn write(
     out: &mut dyn Out,
 ) -> Option<()> {
     let mut parts = rest?.split('/');
-    let number: u16 = parts.next()?.parse().ok()?;
+    let number = namespace::number(parts.next()?)?;
     let levels = |value: &Datum<'_>| match value {
         Datum::Other(value) => {
             let items = || value.array().map(|items| items.map(Datum::new));
@@ -325,7 +325,7 @@ fn write(
             found.next()?.configure(key, value, out)
         }
         (Some(text), None, _) => {
-            let (slot, level) = (slot(text.parse().ok()?)?, to_level(&update.value, floats)?);
+            let (slot, level) = (slot(namespace::number(text)?)?, to_level(&update.value, floats)?);
             each_output(widgets, number, |out| out.write(now, slot, level))
         }
         _ => None,

@@ -22,9 +22,26 @@ pub(crate) fn strip<'a>(namespace: &str, address: &'a str) -> Option<&'a str> {
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
 
+/// The number that a segment is. In digits alone and without zeros in front, so that one place has
+/// one address.
+pub(crate) fn number(segment: &str) -> Option<u16> {
+    let is_plain = segment.bytes().all(|byte| byte.is_ascii_digit());
+    let has_zeros = segment.len() > 1 && segment.starts_with('0');
+    if is_plain && !has_zeros { segment.parse().ok() } else { None }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_has_one_way_to_be_written() {
+        let cases = [("0", Some(0)), ("1", Some(1)), ("65535", Some(65_535)), ("10", Some(10))];
+        let refused = ["", "01", "00", "+1", "-1", "65536", "1 ", "x"].map(|text| (text, None));
+        for (text, found) in cases.into_iter().chain(refused) {
+            assert_eq!(number(text), found, "{text:?}");
+        }
+    }
 
     #[test]
     fn a_namespace_is_stripped_in_whole_segments() {

@@ -168,7 +168,16 @@ fn addresses_of_both_forms_reach_their_slots() {
     rig.step(Input::Frame(&set_frame("/dmx/3", |out| push_bytes(out, &[9; 600]).expect("short"))));
     rig.wait(Span::from_millis(25));
     assert_eq!(frames(&mut rig)[0].1.len(), 513);
-    for address in ["/dmx/3/0", "/dmx/3/513", "/dmx/4/1", "/dmx/x/1", "/dmx/3/1/2", "/dmx/0"] {
+    for address in [
+        "/dmx/3/0",
+        "/dmx/3/513",
+        "/dmx/4/1",
+        "/dmx/x/1",
+        "/dmx/3/1/2",
+        "/dmx/0",
+        "/dmx/3/01",
+        "/dmx/03/1",
+    ] {
         let before = rig.bridge.counters().refused;
         set(&mut rig, address, 1);
         assert_eq!(rig.bridge.counters().refused, before + 1, "{address}");
