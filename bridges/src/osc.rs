@@ -31,7 +31,8 @@
 //! the router applies at its time; bundles inside it belong to it, unless their time is later. A
 //! tag more than `ahead_max_ms` ahead means a wrong clock: it is applied at once. A pattern
 //! (`/*/fader?`) writes every address known so far that matches. Messages are also handed to the
-//! other targets as they came, because the router does not send us what we wrote. With `query`, a
+//! other targets as they came, because the router does not send us what we wrote. What comes while
+//! the router is away is told when it is back, of each param the last value. With `query`, a
 //! message without arguments asks for what its address holds.
 //!
 //! Where the router arbitrates, each host is a source of its own (each port with `source_ports`),
@@ -123,6 +124,10 @@ struct Osc {
     clock: Option<(Time, u64)>,
     address: String,
     renamed: String,
+    /// Who said what is in hand.
+    from: Option<End>,
+    /// It was said that OSC has no form for something.
+    told_unsayable: bool,
 }
 
 impl Osc {
@@ -146,6 +151,8 @@ impl Osc {
             clock: None,
             address: String::new(),
             renamed: String::new(),
+            from: None,
+            told_unsayable: false,
             config,
         })
     }
@@ -156,6 +163,7 @@ impl Osc {
             return;
         };
         self.counters.packets_in += 1;
+        self.from = Some(from);
         if let End::Datagrams(from) = from {
             self.outward.heard(now, from, &mut self.counters);
         }
@@ -327,8 +335,12 @@ impl Osc {
             false => self.known.remember_name(name, kind),
         };
         self.noted(name, noted, out);
-        if self.holds_values() && !is_event {
+        let missed = self.from.filter(|_| !self.uplink.is_joined());
+        if !is_event && (self.holds_values() || missed.is_some()) {
             self.known.hold(name, |bytes| push_value(bytes, message));
+        }
+        if let Some(from) = missed.filter(|_| !is_event) {
+            self.known.miss(name, from);
         }
         if let Some(server) = &mut self.server {
             server.changed(name, message, &mut self.counters, out);
@@ -348,6 +360,30 @@ impl Osc {
         self.config.query || self.links.is_used()
     }
 
+    fn join(&mut self, now: Time, out: &mut dyn Out) {
+        let pattern = format!("{}/**", self.config.namespace);
+        self.uplink.join([pattern.as_str()].into_iter(), &mut self.counters, out);
+        self.sources.forget_told();
+        let holds_values = self.holds_values();
+        let Self { config, uplink, known, sources, counters, address, .. } = self;
+        let mut last = None;
+        for (name, from, value) in known.missed() {
+            if !sources.may_speak(from) {
+                continue;
+            }
+            if last.replace(from) != Some(from) {
+                uplink.send(None, counters, out);
+                sources.speak(now, from, uplink, counters, out);
+            }
+            address.clear();
+            address.push_str(&config.namespace);
+            address.push_str(name);
+            uplink.set(address, |bytes| Datum::new(value).append(bytes), counters, out);
+        }
+        uplink.send(None, counters, out);
+        known.catch_up(holds_values);
+    }
+
     fn frame(&mut self, now: Time, frame: &[u8], out: &mut dyn Out) {
         // A router that keeps bundles whole says their time; ours says their messages in one turn.
         let dated = bundle_time(frame);
@@ -356,7 +392,15 @@ impl Osc {
             outward.begin_bundle(now, tag, &mut Exit { links, counters, out });
         }
         let holds_values = self.holds_values();
-        let Self { config, uplink, known, outward, links, server, .. } = self;
+        let Self { config, uplink, known, outward, links, server, told_unsayable, .. } = self;
+        let mut unsayable = |address: &str, out: &mut dyn Out| {
+            if !std::mem::replace(told_unsayable, true) {
+                out.warn(&format!(
+                    "OSC cannot say {address:?}: a name with one of space # * , ? [ ] {{ }}, or a \
+                     text with U+0000 in it; it and others like it are counted as refused"
+                ));
+            }
+        };
         uplink.hear(frame, &mut self.counters, out, &mut |uplink, update, counters, out| {
             let is_ours = match update.kind {
                 Kind::Held { writer } => uplink.is_ours(writer),
@@ -365,6 +409,7 @@ impl Osc {
             let name = namespace::strip(&config.namespace, update.address);
             let Some(name) = name.filter(|name| is_name(name)) else {
                 counters.refused += 1;
+                unsayable(update.address, out);
                 return;
             };
             let kind = match update.kind {
@@ -386,8 +431,12 @@ impl Osc {
             if let Some(server) = server {
                 server.told(name, &update.value, tags, counters, out);
             }
+            let refused = counters.refused;
             let mut exit = Exit { links, counters, out };
             outward.write(now, update.address, name, &update.value, tags, &mut exit);
+            if counters.refused > refused {
+                unsayable(update.address, out);
+            }
         });
         if dated.is_some() {
             let Self { outward, links, counters, .. } = self;
@@ -509,11 +558,7 @@ impl Bridge for Osc {
     fn step(&mut self, now: Time, input: Input<'_>, out: &mut dyn Out) {
         self.outward.begin(now);
         match input {
-            Input::Joined => {
-                let pattern = format!("{}/**", self.config.namespace);
-                self.uplink.join([pattern.as_str()].into_iter(), &mut self.counters, out);
-                self.sources.forget_told();
-            }
+            Input::Joined => self.join(now, out),
             Input::Lost => self.uplink.lose(),
             Input::Packet { socket: 0, from, bytes } => {
                 self.packet(now, End::Datagrams(from), bytes, out);

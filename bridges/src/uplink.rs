@@ -115,6 +115,11 @@ impl Uplink {
         &self.name
     }
 
+    /// Whether what is said reaches the router.
+    pub fn is_joined(&self) -> bool {
+        self.joined
+    }
+
     /// Asks the router to hold updates of one address to so many a second.
     pub fn rate(mut self, rate_hz_max: Option<u32>) -> Self {
         self.rate_hz_max = rate_hz_max;

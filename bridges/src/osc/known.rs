@@ -6,6 +6,7 @@ use std::ops::Bound;
 use clasp_rt_core::limits::ADDRESS_BYTES_MAX;
 use clasp_rt_core::value::Value;
 
+use super::outward::End;
 use super::pattern;
 
 /// Tags of a message longer than this are not remembered.
@@ -27,6 +28,8 @@ pub(super) struct Entry {
     pub(super) kind: Kind,
     /// Encoded; empty where nothing is held.
     value: Vec<u8>,
+    /// Who said the value while the router was away.
+    missed: Option<End>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,6 +87,32 @@ impl Known {
         if let Some(entry) = self.names.get_mut(name) {
             entry.value.clear();
             if push(&mut entry.value).is_err() || entry.value.len() > VALUE_BYTES_MAX {
+                entry.value = Vec::new();
+            }
+        }
+    }
+
+    /// The value of a known name came while the router was away.
+    pub(super) fn miss(&mut self, name: &str, from: End) {
+        if let Some(entry) = self.names.get_mut(name) {
+            entry.missed = Some(from);
+        }
+    }
+
+    /// Names, who said their values, and those, where the router missed them; until
+    /// [`Known::catch_up`].
+    pub(super) fn missed(&self) -> impl Iterator<Item = (&str, End, Value<'_>)> {
+        let missed = |(name, entry)| {
+            let (name, entry): (&String, &Entry) = (name, entry);
+            Some((name.as_str(), entry.missed?, entry.value()?))
+        };
+        self.names.iter().filter_map(missed)
+    }
+
+    /// The router was told what it missed. Values stay only where others need them.
+    pub(super) fn catch_up(&mut self, holds_values: bool) {
+        for entry in self.names.values_mut() {
+            if entry.missed.take().is_some() && !holds_values {
                 entry.value = Vec::new();
             }
         }

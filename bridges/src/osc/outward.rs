@@ -264,11 +264,16 @@ impl Outward {
         tags: &str,
         exit: &mut Exit<'_>,
     ) {
+        let mut is_said = true;
         for index in 0..self.voices.len() {
             if self.is_heard(index, exit.links) && self.encode(index, address, name, value, tags) {
-                self.gather(now, index, exit);
+                match self.voices.get(index).is_some_and(|voice| voice.writer.is_whole()) {
+                    true => self.gather(now, index, exit),
+                    false => is_said = false,
+                }
             }
         }
+        exit.counters.refused += u64::from(!is_said);
     }
 
     /// Puts the message of one address, as a voice says it, into `packet`. `false`: it does not.

@@ -297,10 +297,18 @@ pub fn push_element(out: &mut Vec<u8>, packet: &[u8]) {
 pub struct Writer {
     tags: String,
     data: Vec<u8>,
+    /// A text was cut at its NUL.
+    is_cut: bool,
 }
 
 impl Writer {
+    /// Whether all of it can be read again: no text had a NUL in it.
+    pub fn is_whole(&self) -> bool {
+        !self.is_cut
+    }
+
     pub fn clear(&mut self) {
+        self.is_cut = false;
         self.tags.clear();
         self.tags.push(',');
         self.data.clear();
@@ -326,6 +334,7 @@ impl Writer {
                 'd'
             }
             Argument::Text(text) => {
+                self.is_cut |= text.contains(&0);
                 push_text(&mut self.data, text);
                 's'
             }
@@ -363,6 +372,7 @@ impl Writer {
 
     /// Adds a text as a symbol (`S`).
     pub fn push_symbol(&mut self, text: &[u8]) {
+        self.is_cut |= text.contains(&0);
         push_text(&mut self.data, text);
         self.tags.push('S');
     }

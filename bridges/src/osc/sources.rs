@@ -41,6 +41,16 @@ impl Sources {
         Self { wanted, by_port, known: Vec::new(), last: 0 }
     }
 
+    /// Whether `from` can still be named: a connection that ended was lost with its claims.
+    pub(super) fn may_speak(&self, from: End) -> bool {
+        match from {
+            End::Stream(stream) if self.wanted => {
+                self.known.iter().any(|known| known.who == Who::Link(stream))
+            }
+            _ => true,
+        }
+    }
+
     /// What is said to the router from now on, until it is sent, is said by `from`.
     pub(super) fn speak(
         &mut self,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use clasp_rt_core::time::Span;
-use clasp_rt_core::value::{push_f64, push_i64, push_null};
+use clasp_rt_core::value::{push_f64, push_i64, push_null, push_str};
 use proptest::prelude::*;
 
 use super::framing::{Deframer, Framing};
@@ -25,6 +25,7 @@ struct Heard {
     packets: Vec<(SocketAddr, Vec<u8>)>,
     streams: BTreeMap<StreamId, Vec<u8>>,
     ended: Vec<StreamId>,
+    warnings: Vec<String>,
     /// Bytes that every stream still takes; `None`: any number.
     room: Option<usize>,
 }
@@ -50,6 +51,10 @@ impl Out for Heard {
 
     fn end_stream(&mut self, stream: StreamId) {
         self.ended.push(stream);
+    }
+
+    fn warn(&mut self, what: &str) {
+        self.warnings.push(what.to_owned());
     }
 }
 
@@ -277,6 +282,44 @@ fn addresses_that_osc_does_not_know_are_refused() {
     }
     assert_eq!(rig.said.packets.len(), 0);
     assert_eq!(rig.bridge.counters().refused, 6);
+}
+
+#[test]
+fn what_osc_cannot_say_is_refused_and_told_once() {
+    let mut rig = rig("targets = [\"10.0.0.2:9000\"]");
+    rig.set("/osc/t", |out| push_str(out, "a\0b").expect("short"));
+    rig.set("/osc/a b", |out| push_i64(out, 1));
+    assert_eq!((rig.said.packets.len(), rig.bridge.counters().refused), (0, 2));
+    let [said] = rig.said.warnings.as_slice() else { panic!("{:?}", rig.said.warnings) };
+    assert!(said.contains("\"/osc/t\"") && said.contains("refused"), "{said}");
+}
+
+#[test]
+fn what_came_while_the_router_was_away_is_told_when_it_is_back() {
+    let mut rig = with_sources("events = [\"/osc/cue/**\"]");
+    for step in 0..2 {
+        rig.step(Input::Lost);
+        rig.said.frames.clear();
+        for (address, value) in [("/a", step), ("/cue/go", 7), ("/a", step + 2), ("/b", 3)] {
+            rig.receive(TABLET, &message(address, &[Argument::Int(value)]));
+        }
+        assert_eq!(rig.said.take_lines(), [""; 0], "nobody hears it");
+        rig.step(Input::Joined);
+        let told = rig.said.take_lines();
+        let at = |wanted: &str| {
+            let found: Vec<_> = (0..told.len()).filter(|at| told[*at].contains(wanted)).collect();
+            assert_eq!(found.len(), 1, "{wanted}: {told:#?}");
+            found[0]
+        };
+        let source = at("PUBLISH event /clasp/source ");
+        assert!(at("HELLO") < source && source < at(&format!("SET /osc/a {}", step + 2)));
+        assert!(source < at("SET /osc/b 3"));
+        assert!(!told.iter().any(|line| line.contains("/cue/")), "an event is over: {told:#?}");
+        rig.step(Input::Lost);
+        rig.step(Input::Joined);
+        let again = rig.said.take_lines();
+        assert!(!again.iter().any(|line| line.contains("/osc/a")), "once is enough: {again:#?}");
+    }
 }
 
 #[test]

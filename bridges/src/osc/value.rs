@@ -151,6 +151,10 @@ fn write_float(out: &mut Writer, number: f64, hint: &str, width: Width) {
         ("t", Some(us)) => out.push(Argument::Time(TimeTag::from_unix_us(us))),
         ("I", _) if number == f64::INFINITY => out.push(Argument::Impulse),
         ("d", _) => out.push(Argument::Double(number)),
+        // Beyond what `f` can say, it would be infinity.
+        _ if number.is_finite() && !(number as f32).is_finite() => {
+            out.push(Argument::Double(number));
+        }
         ("f", _) => out.push(Argument::Float(number as f32)),
         _ if width == Width::Narrow => out.push(Argument::Float(number as f32)),
         _ => out.push(Argument::Double(number)),
@@ -169,8 +173,8 @@ fn write_text(out: &mut Writer, text: &str, hint: &str) {
 fn write_other(out: &mut Writer, value: Value<'_>, hint: &str, width: Width) {
     if let Some(bytes) = value.as_bytes() {
         return match hint {
-            "s" => out.push(Argument::Text(bytes)),
-            "S" => out.push_symbol(bytes),
+            "s" if !bytes.contains(&0) => out.push(Argument::Text(bytes)),
+            "S" if !bytes.contains(&0) => out.push_symbol(bytes),
             _ => out.push(Argument::Blob(bytes)),
         };
     }
@@ -299,6 +303,10 @@ mod tests {
             ("", Box::new(int(1 << 40)), "h", "h"),
             ("", Box::new(float(0.5)), "f", "d"),
             ("", Box::new(float(7.0)), "f", "d"),
+            ("", Box::new(float(1e39)), "d", "d"),
+            ("f", Box::new(float(-1e39)), "d", "d"),
+            ("", Box::new(float(f64::INFINITY)), "f", "d"),
+            ("s", Box::new(|out| push_bytes(out, b"a\0c").expect("short")), "b", "b"),
             ("", Box::new(text("x")), "s", "s"),
             ("", Box::new(push_null), "", ""),
             ("", Box::new(|out| push_bool(out, true)), "T", "T"),
