@@ -445,7 +445,7 @@ impl Host {
         let host = [
             ring.enters,
             ring.sleeps,
-            uplinks().filter(|uplink| uplink.is_joined()).count() as u64,
+            uplinks().filter(|uplink| uplink.is_welcome()).count() as u64,
             uplinks().map(|uplink| uplink.dropped).sum(),
             self.lost,
             ring.starved,

@@ -21,8 +21,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum Wanted {
     /// There was none, or it worked for a while.
     Afresh,
-    /// The last one came to nothing.
-    Again,
+    /// So many in a row came to nothing.
+    Again(u32),
 }
 
 /// Where connections lead.
@@ -66,7 +66,10 @@ impl Dialer {
 
 fn dial(goal: &Goal, wanted: &Receiver<Wanted>, connect: &Sender<TcpStream>, alarm: &Alarm) {
     while let Ok(first) = wanted.recv() {
-        let mut attempt = u32::from(first == Wanted::Again);
+        let mut attempt = match first {
+            Wanted::Afresh => 0,
+            Wanted::Again(failures) => failures.max(1),
+        };
         let mut told = false;
         let stream = loop {
             let pause = if attempt == 0 { Duration::ZERO } else { pause(attempt, random()) };

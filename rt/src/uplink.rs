@@ -5,7 +5,10 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use clasp_rt_core::message::{ErrorReply, Message};
 use clasp_rt_core::time::{Span, Time};
+use clasp_rt_core::wire::binary::{self, code};
+use clasp_rt_core::wire::header;
 use clasp_rt_link::stream::Stream;
 use clasp_rt_link::ws::Ws;
 use clasp_rt_link::{AnyTransport, Event, Transport, close};
@@ -31,13 +34,19 @@ const PENDING_BYTES: usize = 64 << 10;
 /// After its port was closed, a bridge comes back so much later.
 const RETURN_PAUSE: Span = Span::from_secs(1);
 
-/// A connection that lasted this long worked; the next one is tried at once.
+/// A connection that lasted this long after WELCOME worked; the next one is tried at once.
 const LASTED: Span = Span::from_secs(10);
 
 /// A router that does not answer the handshake, or says nothing for so long, is not there.
 const HANDSHAKE_TIMEOUT: Span = Span::from_secs(10);
 const PING_INTERVAL: Span = Span::from_secs(20);
 const SILENCE_MAX: Span = Span::from_secs(60);
+
+/// Different refusals that are told of one bridge; codes are few.
+const REFUSALS_MAX: usize = 16;
+
+/// What is said of a connection that ended without a word.
+const NO_WELCOME: &str = "the connection ended before WELCOME; the router may be full";
 
 /// How the router is reached.
 pub enum Way {
@@ -50,16 +59,11 @@ pub enum Way {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// A port is opened again then; a socket comes when the dialer has one.
-    Away {
-        until: Time,
-    },
+    Away { until: Time },
     /// Connected, the transport's handshake is not done.
-    Greeting {
-        since: Time,
-    },
-    Joined {
-        since: Time,
-    },
+    Greeting { since: Time },
+    /// Frames can be said; whether the router lets us in, it says by WELCOME.
+    Joined,
 }
 
 pub struct Uplink {
@@ -72,8 +76,17 @@ pub struct Uplink {
     spare: Option<Vec<u8>>,
     heard: Time,
     pinged: Time,
+    /// When the router said WELCOME; `None`: not on this connection.
+    welcomed: Option<Time>,
     /// The last connection worked for a while.
     lasted: bool,
+    /// Connections in a row that ended without WELCOME.
+    failures: u32,
+    /// Why the router does not let us in, as far as it said, and what of that was told.
+    reason: Option<String>,
+    told: Option<String>,
+    /// Codes of refusals that were told.
+    refusals: Vec<u16>,
     /// Frames for a router that was not there or did not take them.
     pub dropped: u64,
 }
@@ -120,13 +133,24 @@ impl Uplink {
             spare: Some(Vec::with_capacity(PENDING_BYTES)),
             heard: Time(0),
             pinged: Time(0),
+            welcomed: None,
             lasted: false,
+            failures: 0,
+            reason: None,
+            told: None,
+            refusals: Vec::new(),
             dropped: 0,
         }
     }
 
+    /// Whether frames can be said.
     pub fn is_joined(&self) -> bool {
-        matches!(self.state, State::Joined { .. })
+        matches!(self.state, State::Joined)
+    }
+
+    /// Whether the router has let us in.
+    pub fn is_welcome(&self) -> bool {
+        self.welcomed.is_some()
     }
 
     /// Bytes that can be said before the router is behind. All of them while there is none: what is
@@ -155,13 +179,14 @@ impl Uplink {
                     return None;
                 }
                 self.begin(now, AnyTransport::Stream(Stream::new()));
-                Some(self.join(now))
+                Some(self.join())
             }
             (Way::Remote { dialer, .. }, State::Away { .. }) => {
                 let connection = dialer.take()?;
                 self.connected(now, connection, ring).unwrap_or_else(|why| {
                     warn!("a connection to the router cannot be used: {why}");
-                    self.dial(Wanted::Again);
+                    self.failures = self.failures.saturating_add(1);
+                    self.dial(self.wanted());
                     None
                 })
             }
@@ -169,7 +194,7 @@ impl Uplink {
                 let late = now.since(since) > HANDSHAKE_TIMEOUT;
                 if late { self.lose(now, ring) } else { None }
             }
-            (Way::Remote { .. }, State::Joined { .. }) => {
+            (Way::Remote { .. }, State::Joined) => {
                 if now.since(self.heard) > SILENCE_MAX {
                     return self.lose(now, ring);
                 }
@@ -179,7 +204,7 @@ impl Uplink {
                 }
                 None
             }
-            (Way::Port(_), State::Greeting { .. } | State::Joined { .. }) => None,
+            (Way::Port(_), State::Greeting { .. } | State::Joined) => None,
         }
     }
 
@@ -246,7 +271,10 @@ impl Uplink {
             Event::Binary(frame) => Read::Frame(frame),
             Event::Text(_) | Event::Alive => Read::Other,
             Event::Ended(why) => {
-                warn!("the router ended the connection: {why}");
+                match self.is_welcome() {
+                    true => warn!("the router ended the connection: {why}"),
+                    false => self.reason = self.reason.take().or_else(|| Some(why.to_string())),
+                }
                 Read::Ended
             }
         }
@@ -268,7 +296,61 @@ impl Uplink {
         if let Way::Remote { socket, .. } = &mut self.way {
             *socket = None;
         }
-        self.dial(if self.lasted { Wanted::Afresh } else { Wanted::Again });
+        self.dial(self.wanted());
+    }
+
+    /// How soon the next connection is wanted.
+    fn wanted(&self) -> Wanted {
+        if self.lasted { Wanted::Afresh } else { Wanted::Again(self.failures.max(1)) }
+    }
+
+    /// Takes note of what a frame says of the connection itself: that the router lets `bridge` in,
+    /// or why it does not, or what else it refuses.
+    pub fn note(&mut self, now: Time, bridge: &str, frame: &[u8]) {
+        let Ok(frame) = header::parse(frame) else { return };
+        match frame.payload.first() {
+            Some(&code::WELCOME) => self.welcome(now),
+            Some(&code::ERROR) => {
+                if let Ok(Message::Error(error)) = binary::decode(frame.payload) {
+                    self.refused(bridge, &error);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn welcome(&mut self, now: Time) {
+        if let Way::Remote { remote, .. } = &self.way
+            && !self.is_welcome()
+        {
+            info!("joined the router at {}:{}", remote.host, remote.port);
+        }
+        self.welcomed = Some(now);
+        self.failures = 0;
+        (self.reason, self.told) = (None, None);
+    }
+
+    /// Each kind of refusal is told once; the bridge counts them.
+    fn refused(&mut self, bridge: &str, error: &ErrorReply<'_>) {
+        let ErrorReply { code, message, address, .. } = *error;
+        if !self.is_welcome() {
+            self.reason = Some(format!("{message} ({code})"));
+        } else if self.refusals.len() < REFUSALS_MAX && !self.refusals.contains(&code) {
+            self.refusals.push(code);
+            let at = address.map(|address| format!(" to {address}")).unwrap_or_default();
+            warn!("the router refuses what {bridge} says{at}: {message} ({code})");
+        }
+    }
+
+    /// Says why the router does not let us in, unless that was said last.
+    fn tell_reason(&mut self) {
+        let Way::Remote { remote: Remote { host, port, .. }, .. } = &self.way else { return };
+        let reason = self.reason.take().unwrap_or_else(|| NO_WELCOME.to_owned());
+        if self.told.as_ref() != Some(&reason) {
+            let again = "it is tried again, less and less often";
+            warn!("the router at {host}:{port} does not let us in: {reason}; {again}");
+            self.told = Some(reason);
+        }
     }
 
     /// Hands over what waits, and wakes the shard behind a port.
@@ -358,7 +440,7 @@ impl Uplink {
         *socket = Some(ring.adopt(connection)?);
         self.begin(now, transport);
         self.pending.extend_from_slice(&request);
-        Ok(if self.transport.is_open() { Some(self.join(now)) } else { None })
+        Ok(if self.transport.is_open() { Some(self.join()) } else { None })
     }
 
     fn begin(&mut self, now: Time, transport: AnyTransport) {
@@ -371,29 +453,31 @@ impl Uplink {
     }
 
     /// Frames can be said from now on.
-    pub fn join(&mut self, now: Time) -> Change {
-        self.state = State::Joined { since: now };
-        if let Way::Remote { remote, .. } = &self.way {
-            info!("joined the router at {}:{}", remote.host, remote.port);
-        }
+    pub fn join(&mut self) -> Change {
+        self.state = State::Joined;
         Change::Joined
     }
 
     /// The connection is of no use any more.
     pub fn lose(&mut self, now: Time, ring: &mut Ring) -> Option<Change> {
-        let joined = match self.state {
+        let change = match self.state {
             State::Away { .. } => return None,
             State::Greeting { .. } => None,
-            State::Joined { since } => Some(since),
+            State::Joined => Some(Change::Lost),
         };
-        self.lasted = joined.is_some_and(|since| now.since(since) > LASTED);
+        let welcomed = self.welcomed.take();
+        self.lasted = welcomed.is_some_and(|since| now.since(since) > LASTED);
+        if welcomed.is_none() {
+            self.failures = self.failures.saturating_add(1);
+            self.tell_reason();
+        }
         let until = if self.lasted { now } else { now + RETURN_PAUSE };
         self.state = State::Away { until };
         self.pending.clear();
         if let Way::Remote { socket: Some(socket), .. } = &self.way {
             ring.close(*socket);
         }
-        joined.map(|_| Change::Lost)
+        change
     }
 
     fn dial(&self, wanted: Wanted) {
@@ -407,20 +491,80 @@ impl Uplink {
 mod tests {
     use std::sync::Arc;
 
+    use clasp_rt_core::message::Welcome;
+    use clasp_rt_core::signal::Qos;
+    use clasp_rt_core::wire::list::Features;
     use clasp_rt_ring::{Sizes, Sleeper};
 
     use super::*;
 
+    const SIZES: Sizes = Sizes {
+        accepted_max: 0,
+        fixed_max: 1,
+        stream_buffers: 1,
+        packet_buffers: 1,
+        datagrams_max: 1,
+    };
+
+    fn encoded(message: &Message<'_>) -> Vec<u8> {
+        let mut frame = Vec::new();
+        binary::encode(message, Qos::Fire, &mut frame).expect("short");
+        frame
+    }
+
+    #[test]
+    fn a_router_that_does_not_say_welcome_is_tried_less_and_less_often() {
+        let mut ring = Ring::new(&SIZES).expect("a ring");
+        let sleeper = Arc::new(Sleeper::new());
+        let (near, mut far) = Port::pair(3 * PIECE_BYTES, &sleeper, &sleeper);
+        let mut uplink = Uplink::new(Way::Port(near));
+        let mut now = Time(0);
+        let mut connect = |uplink: &mut Uplink, now: &mut Time| {
+            *now = uplink.deadline().map_or(*now, |due| (*now).max(due));
+            assert_eq!(uplink.look(*now, &mut ring), Some(Change::Joined));
+            far.heard();
+        };
+        let error = |code, message| {
+            let error = ErrorReply { code, message, address: None, correlation_id: None };
+            encoded(&Message::Error(error))
+        };
+        let mut again = Ring::new(&SIZES).expect("a ring");
+        for failures in 1..=5 {
+            connect(&mut uplink, &mut now);
+            uplink.note(now, "osc", &error(300, "token is not known to this router"));
+            assert!(!uplink.is_welcome());
+            assert_eq!(uplink.reason.as_deref(), Some("token is not known to this router (300)"));
+            now = now + LASTED + LASTED;
+            assert_eq!(uplink.lose(now, &mut again), Some(Change::Lost));
+            assert_eq!(uplink.wanted(), Wanted::Again(failures), "however long it lasted");
+        }
+        connect(&mut uplink, &mut now);
+        let welcome = encoded(&Message::Welcome(Welcome {
+            version: 1,
+            features: Features::from_bits(0),
+            time_us: 0,
+            session: "s",
+            name: "r",
+            token: None,
+        }));
+        uplink.note(now, "osc", &welcome);
+        assert!(uplink.is_welcome());
+        for code in [301, 301, 301, 507] {
+            uplink.note(now, "osc", &error(code, "no"));
+        }
+        assert_eq!(uplink.refusals, [301, 507], "each is told once");
+        uplink.lose(now, &mut again);
+        assert_eq!(uplink.wanted(), Wanted::Again(1));
+        connect(&mut uplink, &mut now);
+        uplink.note(now, "osc", &welcome);
+        now = now + LASTED + LASTED;
+        uplink.lose(now, &mut again);
+        assert_eq!(uplink.wanted(), Wanted::Afresh);
+    }
+
     #[test]
     fn what_a_port_has_no_room_for_leaves_later_in_order_and_slows_the_bridge() {
-        let sizes = Sizes {
-            accepted_max: 0,
-            fixed_max: 1,
-            stream_buffers: 1,
-            packet_buffers: 1,
-            datagrams_max: 1,
-        };
-        let mut ring = Ring::new(&sizes).expect("a ring");
+        let mut ring = Ring::new(&SIZES).expect("a ring");
         let sleeper = Arc::new(Sleeper::new());
         let (near, mut far) = Port::pair(3 * PIECE_BYTES, &sleeper, &sleeper);
         let mut uplink = Uplink::new(Way::Port(near));

@@ -1,5 +1,10 @@
 //! Authenticated mode: who may do what, and what the others are told.
 
+use std::net::UdpSocket;
+use std::process::Command;
+
+use clasp_rt_tests::eventually;
+use clasp_rt_tests::program::{Program, clasp_rt};
 use clasp_rt_tests::raw::Raw;
 use clasp_rt_tests::router::Router;
 use clasp_rt_tests::temporary::TempFile;
@@ -14,6 +19,7 @@ cpsk_reader    read:/a/*
 cpsk_both      read:/a/**,write:/a/**,r:/b/x
 cpsk_writer    write:/a/**
 cpsk_expired   admin:/** exp=1000
+cpsk_osc       read:/osc/**
 ";
 
 const NOTHING: [Json; 0] = [];
@@ -37,6 +43,31 @@ fn only_a_valid_token_is_welcome() {
         assert_eq!(close, CloseCode::Policy, "{token:?}");
         assert_eq!(messages.len(), 1, "{token:?}: {messages:?}");
         assert_eq!(messages[0]["code"], code, "{token:?}: {messages:?}");
+    }
+}
+
+#[test]
+fn a_bridge_elsewhere_says_why_it_may_not_join_or_write() {
+    let (router, _tokens) = guarded();
+    let device = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let cases = [
+        ("cpsk_wrong", "does not let us in: token is not known to this router (300)", false),
+        ("cpsk_osc", "the router refuses what osc says", true),
+    ];
+    for (token, said, joins) in cases {
+        let probe = UdpSocket::bind("127.0.0.1:0").and_then(|probe| probe.local_addr());
+        let port = probe.expect("a free port").port();
+        let mut command = Command::new(clasp_rt());
+        command.args(["osc", "--bind", "127.0.0.1", "--port", &port.to_string()]);
+        let bridge = Program::start(command.args(["--router", &router.url(), "--token", token]));
+        let errors = eventually(said, || {
+            // Nobody may listen yet.
+            let _ = device.send_to(b"/x\0\0,i\0\0\0\0\0\x01", ("127.0.0.1", port));
+            Some(bridge.errors()).filter(|errors| errors.contains(said))
+        });
+        assert_eq!(errors.contains("joined the router"), joins, "{errors}");
+        assert_eq!(errors.matches(said).count(), 1, "once is enough: {errors}");
+        assert!(!joins || errors.contains("(301)"), "{errors}");
     }
 }
 

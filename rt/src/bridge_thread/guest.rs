@@ -260,9 +260,12 @@ impl Guest {
         loop {
             match self.uplink.read(&mut carry[used..]) {
                 Read::Nothing => break,
-                Read::Frame(frame) => self.step(now, Input::Frame(frame), ring),
+                Read::Frame(frame) => {
+                    self.uplink.note(now, self.bridge.name(), frame);
+                    self.step(now, Input::Frame(frame), ring);
+                }
                 Read::Opened => {
-                    let change = self.uplink.join(now);
+                    let change = self.uplink.join();
                     self.tell(now, Some(change), ring);
                 }
                 Read::Other => {}

@@ -245,7 +245,7 @@ impl Streams {
             let at = stream.peer_addr().ok();
             match ring.adopt(stream.into()) {
                 Ok(socket) => return Some(self.connected(now, plan as u8, socket, at)),
-                Err(_) => dialer.want(Dial::Again),
+                Err(_) => dialer.want(Dial::Again(1)),
             }
         }
         None
@@ -327,7 +327,7 @@ impl Streams {
             (Some(Source::Listener { open, .. }), _) => *open -= 1,
             (Some(Source::Dialer(dialer)), Way::Connection(connection)) => {
                 let lasted = now.since(connection.since) > LASTED;
-                dialer.want(if lasted { Dial::Afresh } else { Dial::Again });
+                dialer.want(if lasted { Dial::Afresh } else { Dial::Again(1) });
             }
             _ => {}
         }
