@@ -47,6 +47,9 @@ const FLUSH_TIMEOUT: Span = Span::from_secs(5);
 /// How long a peer that was told good-bye may take to say it too.
 const LINGER: Span = Span::from_secs(1);
 
+/// Links that are looked at for one that has said nothing, when a connection finds no seat.
+const SILENT_LOOKS: u32 = 1_024;
+
 /// Bytes that one link takes at the edge, all from the start.
 pub const LINK_BYTES: u64 =
     (2 * OUT_BYTES + CARRY_BYTES + size_of::<Conn>() + size_of::<Outlet>()) as u64;
@@ -180,6 +183,8 @@ pub struct Conns {
     pub now: Time,
     ping_interval: Span,
     open_links: u32,
+    /// Where [`Conns::next_silent`] goes on.
+    silent_hand: u32,
     /// Counts turns, for the shares.
     turn: u32,
     text: String,
@@ -202,6 +207,7 @@ impl Conns {
             now: Time(0),
             ping_interval: third.min(PING_INTERVAL_MAX),
             open_links: 0,
+            silent_hand: 0,
             turn: 0,
             text: String::new(),
         }
@@ -570,6 +576,20 @@ impl Conns {
         conn.carry.clear();
         conn.pending.clear();
         self.open_links -= 1;
+    }
+
+    /// The next link that has a seat and has not said a message yet. Goes round, so that each of
+    /// them has its time, and gives up after [`SILENT_LOOKS`].
+    pub fn next_silent(&mut self) -> Option<LinkId> {
+        for _ in 0..self.len().min(SILENT_LOOKS) {
+            let link = LinkId(self.silent_hand);
+            self.silent_hand = (self.silent_hand + 1) % self.len();
+            let conn = self.get(link);
+            if conn.seated && conn.phase == Phase::Open && conn.form == Form::Unknown {
+                return Some(link);
+            }
+        }
+        None
     }
 
     pub fn open_links(&self) -> u32 {

@@ -93,6 +93,10 @@ pub struct EdgeCounts {
     pub busy_ns: u64,
     pub links_opened: u64,
     pub links_closed: u64,
+    /// Links for which no seat was free.
+    pub links_turned_away: u64,
+    /// Links that had said nothing and were ended, so that others had their seats.
+    pub links_displaced: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub peer_records: u64,
@@ -362,12 +366,6 @@ impl Edge {
             Some(ListenerTransport::WebSocket) | None => AnyTransport::Ws(Ws::server()),
         };
         self.open_stranger(shard, stream, transport);
-    }
-
-    fn open_stranger(&mut self, shard: &mut Shard, stream: Socket, transport: AnyTransport) {
-        let seated = self.seats.sit();
-        let admit = if seated { Admit::Stranger } else { Admit::Full };
-        self.open_link(shard, stream, transport, admit);
     }
 
     fn open_link(&mut self, shard: &mut Shard, stream: Socket, by: AnyTransport, admit: Admit) {

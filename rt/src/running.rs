@@ -231,6 +231,12 @@ impl Running {
         self.seats.taken()
     }
 
+    /// What each shard has counted under `name`, about a second ago at most.
+    pub fn of_shards(&self, name: &str) -> impl Iterator<Item = u64> {
+        let place = shard_thread::names().iter().position(|known| *known == name);
+        self.shards.iter().filter_map(move |shard| Some(shard.counters.load(place?)))
+    }
+
     /// Whether every thread still runs; one that ended by itself has met a fault.
     pub fn is_whole(&self) -> bool {
         let mut workers = self.shards.iter().chain(&self.bridges).chain(&self.services);

@@ -110,7 +110,9 @@ impl fmt::Display for ConnectError {
             Self::Ended(end) => write!(f, "no router answers there: {end}"),
             Self::Refused { code, message } => write!(f, "the router refused: {message} ({code})"),
             Self::TimedOut => f.write_str("the router did not answer in time"),
-            Self::Lost(error) => write!(f, "the connection broke: {error}"),
+            Self::Lost(error) => {
+                write!(f, "the connection broke before WELCOME: {error}; the router may be full")
+            }
             Self::TooLong => f.write_str("name and token are longer than a HELLO can say"),
         }
     }

@@ -1,5 +1,6 @@
 //! Whole routers on loopback: real threads, rings and sockets, spoken to by the real client.
 
+mod seats;
 mod services;
 
 use std::io::{Read, Write};
@@ -349,21 +350,6 @@ fn a_person_with_a_text_socket_is_understood() {
     person.say(r#"{"type":"SET","address":"/text/b","value":0.5}"#);
     assert!(person.hear("ACK").contains("/text/b"));
     assert_eq!(desk.get("/text/b", PATIENCE).unwrap(), Val::Float(0.5));
-    assert!(running.stop().is_empty());
-}
-
-#[test]
-fn a_router_without_seats_says_so() {
-    let mut threads = plan(2);
-    threads.sessions_max = 1;
-    let running = start(threads).unwrap();
-    let first = client(&running, ListenerTransport::Tcp, "first");
-    let refused =
-        Client::builder(&url(&running, ListenerTransport::Tcp)).reconnect(false).connect();
-    assert!(refused.err().unwrap().to_string().contains("501"), "the code of a full router");
-    first.close();
-    wait_until("the free seat", || running.sessions() == 0);
-    client(&running, ListenerTransport::WebSocket, "second");
     assert!(running.stop().is_empty());
 }
 
