@@ -20,6 +20,7 @@ use signal_hook::low_level::signal_name;
 use tracing::{error, info, warn};
 
 use crate::clock;
+use crate::complaints::{Allowed, Complaints};
 use crate::doctor::{Machine, Root};
 use crate::host::kib_of;
 use crate::log;
@@ -47,6 +48,11 @@ pub fn serve_file(plan: Plan, mut file: Option<Reload>) -> Result<(), String> {
     // Before anything starts, so that a signal in between is not lost.
     let signals = hear_signals().map_err(|why| format!("signals cannot be heard: {why}"))?;
     let banner = banner(&plan);
+    let limits = plan.threads.shards.first().map(|shard| &shard.settings.limits);
+    let allowed = Allowed {
+        params_max: limits.map_or(0, |limits| u64::from(limits.params_max)),
+        sessions_max: plan.threads.sessions_max,
+    };
     say(&banner);
     let mut asked = Asked::new(&signals);
     let mut running = match running::start(plan.threads, &mut |name| asked.goes_on(name)) {
@@ -73,7 +79,9 @@ pub fn serve_file(plan: Plan, mut file: Option<Reload>) -> Result<(), String> {
         say(&format!("listening {}\n", url(&ListenerPlan { transport, addr })));
     }
     tell_manager("READY=1");
+    let mut complaints = Complaints::default();
     let ended_by = loop {
+        complaints.look(&running, allowed).iter().for_each(|what| warn!("{what}"));
         match signals.recv_timeout(LOOK_EVERY) {
             Ok(SIGHUP) => reload(file.as_mut(), &mut running),
             Ok(signal) => break Some(signal),

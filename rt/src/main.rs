@@ -5,6 +5,7 @@ mod arbitration;
 mod bridge_thread;
 mod clock;
 mod commands;
+mod complaints;
 mod config;
 mod conns;
 mod control;

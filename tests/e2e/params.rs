@@ -21,6 +21,18 @@ fn a_write_is_echoed_then_acknowledged_and_counted() {
 }
 
 #[test]
+fn params_that_are_forgotten_for_new_ones_are_told_in_the_log() {
+    let config = "[server]\nshards = 1\n[limits]\nparams_max = 64\n";
+    let router = Router::with_config(config, &[]);
+    let mut desk = router.join("desk");
+    for number in 0..100 {
+        desk.send(set(&format!("/show/{number}"), json!(number)));
+    }
+    let line = router.logged("params were forgotten for new ones");
+    assert!(line.contains("limits.params_max, 64 a shard, is used up"), "{line}");
+}
+
+#[test]
 fn only_a_request_for_confirmation_is_acknowledged() {
     // A published client that never asks for it goes deaf when it gets one.
     let (_router, mut desk, _other) = pair();

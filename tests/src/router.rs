@@ -152,6 +152,13 @@ impl Router {
         entries("fd").count() + infos.map(|info| registered_files(&info)).sum::<usize>()
     }
 
+    /// The first line of its log with `words` in it.
+    pub fn logged(&self, words: &str) -> String {
+        eventually(words, || {
+            self.program.errors().lines().find(|line| line.contains(words)).map(str::to_owned)
+        })
+    }
+
     /// Changes its configuration file and asks it to read it. Gives the first line of its log after
     /// that in which one of `words` is found.
     pub fn reload(&self, toml: &str, words: &[&str]) -> String {
