@@ -11,7 +11,7 @@ use clasp_rt_perf::buckets::Writer;
 use clasp_rt_ring::groups::Groups;
 use clasp_rt_ring::socket::{self, Datagrams};
 use clasp_rt_ring::{Alarm, Ring, Socket};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::streams::{FromDevice, Opened, Streams};
 use crate::uplink::{Change, Heard, Read, Uplink};
@@ -116,6 +116,9 @@ fn open_sockets(bridge: &dyn Bridge, ring: &mut Ring) -> io::Result<Opening> {
             let what = format!("{} cannot use UDP {}: {why}", bridge.name(), plan.bind);
             io::Error::new(why.kind(), what)
         })?;
+        if plan.bind.port() == 0 {
+            info!("{} listens at UDP {}", bridge.name(), socket::address(&file)?);
+        }
         sockets.push(socket);
         files.push(file);
         memberships.groups.push(groups);
