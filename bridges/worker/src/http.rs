@@ -297,7 +297,7 @@ fn routes(app: Arc<App>) -> Routes {
         .with_state(app)
 }
 
-/// Sends away what a page of another origin wants, before it is done, and queries that nobody reads.
+/// Sends away what a page of another origin wants, before it is done, and queries nobody reads.
 async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response<Body> {
     if !admits(&app.options.origins, request.headers()) {
         let why = "pages of this Origin may not ask here; `origins` names those that may";

@@ -267,8 +267,8 @@ impl Session {
     }
 
     /// Whether the router is to be heard: not while the client has enough retained values to take.
-    /// The router keeps the rest of a snapshot until there is room for it, so that none is lost. Who
-    /// waits for an answer is waited for no longer than a client that takes nothing.
+    /// The router keeps the rest of a snapshot until there is room for it, so that none is lost.
+    /// Who waits for an answer is waited for no longer than a client that takes nothing.
     pub fn hears(&self) -> bool {
         let is_behind = self.retained.len() >= RETAINED_MANY && self.state == State::Open;
         let waits = self.asked.iter().any(|asked| !asked.is_alive());

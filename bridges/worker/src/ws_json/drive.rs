@@ -116,7 +116,8 @@ fn speaks_http(why: &Error) -> bool {
 fn upgrade_required() -> Vec<u8> {
     let text = "this port speaks WebSocket, with JSON in its messages\n";
     let length = text.len();
-    let head = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n\
+    let head = "HTTP/1.1 426 Upgrade Required\r\n\
+                Upgrade: websocket\r\nConnection: Upgrade, close\r\n\
                 Content-Type: text/plain; charset=utf-8\r\nContent-Length:";
     format!("{head} {length}\r\n\r\n{text}").into_bytes()
 }
