@@ -145,7 +145,8 @@ impl Router {
     }
 
     /// Says in the log whether a router elsewhere is there, for a service whose clients have
-    /// sessions of their own: it would be noticed when the first of them comes. Goes on until it is there.
+    /// sessions of their own: it would be noticed when the first of them comes. Goes on until it is
+    /// there.
     pub async fn look(&self, name: &str, token: Option<String>, stop: &Stop) {
         if self.is_inside() {
             return;

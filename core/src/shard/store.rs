@@ -498,8 +498,8 @@ impl Store {
         found.map_or(Rule::Last, |found| found.rule)
     }
 
-    /// Whether the param in `slot` was ended: set to null, with a life that no write renews. What is
-    /// written over it is a new param, whose life is not that of the one before it.
+    /// Whether the param in `slot` was ended: set to null, with a life that no write renews. What
+    /// is written over it is a new param, whose life is not that of the one before it.
     #[inline]
     fn is_ended(&self, slot: u32) -> bool {
         let param = &self.params[slot as usize];
