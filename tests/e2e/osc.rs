@@ -313,7 +313,7 @@ fn a_bridge_of_its_own_takes_tcp_questions_and_oscquery_by_flags() {
 
 #[test]
 fn what_a_bridge_sends_to_its_own_socket_is_not_taken_for_a_device() {
-    let [osc] = free_ports();
+    let [osc] = free_udp_ports();
     // A program of this machine that sends from anywhere is answered at our own port.
     let config = format!(
         "[[bridge]]\ntype = \"osc\"\nbind = \"0.0.0.0:{osc}\"\nreply = {osc}\n\

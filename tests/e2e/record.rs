@@ -90,16 +90,15 @@ const SMALL_DISK: &str = r#"
 
 #[test]
 fn a_full_disk_costs_no_earlier_recording_and_the_same_file_goes_on() {
-    let folder = Folder::new("full");
-    std::fs::create_dir(&folder.0).unwrap();
+    let folder = TempFolder::new();
     let router = Router::start(&["--shards", "1", "--rate-limit", "0"]);
     let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", SMALL_DISK]).arg(&folder.0);
-    command.arg(clasp_rt()).arg("record").arg(&folder.0);
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", SMALL_DISK]).arg(&*folder);
+    command.arg(clasp_rt()).arg("record").arg(&*folder);
     // The three nights, and this one.
     command.args(["--files-max", "4", "--router", &router.url()]);
     let mut recorder = Program::start(&mut command);
-    let disk = format!("/proc/{}/root{}", recorder.child.id(), folder.0.display());
+    let disk = format!("/proc/{}/root{}", recorder.child.id(), folder.display());
     eventually("the recorder joins", || recorder.errors().contains("joined").then_some(()));
     eventually("the disk takes nothing", || {
         show(&router);

@@ -48,9 +48,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// How long the other side may take to hear the good-bye.
 const FAREWELL: Duration = Duration::from_millis(300);
 
-/// How long the other side has to take the last that is said.
-const FAREWELL: Duration = Duration::from_millis(300);
-
 /// Room for text in a close frame: RFC 6455 §5.5, without the code.
 const CLOSE_REASON_BYTES_MAX: usize = 123;
 
