@@ -18,8 +18,8 @@ use clasp_rt_core::wire::{TooLong, binary, header};
 use crate::datum::Datum;
 use crate::{Counters, Out};
 use declared::{ARBITRATION, Declared};
-use source::{BIDS, Marker, SOURCE};
-pub(crate) use source::{Bid, Details, Source, Whose, source_id};
+use source::{BIDS, SOURCE};
+pub(crate) use source::{Bid, Details, Marker, Source, Whose, source_id};
 
 /// Ids of the subscriptions to single addresses that are watched for a while.
 const WATCH_IDS: u32 = 1 << 30;
@@ -297,6 +297,14 @@ impl Uplink {
     pub fn mark(&mut self, source: &Source<'_>) {
         if !self.marker.is_of(source) {
             self.marker = Marker::of(source);
+        }
+        self.marker.is_in_hand = true;
+    }
+
+    /// The same by a marker that was made before.
+    pub(crate) fn mark_by(&mut self, marker: &Marker) {
+        if !self.marker.says_same(marker) {
+            self.marker.become_like(marker);
         }
         self.marker.is_in_hand = true;
     }

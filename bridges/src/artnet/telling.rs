@@ -55,14 +55,19 @@ impl Contest for Heard<'_> {
     }
 
     fn advance(&mut self, changed: &mut dyn FnMut(Change)) {
+        if self.resend.is_none() {
+            return self.universe.advance_claims(changed);
+        }
         let mut changes = Vec::new();
         self.universe.advance_claims(&mut |change| {
             changes.push((change.slot.into(), change.level));
             changed(change);
         });
-        if self.resend.is_some() {
-            changes.into_iter().for_each(|(slot, level)| self.resend(slot, level));
-        }
+        changes.into_iter().for_each(|(slot, level)| self.resend(slot, level));
+    }
+
+    fn is_alone(&self) -> bool {
+        self.universe.voices().len() < 2
     }
 
     fn serials(&self) -> Vec<u32> {
@@ -143,7 +148,7 @@ impl Telling {
             }
         });
         if any && *mode == Mode::Universe {
-            let address = words.begin(port_address.number());
+            let address = words.address();
             let push = |bytes: &mut Vec<u8>| push_bytes(bytes, universe.look());
             ear.uplink.set(address, push, ear.counters, ear.out);
         }

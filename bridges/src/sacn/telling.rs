@@ -45,6 +45,10 @@ impl Contest for Heard<'_> {
         self.universe.advance(changed);
     }
 
+    fn is_alone(&self) -> bool {
+        self.universe.sources().len() < 2
+    }
+
     fn serials(&self) -> Vec<u32> {
         self.universe.sources().iter().map(|source| source.serial).collect()
     }
@@ -124,7 +128,7 @@ impl Telling {
             }
         });
         if any && *mode == Mode::Universe {
-            let address = words.begin(universe.number);
+            let address = words.address();
             uplink.set(address, |value| push_bytes(value, universe.look()), counters, *out);
         }
         uplink.send(None, counters, *out);

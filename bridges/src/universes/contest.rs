@@ -7,11 +7,12 @@
 //! with what it heard of the loser last.
 
 use std::fmt::Write;
+use std::mem::replace;
 
 use super::telling::Telling;
 use crate::level::from_level;
 use crate::merge::{Levels, SLOTS};
-use crate::uplink::{Details, Source, Uplink};
+use crate::uplink::{Details, Marker, Source, Uplink};
 use crate::{Counters, Out};
 
 /// The claim of a slot that no source has.
@@ -38,26 +39,37 @@ pub(crate) fn claim(serial: u32, priority: u8) -> u32 {
 pub(crate) struct Claims {
     now: [u32; SLOTS],
     told: [u32; SLOTS],
+    /// How many slots one source has, and its claim; while it has them alone.
+    given: Option<(u16, u32)>,
+    /// What was given when all claims were told.
+    settled: Option<(u16, u32)>,
 }
 
 impl Claims {
-    pub(crate) const EMPTY: Self = Self { now: [NOBODY; SLOTS], told: [NOBODY; SLOTS] };
+    pub(crate) const EMPTY: Self =
+        Self { now: [NOBODY; SLOTS], told: [NOBODY; SLOTS], given: None, settled: None };
 
     pub(crate) fn set(&mut self, slot: usize, claim: u32) {
         if let Some(now) = self.now.get_mut(slot) {
             *now = claim;
+            self.given = None;
         }
     }
 
     /// The first `len` slots are one source's, the others nobody's.
     pub(crate) fn give(&mut self, len: usize, claim: u32) {
-        let (had, rest) = self.now.split_at_mut(len.min(SLOTS));
+        let len = len.min(SLOTS);
+        if self.given == Some((len as u16, claim)) {
+            return;
+        }
+        self.given = Some((len as u16, claim));
+        let (had, rest) = self.now.split_at_mut(len);
         had.fill(claim);
         rest.fill(NOBODY);
     }
 
     pub(crate) fn forget_told(&mut self) {
-        self.told = [NOBODY; SLOTS];
+        (self.told, self.settled) = ([NOBODY; SLOTS], None);
     }
 
     /// Calls `changed` with what the router does not know yet, slot by slot, and makes it known.
@@ -67,15 +79,26 @@ impl Claims {
         look: &[u8],
         changed: &mut dyn FnMut(Change),
     ) {
-        let known = told.as_slice().len();
-        let claims = self.now.iter().zip(&mut self.told);
+        let Self { now, told: before, given, settled } = self;
+        if given.is_some() && given == settled {
+            // One source has what it had, and so nothing but levels may be new.
+            return told.advance(look, |slot, level| {
+                if let (Some(claim), Some(before)) = (now.get(slot), before.get_mut(slot)) {
+                    let (slot, claim, before) = (slot as u16, *claim, replace(before, *claim));
+                    changed(Change { slot, level, claim, before });
+                }
+            });
+        }
+        *settled = *given;
+        let known = told.as_slice();
+        let claims = now.iter().zip(before);
         for ((slot, level), (now, before)) in look.iter().copied().enumerate().zip(claims) {
+            let was = known.get(slot).copied();
             // What nobody has any more keeps its level, and whose that was.
-            let is_lost = *now == NOBODY && slot < known;
-            let was = told.as_slice().get(slot).copied();
+            let is_lost = *now == NOBODY && was.is_some();
             if was != Some(level) || (*now != *before && !is_lost) {
-                changed(Change { slot: slot as u16, level, claim: *now, before: *before });
-                *before = *now;
+                let before = replace(before, *now);
+                changed(Change { slot: slot as u16, level, claim: *now, before });
             }
         }
         told.write(look);
@@ -99,15 +122,18 @@ pub(crate) struct Voice {
     pub(crate) id: String,
     /// The router knows its details.
     pub(crate) is_told: bool,
+    /// What marks its params, as it was last said.
+    marker: Option<Box<Marker>>,
     /// Priority and level that it was last told to say of each slot; where it ever lost one.
     told: Option<Box<[u16; SLOTS]>>,
 }
 
 impl Voice {
-    pub(crate) const BYTES_MAX: usize = 64 + size_of::<[u16; SLOTS]>();
+    pub(crate) const BYTES_MAX: usize =
+        64 + size_of::<Marker>() + Marker::MORE_BYTES_MAX + size_of::<[u16; SLOTS]>();
 
     pub(crate) fn new(id: String) -> Self {
-        Self { id, is_told: false, told: None }
+        Self { id, is_told: false, marker: None, told: None }
     }
 
     pub(crate) fn forget_told(&mut self) {
@@ -128,6 +154,8 @@ pub(crate) trait Contest {
     /// The levels that the router was told.
     fn told(&self) -> &[u8];
     fn advance(&mut self, changed: &mut dyn FnMut(Change));
+    /// Whether fewer than two sources want it.
+    fn is_alone(&self) -> bool;
     /// The serials of all sources.
     fn serials(&self) -> Vec<u32>;
     /// Priority and level that a source has for a slot, if it wants it.
@@ -153,14 +181,26 @@ impl Ear<'_> {
         self.uplink.send(None, self.counters, self.out);
     }
 
-    fn mark(&mut self, id: &str, priority: u8) {
-        let priority = (priority != UNDECLARED).then_some(priority);
-        self.uplink.mark(&Source { id, priority, by: None });
+    /// Says that what follows is said by `voice`, with `priority`.
+    fn mark(&mut self, voice: &mut Voice, priority: u8) {
+        let Voice { id, marker, .. } = voice;
+        let source = said_by(id, priority);
+        if marker.as_ref().is_none_or(|marker| !marker.is_of(&source)) {
+            *marker = Some(Box::new(Marker::of(&source)));
+        }
+        if let Some(marker) = marker {
+            self.uplink.mark_by(marker);
+        }
     }
 
     fn release(&mut self, id: &str) {
         self.uplink.sign(id, "release", self.counters, self.out);
     }
+}
+
+/// A source by its id, with a priority of a claim.
+fn said_by(id: &str, priority: u8) -> Source<'_> {
+    Source { id, priority: (priority != UNDECLARED).then_some(priority), by: None }
 }
 
 /// Tells slots with their sources.
@@ -194,7 +234,9 @@ impl Teller {
         let mut changes = std::mem::take(&mut self.changes);
         changes.clear();
         contest.advance(&mut |change| changes.push(change));
-        changes.sort_by_key(|change| change.claim);
+        if !changes.is_sorted_by_key(|change| change.claim) {
+            changes.sort_by_key(|change| change.claim);
+        }
         for source in changes.chunk_by(|a, b| a.claim >> 8 == b.claim >> 8) {
             if let Some(first) = source.first() {
                 describe(contest, first.claim >> 8, ear);
@@ -206,10 +248,10 @@ impl Teller {
             match contest.voice(first.claim >> 8) {
                 Some(voice) => {
                     source.iter().for_each(|it| voice.note(it.slot.into(), priority, it.level));
-                    ear.mark(&voice.id, priority);
+                    ear.mark(voice, priority);
                 }
                 // A held look: it gives way to whoever comes.
-                None => ear.mark(&contest.held(), 0),
+                None => ear.uplink.mark(&said_by(&contest.held(), 0)),
             }
             slots(source, words, ear);
         }
@@ -221,7 +263,7 @@ impl Teller {
             for source in changes.chunk_by(|a, b| a.before >> 8 == b.before >> 8) {
                 let Some(first) = source.first() else { continue };
                 let Some(voice) = contest.voice(first.before >> 8) else { continue };
-                ear.mark(&voice.id, 0);
+                ear.mark(voice, 0);
                 slots(source, words, ear);
             }
         }
@@ -248,10 +290,10 @@ impl Teller {
         left: &mut usize,
         ear: &mut Ear<'_>,
     ) -> bool {
-        let serials = contest.serials();
-        if !ear.uplink.is_declared() || serials.len() < 2 {
+        if !ear.uplink.is_declared() || contest.is_alone() {
             return false;
         }
+        let serials = contest.serials();
         for serial in serials {
             let Some(voice) = contest.voice(serial) else { continue };
             let (id, told) = (std::mem::take(&mut voice.id), voice.told.take());
@@ -299,11 +341,10 @@ impl Teller {
             self.address.clear();
             let _ = write!(self.address, "{}/{}/{}", self.namespace, contest.number(), slot + 1);
             let [priority, level] = bid;
-            let priority = (priority != UNDECLARED).then_some(priority);
             let level = from_level(level, self.normalize);
             let push = |out: &mut Vec<u8>| level.append(out);
             describe(contest, serial, ear);
-            let source = Source { id, priority, by: None };
+            let source = said_by(id, priority);
             ear.uplink.bid(&self.address, &source, push, ear.counters, ear.out);
         }
         true

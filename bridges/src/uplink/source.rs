@@ -17,7 +17,7 @@ const DIGEST_LEN: usize = 24;
 
 /// Whose the params are that are said now.
 #[derive(Default)]
-pub(super) struct Marker {
+pub(crate) struct Marker {
     id: String,
     priority: Option<u8>,
     by: Option<String>,
@@ -170,12 +170,15 @@ pub(crate) fn source_id(protocol: &str, name: &str) -> String {
 }
 
 impl Marker {
-    pub(super) fn is_of(&self, source: &Source<'_>) -> bool {
+    /// Bytes that one takes beside itself: an id, who said it, and both as a message.
+    pub(crate) const MORE_BYTES_MAX: usize = 4 * ID_BYTES_MAX + 64;
+
+    pub(crate) fn is_of(&self, source: &Source<'_>) -> bool {
         let Self { id, priority, by, .. } = self;
         id == source.id && *priority == source.priority && by.as_deref() == source.by
     }
 
-    pub(super) fn of(source: &Source<'_>) -> Self {
+    pub(crate) fn of(source: &Source<'_>) -> Self {
         let (mut value, mut message) = (Vec::new(), Vec::new());
         // What is too long for a BUNDLE is no id either: then nothing is marked.
         if source.push(&mut value).is_ok()
@@ -191,5 +194,17 @@ impl Marker {
             message,
             ..Self::default()
         }
+    }
+
+    pub(super) fn says_same(&self, other: &Self) -> bool {
+        self.message == other.message
+    }
+
+    /// Says what `other` says, and has not said it yet.
+    pub(super) fn become_like(&mut self, other: &Self) {
+        self.id.clone_from(&other.id);
+        self.by.clone_from(&other.by);
+        self.message.clone_from(&other.message);
+        (self.priority, self.is_in_hand, self.is_said) = (other.priority, false, false);
     }
 }
