@@ -93,6 +93,7 @@ use telling::Telling;
 use timecode::Timecodes;
 
 use crate::universes::contest::Ear;
+use crate::universes::first_of;
 
 pub use crate::universes::Mode;
 pub use crate::universes::outgoing::{GATHER, REPEAT};
@@ -138,6 +139,8 @@ struct Artnet {
     /// When what the router had no room for is told again.
     tell_at: Option<Time>,
     alive_at: Time,
+    /// What [`Artnet::next_due`] gave when it was last asked: only inputs move it.
+    due: Option<Time>,
     telling: Telling,
     /// The last words are being said: nothing else is due any more.
     stops: bool,
@@ -177,11 +180,30 @@ impl Artnet {
             poll_at: None,
             tell_at: None,
             alive_at: Time(0),
+            due: None,
             telling: Telling::new(&config),
             stops: false,
             hears_itself,
             config,
         })
+    }
+
+    /// Takes a packet that repeats a universe while nothing waits to be told: what most packets of
+    /// a show do. Neither the router nor a deadline is concerned. `false`: there is more to it, and
+    /// nothing was taken.
+    fn repeat(&mut self, now: Time, from: SocketAddr, bytes: &[u8]) -> bool {
+        let Some(dmx) = packet::dmx(bytes) else { return false };
+        let waits = self.inputs.any_ready() || self.nodes.any_news() || self.timecodes.any_news();
+        // A broadcast may be our own.
+        let is_plain = !waits && !self.config.broadcast_levels;
+        let repeats = is_plain
+            && self.station.takes(dmx.port_address)
+            && self.inputs.repeat(now, from.ip(), &dmx);
+        if repeats {
+            self.counters.packets_in += 1;
+            self.outputs.is_sent_by_others(now, dmx.port_address);
+        }
+        repeats
     }
 
     fn packet(&mut self, now: Time, from: SocketAddr, bytes: &[u8], out: &mut dyn Out) {
@@ -431,6 +453,41 @@ impl Artnet {
             self.nodes.sync(&mut self.counters, out);
         }
     }
+
+    /// As [`Bridge::step`], whatever the input is.
+    fn take(&mut self, now: Time, input: Input<'_>, out: &mut dyn Out) {
+        match input {
+            Input::Joined => self.join(now, out),
+            Input::Lost => self.uplink.lose(),
+            Input::Packet { from, bytes, .. } => self.packet(now, from, bytes, out),
+            Input::Frame(frame) => self.frame(now, frame, out),
+            Input::Clock { .. } => {}
+            Input::Opened { .. } | Input::Bytes { .. } | Input::Ended { .. } => {}
+            Input::Deadline => self.elapse(now, out),
+            Input::Stop => {
+                self.stops = true;
+                if self.config.on_stop == OnStop::Blackout {
+                    self.outputs.black_out(now);
+                    self.outputs.send_due(now, &mut self.nodes, &mut self.counters, out);
+                }
+            }
+        }
+        // Ticks and polls begin with the first input, which tells what time it is.
+        self.tick_at.get_or_insert(now);
+        self.poll_at.get_or_insert(now);
+        self.due = self.next_due();
+    }
+
+    fn next_due(&self) -> Option<Time> {
+        first_of([
+            self.tick_at,
+            self.poll_at.filter(|_| self.config.poll),
+            self.tell_at,
+            self.station.deadline(),
+            self.timecodes.deadline(),
+            self.outputs.deadline(),
+        ])
+    }
 }
 
 /// Something the router said of a place below our namespace.
@@ -523,31 +580,16 @@ impl Bridge for Artnet {
     }
 
     fn step(&mut self, now: Time, input: Input<'_>, out: &mut dyn Out) {
-        match input {
-            Input::Joined => self.join(now, out),
-            Input::Lost => self.uplink.lose(),
-            Input::Packet { from, bytes, .. } => self.packet(now, from, bytes, out),
-            Input::Frame(frame) => self.frame(now, frame, out),
-            Input::Clock { .. } => {}
-            Input::Opened { .. } | Input::Bytes { .. } | Input::Ended { .. } => {}
-            Input::Deadline => self.elapse(now, out),
-            Input::Stop => {
-                self.stops = true;
-                if self.config.on_stop == OnStop::Blackout {
-                    self.outputs.black_out(now);
-                    self.outputs.send_due(now, &mut self.nodes, &mut self.counters, out);
-                }
-            }
+        if let Input::Packet { from, bytes, .. } = input
+            && self.repeat(now, from, bytes)
+        {
+            return;
         }
-        // Ticks and polls begin with the first input, which tells what time it is.
-        self.tick_at.get_or_insert(now);
-        self.poll_at.get_or_insert(now);
+        self.take(now, input, out);
     }
 
     fn deadline(&self) -> Option<Time> {
-        let poll = self.poll_at.filter(|_| self.config.poll);
-        let due = [self.station.deadline(), self.timecodes.deadline(), self.outputs.deadline()];
-        [self.tick_at, poll, self.tell_at].into_iter().chain(due).flatten().min()
+        self.due
     }
 
     fn has_last_words(&self) -> bool {

@@ -56,6 +56,12 @@ pub struct Levels {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManySenders;
 
+impl<S> Sender<S> {
+    fn is_lost(&self, now: Time, timeout: Span) -> bool {
+        now.since(self.heard) >= timeout
+    }
+}
+
 impl Default for Levels {
     fn default() -> Self {
         Self { len: 0, slots: [0; SLOTS] }
@@ -202,6 +208,22 @@ impl<S: Copy + PartialEq> Merge<S> {
         Ok(true)
     }
 
+    /// Takes a frame that repeats what its sender says, while nobody is lost: of most frames of a
+    /// show this is all that [`Merge::receive`] does. `false`: nothing was taken.
+    pub fn repeat(&mut self, now: Time, id: S, levels: &[u8]) -> bool {
+        let Self { senders, timeout, .. } = self;
+        if senders.iter().any(|sender| sender.is_lost(now, *timeout)) {
+            return false;
+        }
+        match senders.iter_mut().find(|sender| sender.id == id) {
+            Some(sender) if sender.levels.hold(levels) => {
+                sender.heard = now;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// The senders, in the order in which they were first heard.
     pub fn senders(&self) -> impl Iterator<Item = S> {
         self.senders.iter().map(|sender| sender.id)
@@ -229,11 +251,13 @@ impl<S: Copy + PartialEq> Merge<S> {
 
     /// Forgets senders that were silent for the time-out. Whether one was forgotten.
     pub fn expire(&mut self, now: Time) -> bool {
-        let (timeout, before) = (self.timeout, self.senders.len());
-        self.senders.retain(|sender| now.since(sender.heard) < timeout);
-        let lost = self.senders.len() < before;
-        if lost && self.is_heard() {
-            self.look_at_all();
+        let timeout = self.timeout;
+        let lost = self.senders.iter().any(|sender| sender.is_lost(now, timeout));
+        if lost {
+            self.senders.retain(|sender| !sender.is_lost(now, timeout));
+            if self.is_heard() {
+                self.look_at_all();
+            }
         }
         lost
     }

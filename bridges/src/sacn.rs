@@ -58,7 +58,7 @@ use crate::level::to_level;
 use crate::merge::SLOTS;
 use crate::target::resolve;
 use crate::universes::contest::Ear;
-use crate::universes::{Mode, Number};
+use crate::universes::{Mode, Number, first_of};
 use crate::uplink::{Kind, Update, Uplink};
 use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, namespace};
 use discovery::Discovered;
@@ -134,6 +134,8 @@ struct Sacn {
     tell_at: Option<Time>,
     announce_at: Option<Time>,
     alive_at: Time,
+    /// What [`Sacn::next_due`] gave when it was last asked: only inputs move it.
+    due: Option<Time>,
     is_joined: bool,
 }
 
@@ -184,9 +186,19 @@ impl Sacn {
             tell_at: None,
             announce_at: None,
             alive_at: Time(0),
+            due: None,
             is_joined: false,
             config,
         })
+    }
+
+    /// Takes a packet that repeats a universe while nothing waits to be told: what most packets of
+    /// a show do. Neither the router nor a deadline is concerned. `false`: there is more to it, and
+    /// nothing was taken.
+    fn repeat(&mut self, now: Time, bytes: &[u8]) -> bool {
+        let repeats = !self.inputs.any_ready() && self.inputs.repeat(now, bytes);
+        self.counters.packets_in += u64::from(repeats);
+        repeats
     }
 
     fn packet(&mut self, now: Time, from: SocketAddr, bytes: &[u8], out: &mut dyn Out) {
@@ -203,7 +215,7 @@ impl Sacn {
             // A multicast comes back to its sender.
             Packet::Data(data) if data.cid == *own => {}
             Packet::Discovery(page) if page.cid == *own => {}
-            Packet::Data(data) => self.data(now, from.ip(), &data, out),
+            Packet::Data(data) => self.data(now, from.ip(), &data, bytes, out),
             Packet::Sync(sync) => {
                 self.inputs.sync(now, &sync);
                 self.tell(now, out);
@@ -220,7 +232,15 @@ impl Sacn {
         }
     }
 
-    fn data(&mut self, now: Time, from: IpAddr, data: &packet::Data<'_>, out: &mut dyn Out) {
+    /// Takes levels or priorities, which `bytes` are.
+    fn data(
+        &mut self,
+        now: Time,
+        from: IpAddr,
+        data: &packet::Data<'_>,
+        bytes: &[u8],
+        out: &mut dyn Out,
+    ) {
         if !self.config.inputs.contain(data.universe) {
             self.counters.refused += 1;
             return;
@@ -230,7 +250,12 @@ impl Sacn {
             return;
         }
         match self.inputs.receive(now, from, data) {
-            Received::Taken => self.tell(now, out),
+            Received::Taken => {
+                if let Some((_, head, _)) = packet::split(bytes) {
+                    self.inputs.note(data, head);
+                }
+                self.tell(now, out);
+            }
             Received::Joins(sync) => {
                 self.join_group(sync, out);
                 self.tell(now, out);
@@ -350,6 +375,39 @@ impl Sacn {
             telling.tell_alive(inputs, &mut ear);
         }
         self.tell_at = Some(now);
+    }
+
+    /// As [`Bridge::step`], whatever the input is.
+    fn take(&mut self, now: Time, input: Input<'_>, out: &mut dyn Out) {
+        self.inputs.begin(now);
+        match input {
+            Input::Joined => self.join(now, out),
+            Input::Lost => {
+                self.is_joined = false;
+                self.uplink.lose();
+            }
+            Input::Packet { socket: 0 | 1, from, bytes } => self.packet(now, from, bytes, out),
+            Input::Frame(frame) => self.frame(now, frame, out),
+            Input::Deadline => self.elapse(now, out),
+            Input::Clock { .. } => {}
+            Input::Stop => {
+                self.outputs.leave(now);
+                self.outputs.send_due(now, &mut self.counters, out);
+            }
+            _ => self.counters.malformed += 1,
+        }
+        // Ticks begin with the first input, which tells what time it is.
+        self.tick_at.get_or_insert(now);
+        self.announce_at.get_or_insert(now + Span::from_secs(1));
+        self.due = self.next_due();
+    }
+
+    fn next_due(&self) -> Option<Time> {
+        if self.outputs.is_leaving() {
+            // Nothing else is due any more.
+            return self.outputs.deadline();
+        }
+        first_of([self.tick_at, self.announce_at, self.tell_at, self.outputs.deadline()])
     }
 }
 
@@ -501,37 +559,16 @@ impl Bridge for Sacn {
     }
 
     fn step(&mut self, now: Time, input: Input<'_>, out: &mut dyn Out) {
-        self.inputs.begin(now);
-        match input {
-            Input::Joined => self.join(now, out),
-            Input::Lost => {
-                self.is_joined = false;
-                self.uplink.lose();
-            }
-            Input::Packet { socket: 0 | 1, from, bytes } => self.packet(now, from, bytes, out),
-            Input::Frame(frame) => self.frame(now, frame, out),
-            Input::Deadline => self.elapse(now, out),
-            Input::Clock { .. } => {}
-            Input::Stop => {
-                self.outputs.leave(now);
-                self.outputs.send_due(now, &mut self.counters, out);
-            }
-            _ => self.counters.malformed += 1,
+        if let Input::Packet { socket: 0 | 1, bytes, .. } = input
+            && self.repeat(now, bytes)
+        {
+            return;
         }
-        // Ticks begin with the first input, which tells what time it is.
-        self.tick_at.get_or_insert(now);
-        self.announce_at.get_or_insert(now + Span::from_secs(1));
+        self.take(now, input, out);
     }
 
     fn deadline(&self) -> Option<Time> {
-        if self.outputs.is_leaving() {
-            // Nothing else is due any more.
-            return self.outputs.deadline();
-        }
-        [self.tick_at, self.announce_at, self.tell_at, self.outputs.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        self.due
     }
 
     fn has_last_words(&self) -> bool {

@@ -5,6 +5,7 @@ pub(crate) mod outgoing;
 pub(crate) mod table;
 pub(crate) mod telling;
 
+use clasp_rt_core::time::Time;
 use serde::Deserialize;
 
 /// What the router is told of a universe from the network.
@@ -17,6 +18,13 @@ pub enum Mode {
     /// One param of bytes, slot 1 first, told whole when any slot changed: for more universes than
     /// a router has params for, and for those who want all slots at once anyway.
     Universe,
+}
+
+/// The first of what is due.
+pub(crate) fn first_of<const N: usize>(due: [Option<Time>; N]) -> Option<Time> {
+    const NEVER: Time = Time(u64::MAX);
+    let first = due.into_iter().fold(NEVER, |first, due| first.min(due.unwrap_or(NEVER)));
+    (first != NEVER).then_some(first)
 }
 
 /// The number of a universe, as one protocol counts them.

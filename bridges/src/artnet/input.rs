@@ -53,8 +53,8 @@ pub(super) struct Inputs {
 pub(super) struct Universe {
     pub(super) port_address: PortAddress,
     merge: Merge<IpAddr>,
-    /// The last sequence number of each sender, and when it came.
-    sequences: Vec<(IpAddr, u8, Time)>,
+    /// Of each sender.
+    sequences: Vec<Sequence>,
     /// What the router was told.
     told: Levels,
     state: State,
@@ -65,6 +65,19 @@ pub(super) struct Universe {
     /// Senders that were ever told apart.
     serial: u32,
     gone: Vec<String>,
+}
+
+/// The last sequence number of a sender, and when it came.
+struct Sequence {
+    sender: IpAddr,
+    last: u8,
+    heard: Time,
+}
+
+impl Sequence {
+    fn is_stale(&self, now: Time, next: u8) -> bool {
+        is_stale(self.last, next) && now.since(self.heard) < SEQUENCE_GAP
+    }
 }
 
 /// Whether a controller has ended the merge.
@@ -117,9 +130,10 @@ impl Inputs {
         dmx: &Dmx<'_>,
     ) -> Result<(), Ignored> {
         let port_address = dmx.port_address;
-        let (rule, claims) = (self.rule_of(port_address), self.claims);
-        let new = || Universe::new(port_address, rule, claims);
-        let place = self.universes.enter(port_address.number(), new);
+        let Self { rule, rules, claims, universes, .. } = self;
+        let rule = || rules.get(&port_address).copied().unwrap_or(*rule);
+        let new = || Universe::new(port_address, rule(), *claims);
+        let place = universes.enter(port_address.number(), new);
         let found = place.and_then(|place| self.universes.get_mut(place).zip(Some(place as u16)));
         let (universe, place) = found.ok_or(Ignored::TooManyUniverses)?;
         let has_changed = universe.receive(now, from, dmx)?;
@@ -148,6 +162,14 @@ impl Inputs {
             }
         }
         Ok(())
+    }
+
+    /// Takes a frame that repeats what its sender says, and by which nothing changes. `false`:
+    /// there is more to it, and nothing was taken.
+    pub(super) fn repeat(&mut self, now: Time, from: IpAddr, dmx: &Dmx<'_>) -> bool {
+        let place = self.universes.place(dmx.port_address.number());
+        let universe = place.and_then(|place| self.universes.get_mut(place));
+        universe.is_some_and(|universe| universe.repeat(now, from, dmx))
     }
 
     /// Shows what the sender of this ArtSync has sent, unless it is merged with another's.
@@ -280,7 +302,7 @@ impl Inputs {
     /// Bytes when all of `universes` are in use, each with as many senders as are merged.
     pub(super) const fn memory_bytes_for(universes: usize, claims: bool) -> u64 {
         let voice = if claims { Voice::BYTES_MAX } else { 0 };
-        let sender = Merge::<IpAddr>::SENDER_BYTES + size_of::<(IpAddr, u8, Time)>() + voice;
+        let sender = Merge::<IpAddr>::SENDER_BYTES + size_of::<Sequence>() + voice;
         let senders = SENDERS_MAX * sender + if claims { size_of::<Claims>() } else { 0 };
         Table::<Universe>::memory_bytes_for(NUMBERS, universes)
             + (universes * (senders + 2 * size_of::<u16>())) as u64
@@ -368,18 +390,38 @@ impl Universe {
         std::mem::take(&mut self.gone)
     }
 
+    /// As [`Universe::receive`], of a frame of a known sender that changes nothing.
+    fn repeat(&mut self, now: Time, from: IpAddr, dmx: &Dmx<'_>) -> bool {
+        let is_heard = match self.sole {
+            Sole::No => self.state != State::Waits,
+            Sole::Is(sole) => self.state != State::Waits && sole == from,
+            Sole::Next => false,
+        };
+        let known = self.sequences.iter_mut().find(|one| one.sender == from);
+        match known {
+            Some(known) if is_heard && !known.is_stale(now, dmx.sequence) => {
+                let repeats = self.merge.repeat(now, from, dmx.levels);
+                if repeats {
+                    (known.last, known.heard) = (dmx.sequence, now);
+                }
+                repeats
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the look may have changed.
     fn receive(&mut self, now: Time, from: IpAddr, dmx: &Dmx<'_>) -> Result<bool, Ignored> {
         if matches!(self.sole, Sole::Is(sole) if sole != from) {
             return Err(Ignored::MergeCancelled);
         }
-        let known = self.sequences.iter_mut().find(|(sender, ..)| *sender == from);
+        let known = self.sequences.iter_mut().find(|known| known.sender == from);
         let is_known = known.is_some();
-        if let Some((_, last, heard)) = known {
-            if now.since(*heard) < SEQUENCE_GAP && is_stale(*last, dmx.sequence) {
+        if let Some(known) = known {
+            if known.is_stale(now, dmx.sequence) {
                 return Err(Ignored::Stale);
             }
-            (*last, *heard) = (dmx.sequence, now);
+            (known.last, known.heard) = (dmx.sequence, now);
         }
         let mut has_changed = false;
         if self.sole == Sole::Next {
@@ -389,8 +431,8 @@ impl Universe {
         has_changed |=
             self.merge.receive(now, from, dmx.levels).map_err(|_| Ignored::ThirdSender)?;
         if !is_known {
-            self.sequences.retain(|(sender, ..)| self.merge.has_sender(*sender));
-            self.sequences.push((from, dmx.sequence, now));
+            self.sequences.retain(|known| self.merge.has_sender(known.sender));
+            self.sequences.push(Sequence { sender: from, last: dmx.sequence, heard: now });
         }
         Ok(has_changed)
     }

@@ -17,7 +17,7 @@ mod tests;
 use crate::merge::SLOTS;
 
 pub use cue::{TextCommand, TimeCode, Trigger};
-pub use levels::{Dmx, Nzs, is_stale, write_dmx, write_sync};
+pub use levels::{Dmx, Nzs, dmx, is_stale, write_dmx, write_sync};
 pub use manage::{Address, Command, InputSwitch, IpProg, IpProgReply, Switch};
 pub use poll::{Diag, Diagnostics, Poll, priority};
 pub use rdm::{RDM_BYTES_MAX, Rdm, TOD_UIDS_MAX, TodControl, TodData, TodRequest, UID_BYTES};

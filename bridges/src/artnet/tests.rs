@@ -10,6 +10,7 @@ use proptest::prelude::*;
 mod events;
 mod manage;
 mod many;
+mod repeats;
 mod sources;
 mod timecode;
 

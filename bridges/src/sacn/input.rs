@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use clasp_rt_core::time::Time;
 
-use super::packet::{Data, Sync};
+use super::packet::{Data, Head, Sync, split};
 use super::senders::Senders;
 use super::universe::{Heard, Ignored, LOSS, Rules, Synced, Universe};
 use super::{NUMBERS, OnSyncLost};
@@ -122,6 +122,23 @@ impl Inputs {
             self.waiting.push(place);
         }
         if joins { Received::Joins(data.sync) } else { Received::Taken }
+    }
+
+    /// Keeps what a packet that was taken says before its slots, to know it again.
+    pub(super) fn note(&mut self, data: &Data<'_>, head: &Head) {
+        let place = self.universes.place(data.universe.number());
+        if let Some(universe) = place.and_then(|place| self.universes.get_mut(place)) {
+            universe.note(data, head);
+        }
+    }
+
+    /// Takes a packet that repeats what its source says, and by which nothing changes. `false`:
+    /// there is more to it, and nothing was taken.
+    pub(super) fn repeat(&mut self, now: Time, bytes: &[u8]) -> bool {
+        let Some((number, head, slots)) = split(bytes) else { return false };
+        let place = self.universes.place(number);
+        let universe = place.and_then(|place| self.universes.get_mut(place));
+        universe.is_some_and(|universe| universe.repeat(now, head, slots))
     }
 
     /// The first packet too many of a universe: whether an alarm is due.

@@ -33,6 +33,12 @@ pub const PAGE_UNIVERSES: usize = 512;
 /// Octets of a data packet before its slots.
 const DATA_HEAD: usize = 126;
 
+/// What a data packet says before its slots.
+pub(super) type Head = [u8; DATA_HEAD];
+
+/// Where a data packet has its sequence number.
+const SEQUENCE_AT: usize = 111;
+
 /// Bytes of the longest packet written here, a full page of universe discovery.
 pub const PACKET_BYTES_MAX: usize = 120 + 2 * PAGE_UNIVERSES;
 
@@ -194,12 +200,26 @@ pub fn decode(bytes: &[u8]) -> Result<Packet<'_>, Malformed> {
     }
 }
 
+/// Head and slots of what may be a data packet, and the universe that it names if it is one.
+pub(super) fn split(bytes: &[u8]) -> Option<(u16, &Head, &[u8])> {
+    let (head, slots) = bytes.split_first_chunk::<DATA_HEAD>()?;
+    let universe = u16_at(head, 113).ok()?;
+    (u32_at(head, 18) == Ok(vector::ROOT_DATA)).then_some((universe, head, slots))
+}
+
+/// The sequence number of `next`, if it says what `last` says but for that.
+pub(super) fn sequel(last: &Head, next: &Head) -> Option<u8> {
+    const AFTER: usize = SEQUENCE_AT + 1;
+    let is_same = last[..SEQUENCE_AT] == next[..SEQUENCE_AT] && last[AFTER..] == next[AFTER..];
+    is_same.then_some(next[SEQUENCE_AT])
+}
+
 fn decode_data(bytes: &[u8], cid: Cid) -> Result<Data<'_>, Malformed> {
     expect("framing vector", u32_at(bytes, 40)?, vector::FRAME_DATA)?;
     let name = text(bytes, 44, NAME_BYTES);
     let [priority] = field(bytes, 108)?;
     let sync = u16_at(bytes, 109)?;
-    let [sequence, options] = field(bytes, 111)?;
+    let [sequence, options] = field(bytes, SEQUENCE_AT)?;
     let universe = universe(bytes, 113)?;
     let properties = properties(bytes, 115)?;
     expect("first property", properties.first, 0)?;

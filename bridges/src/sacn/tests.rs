@@ -3,6 +3,7 @@
 use clasp_rt_core::value::{ArrayWriter, push_bytes, push_f64, push_i64};
 
 mod outward;
+mod repeats;
 mod sources;
 
 use super::packet::{Cid, Data, START_LEVELS, START_PRIORITIES, Sync};

@@ -18,7 +18,8 @@ use std::fmt::Write;
 
 use clasp_rt_core::time::{Span, Time};
 
-use super::packet::{Cid, Data, PRIORITY_MAX, START_LEVELS, START_PRIORITIES, is_stale};
+use super::packet::sequel;
+use super::packet::{Cid, Data, Head, PRIORITY_MAX, START_LEVELS, START_PRIORITIES, is_stale};
 use crate::merge::{Levels, Rule, SLOTS};
 use crate::universes::contest::{Change, Claims, NOBODY, Voice, claim};
 
@@ -73,6 +74,9 @@ pub(super) struct Source {
     /// A frame that waits for synchronisation.
     held: Option<Box<Levels>>,
     slot_priorities: Option<Box<SlotPriorities>>,
+    /// What its last packet of levels said before them, where nothing was to be waited for: one
+    /// that says the same and has the same levels changes nothing.
+    head: Option<Head>,
     /// When each slot last changed, counted in [`Universe::changes`]; for LTP.
     changed: Option<Box<[u32; SLOTS]>>,
     /// What the router knows of it.
@@ -175,6 +179,10 @@ impl Universe {
             return (Err(Ignored::Stale), left);
         }
         (source.sequence, source.heard) = (data.sequence, now);
+        let before = (source.sync, source.force_sync, source.priority);
+        if before != (data.sync, data.force_sync, data.priority) {
+            source.head = None;
+        }
         (source.sync, source.force_sync) = (data.sync, data.force_sync);
         let mut has_changed = left.is_some();
         if source.priority != data.priority {
@@ -200,6 +208,38 @@ impl Universe {
             return (Ok(Heard::Changed), left);
         }
         (Ok(heard), left)
+    }
+
+    /// Keeps the head of the packet of levels that a source has just sent.
+    pub(super) fn note(&mut self, data: &Data<'_>, head: &Head) {
+        let source = self.sources.iter_mut().find(|source| source.cid == data.cid);
+        if let Some(source) = source
+            && data.start == Some(START_LEVELS)
+        {
+            source.head = (data.sync == 0).then_some(*head);
+        }
+    }
+
+    /// Takes a packet that repeats what its source says, and by which nothing changes: of such a
+    /// one this is all that [`Universe::receive`] does. `false`: there is more to it, and nothing
+    /// was taken.
+    pub(super) fn repeat(&mut self, now: Time, head: &Head, slots: &[u8]) -> bool {
+        let sequence = |source: &Source| source.head.as_ref().and_then(|last| sequel(last, head));
+        let mut sources = self.sources.iter().enumerate();
+        let found = sources.find_map(|(place, source)| Some((place, sequence(source)?)));
+        let Some((found, sequence)) = found else { return false };
+        let mut others = self.sources.iter().enumerate().filter(|(place, _)| *place != found);
+        if others.any(|(_, source)| source.is_silent(now)) {
+            return false;
+        }
+        let Some(source) = self.sources.get_mut(found) else { return false };
+        // The head says how many slots follow: as many as there were.
+        let repeats =
+            slots.starts_with(source.levels.as_slice()) && !is_stale(source.sequence, sequence);
+        if repeats {
+            (source.sequence, source.heard) = (sequence, now);
+        }
+        repeats
     }
 
     fn enter(
@@ -233,6 +273,7 @@ impl Universe {
             levels: Levels::default(),
             held: None,
             slot_priorities: None,
+            head: None,
             changed: (rules.merge == Rule::Ltp).then(|| Box::new([0; SLOTS])),
             voice: Voice::new(id(&data.cid, self.number)),
         });

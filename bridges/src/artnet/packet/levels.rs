@@ -1,6 +1,6 @@
 //! Levels of a universe and other data of its slots: ArtDmx, ArtNzs, ArtSync.
 
-use super::{Malformed, PortAddress, begin, field, op, port_address};
+use super::{ID, Malformed, PortAddress, begin, field, op, port_address};
 use crate::merge::SLOTS;
 
 /// ArtDmx (0x5000): the levels of one universe.
@@ -64,6 +64,13 @@ impl<'a> Nzs<'a> {
         out.extend_from_slice(&(data.len() as u16).to_be_bytes());
         out.extend_from_slice(data);
     }
+}
+
+/// The ArtDmx that `bytes` are; `None`: they are something else, or malformed. Most packets of a
+/// show are one, and [`decode`](super::decode) need not be asked for what else they might be.
+pub fn dmx(bytes: &[u8]) -> Option<Dmx<'_>> {
+    let is_dmx = field(bytes, 0) == Ok(*ID) && field(bytes, 8) == Ok(op::DMX.to_le_bytes());
+    if is_dmx { Dmx::decode(bytes).ok() } else { None }
 }
 
 /// Port-address, length and slots: what follows octet 13 in both packets.

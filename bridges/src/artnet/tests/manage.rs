@@ -3,7 +3,7 @@
 use super::*;
 use packet::{Address, Command, InputSwitch, Switch};
 
-fn address(command: Command) -> Address<'static> {
+pub(super) fn address(command: Command) -> Address<'static> {
     Address {
         net: Switch::Keep,
         bind_index: 1,
