@@ -93,7 +93,7 @@ use telling::Telling;
 use timecode::Timecodes;
 
 use crate::universes::contest::Ear;
-use crate::universes::first_of;
+use crate::universes::{first_of, plain_slot};
 
 pub use crate::universes::Mode;
 pub use crate::universes::outgoing::{GATHER, REPEAT};
@@ -381,7 +381,10 @@ impl Artnet {
                 return;
             };
             let is_held = matches!(update.kind, Kind::Held { .. });
-            match place.split('/').next() {
+            // Of levels there are most.
+            let is_level = place.as_bytes().first().is_some_and(u8::is_ascii_digit);
+            let kind = if is_level { None } else { place.split('/').next() };
+            match kind {
                 // What nodes say is told, not asked.
                 Some("nodes") => {}
                 Some("trigger" | "command" | "nzs" | "rdm") => {
@@ -545,6 +548,10 @@ fn below<'a>(namespace: &str, address: &'a str) -> Option<&'a str> {
 
 /// Port-address and slot, counted from 0; without a slot the whole universe.
 fn place_of(place: &str) -> Option<(PortAddress, Option<usize>)> {
+    if let Some((number, slot)) = plain_slot(place) {
+        let slot = Some(usize::from(slot)).filter(|slot| (1..=SLOTS).contains(slot))?;
+        return Some((PortAddress::new(number)?, Some(slot - 1)));
+    }
     match place.split_once('/') {
         None => Some((PortAddress::parse(place)?, None)),
         Some((port_address, slot)) => {

@@ -58,7 +58,7 @@ use crate::level::to_level;
 use crate::merge::SLOTS;
 use crate::target::resolve;
 use crate::universes::contest::Ear;
-use crate::universes::{Mode, Number, first_of};
+use crate::universes::{Mode, Number, first_of, plain_slot};
 use crate::uplink::{Kind, Update, Uplink};
 use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, namespace};
 use discovery::Discovered;
@@ -463,7 +463,12 @@ enum Place {
 }
 
 fn place(namespace: &str, address: &str) -> Option<Place> {
-    let mut rest = namespace::strip(namespace, address)?.strip_prefix('/')?.split('/');
+    let rest = namespace::strip(namespace, address)?.strip_prefix('/')?;
+    if let Some((number, slot)) = plain_slot(rest) {
+        let slot = Some(usize::from(slot)).filter(|slot| (1..=SLOTS).contains(slot))?;
+        return Some(Place::Slot(Universe::new(number)?, slot - 1));
+    }
+    let mut rest = rest.split('/');
     let (first, second, third) = (rest.next()?, rest.next(), rest.next());
     if rest.next().is_some() {
         return None;

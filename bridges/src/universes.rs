@@ -27,6 +27,30 @@ pub(crate) fn first_of<const N: usize>(due: [Option<Time>; N]) -> Option<Time> {
     (first != NEVER).then_some(first)
 }
 
+/// Universe and slot, as they are written, of a `place` such as `19/512`: up to five digits, a
+/// slash, up to three. Most addresses below a namespace are such a one; whatever else there is, and
+/// other ways to write the same, is `None`.
+pub(crate) fn plain_slot(place: &str) -> Option<(u16, u16)> {
+    let (universe, rest) = leading_number(place.as_bytes(), 5)?;
+    let (slot, rest) = leading_number(rest.strip_prefix(b"/")?, 3)?;
+    let universe = u16::try_from(universe).ok()?;
+    rest.is_empty().then_some((universe, slot as u16))
+}
+
+/// The number that `text` begins with, if it has one to `digits_max` digits, and what follows it.
+fn leading_number(text: &[u8], digits_max: usize) -> Option<(u32, &[u8])> {
+    let (mut number, mut count) = (0, 0);
+    for byte in text.iter().take(digits_max) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        number = number * 10 + u32::from(digit);
+        count += 1;
+    }
+    (count > 0).then(|| (number, text.get(count..).unwrap_or_default()))
+}
+
 /// The number of a universe, as one protocol counts them.
 pub trait Number: Copy + Ord {
     /// What people of that protocol call it.
@@ -106,6 +130,29 @@ impl<N: Number> TryFrom<String> for Chosen<N> {
 mod tests {
     use super::*;
     use crate::artnet::packet::PortAddress;
+
+    #[test]
+    fn a_plain_slot_is_read_by_its_digits() {
+        let cases = [
+            ("19/512", Some((19, 512))),
+            ("0/1", Some((0, 1))),
+            ("00019/007", Some((19, 7))),
+            ("65535/999", Some((65_535, 999))),
+            ("65536/1", None),
+            ("000001/1", None),
+            ("1/0001", None),
+            ("1/+1", None),
+            ("1/1/priority", None),
+            ("0:1:3/1", None),
+            ("1", None),
+            ("1/", None),
+            ("/1", None),
+            ("", None),
+        ];
+        for (place, slot) in cases {
+            assert_eq!(plain_slot(place), slot, "{place}");
+        }
+    }
 
     #[test]
     fn a_choice_of_universes_is_read_and_counted() {
