@@ -106,36 +106,50 @@ impl Levels {
         let next = &next[..next.len().min(SLOTS)];
         let known = self.len.min(next.len());
         let (next_known, next_new) = next.split_at(known);
-        // Most of a universe stands still from frame to frame: eight slots are compared at once.
-        let mut held = self.slots[..known].chunks_exact_mut(WORD);
-        let mut come = next_known.chunks_exact(WORD);
+        // Most of a universe stands still from frame to frame: what does is passed over in blocks.
+        let (held, held_rest) = self.slots[..known].as_chunks_mut::<BLOCK>();
+        let (come, come_rest) = next_known.as_chunks::<BLOCK>();
         let mut slot = 0;
-        for (held, come) in held.by_ref().zip(come.by_ref()) {
-            let mut differs = word(held) ^ word(come);
-            while differs != 0 {
-                // The lowest octet that differs, and then the next.
-                let place = differs.trailing_zeros() as usize / 8;
-                differs &= u64::MAX.checked_shl(8 * (place as u32 + 1)).unwrap_or(0);
-                changed(slot + place, come[place]);
+        for (held, come) in held.iter_mut().zip(come) {
+            if held != come {
+                advance(held, come, slot, &mut changed);
             }
-            held.copy_from_slice(come);
-            slot += WORD;
+            slot += BLOCK;
         }
-        for (held, &come) in held.into_remainder().iter_mut().zip(come.remainder()) {
-            if *held != come {
-                *held = come;
-                changed(slot, come);
-            }
-            slot += 1;
-        }
+        advance(held_rest, come_rest, slot, &mut changed);
         self.slots[known..next.len()].copy_from_slice(next_new);
         self.len = self.len.max(next.len());
         (known..).zip(next_new).for_each(|(slot, &level)| changed(slot, level));
     }
 }
 
-/// Slots that are compared at once.
+/// Slots that are compared at once, and those that are where some of them differ.
+const BLOCK: usize = 64;
 const WORD: usize = 8;
+
+/// As [`Levels::advance`], of as many slots that are held as come, the first of which is `slot`.
+fn advance(held: &mut [u8], come: &[u8], mut slot: usize, changed: &mut impl FnMut(usize, u8)) {
+    let mut held = held.chunks_exact_mut(WORD);
+    let mut come = come.chunks_exact(WORD);
+    for (held, come) in held.by_ref().zip(come.by_ref()) {
+        let mut differs = word(held) ^ word(come);
+        while differs != 0 {
+            // The lowest octet that differs, and then the next.
+            let place = differs.trailing_zeros() as usize / 8;
+            differs &= u64::MAX.checked_shl(8 * (place as u32 + 1)).unwrap_or(0);
+            changed(slot + place, come[place]);
+        }
+        held.copy_from_slice(come);
+        slot += WORD;
+    }
+    for (held, &come) in held.into_remainder().iter_mut().zip(come.remainder()) {
+        if *held != come {
+            *held = come;
+            changed(slot, come);
+        }
+        slot += 1;
+    }
+}
 
 /// Slots as one number, the first in the lowest octet.
 fn word(slots: &[u8]) -> u64 {
@@ -211,11 +225,16 @@ impl<S: Copy + PartialEq> Merge<S> {
     /// Takes a frame that repeats what its sender says, while nobody is lost: of most frames of a
     /// show this is all that [`Merge::receive`] does. `false`: nothing was taken.
     pub fn repeat(&mut self, now: Time, id: S, levels: &[u8]) -> bool {
-        let Self { senders, timeout, .. } = self;
-        if senders.iter().any(|sender| sender.is_lost(now, *timeout)) {
-            return false;
+        let mut found = None;
+        for sender in &mut self.senders {
+            if sender.is_lost(now, self.timeout) {
+                return false;
+            }
+            if sender.id == id {
+                found = Some(sender);
+            }
         }
-        match senders.iter_mut().find(|sender| sender.id == id) {
+        match found {
             Some(sender) if sender.levels.hold(levels) => {
                 sender.heard = now;
                 true

@@ -76,7 +76,10 @@ struct Sequence {
 
 impl Sequence {
     fn is_stale(&self, now: Time, next: u8) -> bool {
-        is_stale(self.last, next) && now.since(self.heard) < SEQUENCE_GAP
+        // Nearly always it is the next.
+        next.wrapping_sub(self.last) != 1
+            && is_stale(self.last, next)
+            && now.since(self.heard) < SEQUENCE_GAP
     }
 }
 

@@ -69,8 +69,15 @@ impl<'a> Nzs<'a> {
 /// The ArtDmx that `bytes` are; `None`: they are something else, or malformed. Most packets of a
 /// show are one, and [`decode`](super::decode) need not be asked for what else they might be.
 pub fn dmx(bytes: &[u8]) -> Option<Dmx<'_>> {
-    let is_dmx = field(bytes, 0) == Ok(*ID) && field(bytes, 8) == Ok(op::DMX.to_le_bytes());
-    if is_dmx { Dmx::decode(bytes).ok() } else { None }
+    let (head, rest) = bytes.split_first_chunk::<18>()?;
+    let [id @ .., low, high] = head.first_chunk::<10>()?;
+    if id != ID || u16::from_le_bytes([*low, *high]) != op::DMX {
+        return None;
+    }
+    let port_address = PortAddress::new(u16::from_le_bytes([head[14], head[15]]))?;
+    let len = usize::from(u16::from_be_bytes([head[16], head[17]]));
+    let levels = rest.get(..len).filter(|levels| levels.len() <= SLOTS)?;
+    Some(Dmx { sequence: head[12], physical: head[13], port_address, levels })
 }
 
 /// Port-address, length and slots: what follows octet 13 in both packets.

@@ -349,3 +349,31 @@ fn a_targeted_poll_names_its_range() {
     assert_eq!(decode(&poll[..14]), Err(Malformed::Short { need: 16, got: 14 }));
     assert_eq!(decode(&poll[..12]), Ok(Packet::Poll(Poll::default())));
 }
+
+#[test]
+fn an_art_dmx_reads_the_same_when_nothing_else_is_expected() {
+    let universe = PortAddress::new(0x1234).expect("15 bits");
+    let mut whole = Vec::new();
+    write_dmx(&mut whole, 7, universe, &[1, 2, 3, 4]);
+    let mut packets: Vec<_> = (0..=whole.len()).map(|len| whole[..len].to_vec()).collect();
+    for place in 0..20 {
+        packets.extend((0..=255).map(|octet| {
+            let mut packet = whole.clone();
+            packet[place] = octet;
+            packet
+        }));
+    }
+    // A length of more slots than there are, with all of them behind it.
+    packets.extend([512_u16, 513, 600].map(|len| {
+        let mut packet = [&whole[..], &[0; 600]].concat();
+        packet[16..18].copy_from_slice(&len.to_be_bytes());
+        packet
+    }));
+    for packet in packets {
+        let expected = match decode(&packet) {
+            Ok(Packet::Dmx(dmx)) => Some(dmx),
+            _ => None,
+        };
+        assert_eq!(dmx(&packet), expected, "{packet:02x?}");
+    }
+}
