@@ -1,11 +1,15 @@
 //! Art-Net: what is read can be written again, whatever a stranger sent.
 
-use clasp_rt_bridges::artnet::packet;
+use clasp_rt_bridges::artnet::packet::{self, Packet};
 
 use super::seeds::hex;
 
-/// What decodes is written, read and written again to the same octets.
+/// What decodes is written, read and written again to the same octets; and an ArtDmx reads the same
+/// where nothing else is expected.
 pub fn packets(bytes: &[u8]) {
+    let read = packet::decode(bytes).ok();
+    let levels = read.filter(|packet| matches!(packet, Packet::Dmx(_)));
+    assert_eq!(packet::dmx(bytes).map(Packet::Dmx), levels);
     let Ok(packet) = packet::decode(bytes) else { return };
     let (mut first, mut second) = (Vec::new(), Vec::new());
     if packet.write(&mut first) {
