@@ -52,7 +52,7 @@ pub fn client(bytes: &[u8]) {
             outs.clear();
         }
         let Ok(Json::Object(mut map)) = serde_json::from_slice(piece) else {
-            client.refuse("no JSON", &mut outs);
+            client.refuse(None, "no JSON", &mut outs);
             assert_eq!(look(&outs).len(), 1);
             continue;
         };
