@@ -339,7 +339,7 @@ impl Store {
             Some(map) => [address, &[value::code::MAP], map],
             None => [address, core::slice::from_ref(&set.value.code), set.value.data],
         };
-        let was_ended = slot.is_some_and(|slot| self.is_ended(slot));
+        let was_ended = slot.is_some_and(|slot| self.params[slot as usize].is_ended());
         let done = match slot {
             Some(slot) => self.overwrite(slot, &parts).map(|()| slot),
             None => self.insert(hash, set.address, &parts),
@@ -496,15 +496,6 @@ impl Store {
         }
         let found = self.rules.iter().find(|rule| pattern::matches(&rule.pattern, address));
         found.map_or(Rule::Last, |found| found.rule)
-    }
-
-    /// Whether the param in `slot` was ended: set to null, with a life that no write renews. What
-    /// is written over it is a new param, whose life is not that of the one before it.
-    #[inline]
-    fn is_ended(&self, slot: u32) -> bool {
-        let param = &self.params[slot as usize];
-        // Null alone has no data behind its type code.
-        param.value_len() == 1 && matches!(param.ttl(), Some(Ttl::Absolute(_)))
     }
 
     /// What every accepted write changes, however its value got there.

@@ -149,6 +149,14 @@ impl Param {
         self.flags = self.flags & !(3 << TTL_SHIFT) | kind << TTL_SHIFT;
     }
 
+    /// Whether it was ended: set to null, with a life that no write renews. What is written over it
+    /// is a new param, whose life is not that of the one before it.
+    #[inline]
+    pub(super) fn is_ended(&self) -> bool {
+        // Null alone has no data behind its type code.
+        self.flags >> TTL_SHIFT == 3 && self.value_len() == 1
+    }
+
     pub(super) fn clear_ttl(&mut self) {
         self.ttl_s = 0;
         self.flags &= !(3 << TTL_SHIFT);

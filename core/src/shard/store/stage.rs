@@ -73,10 +73,11 @@ impl Store {
         set: &RawSet<'_>,
         staged: Staged,
     ) -> u32 {
-        let was_ended = held.is_some_and(|slot| self.is_ended(slot));
+        let mut is_new = held.is_none();
         let slot = match held {
             Some(slot) => {
                 let param = &mut self.params[slot as usize];
+                is_new = param.is_ended();
                 let old = param.piece();
                 param.set_piece(staged.piece);
                 self.arena.free(old);
@@ -87,7 +88,7 @@ impl Store {
                 placed.expect("make_room left a slot for every new address")
             }
         };
-        self.written(by, slot, set, held.is_none() || was_ended);
+        self.written(by, slot, set, is_new);
         slot
     }
 
