@@ -194,8 +194,8 @@ impl Artnet {
     fn repeat(&mut self, now: Time, from: SocketAddr, bytes: &[u8]) -> bool {
         let Some(dmx) = packet::dmx(bytes) else { return false };
         let waits = self.inputs.any_ready() || self.nodes.any_news() || self.timecodes.any_news();
-        // A broadcast may be our own.
-        let is_plain = !waits && !self.config.broadcast_levels;
+        // A broadcast may be our own, and so may what goes to an address of ours.
+        let is_plain = !waits && !self.outputs.keeps_last();
         let repeats = is_plain
             && self.station.takes(dmx.port_address)
             && self.inputs.repeat(now, from.ip(), &dmx);

@@ -103,8 +103,8 @@ fn an_address_whose_param_went_does_not_write_into_its_place() {
         let mut net = Net::new(settings(shards));
         net.join(A);
         let mortal = |address| Set { ttl: Some(Ttl::Absolute(1)), ..set_of(address) };
-        net.say(A, &Message::Set(mortal("/x")), Qos::Fire);
         net.set(A, "/x", 1.0);
+        net.say(A, &Message::Set(mortal("/x")), Qos::Fire);
         net.wait_ms(1_500);
         assert_eq!(held(&mut net, "/x"), "ERROR 201 /x");
         // It takes the place that became vacant.
