@@ -156,24 +156,30 @@ fn what_a_page_says_where_a_ring_was_cut_is_not_undone_by_what_waited() {
     }
 }
 
-#[test]
-fn a_ring_of_osc_and_midi_settles_instead_of_storming() {
-    let cable = Cable::looped();
-    let config = format!(
+/// Routes from an address to a MIDI fader behind `cable`, and from there to another address.
+fn over(cable: &Cable, from: &str, back: &str) -> String {
+    let fader = "/midi/ch/1/cc/7";
+    format!(
         r#"
         [[bridge]]
         type = "midi"
         [[bridge.device]]
         serial = "{}"
         [[route]]
-        from = "/osc/b"
-        to = "/midi/ch/1/cc/7"
+        from = "{from}"
+        to = "{fader}"
         [[route]]
-        from = "/midi/ch/1/cc/7"
-        to = "/osc/a"
+        from = "{fader}"
+        to = "{back}"
         "#,
         cable.host()
-    );
+    )
+}
+
+#[test]
+fn a_ring_of_osc_and_midi_settles_instead_of_storming() {
+    let cable = Cable::looped();
+    let config = over(&cable, "/osc/b", "/osc/a");
     let mut stage = Stage::new(["/a", "/b", "-1", "1"], &config);
     while stage.next_at("/midi/online") != json!(true) {}
     stage.touch("/b", "0.9");
@@ -191,21 +197,7 @@ fn a_ring_of_osc_and_midi_settles_instead_of_storming() {
 #[test]
 fn a_motor_fader_that_says_what_it_was_told_is_left_alone() {
     let cable = Cable::looped();
-    let config = format!(
-        r#"
-        [[bridge]]
-        type = "midi"
-        [[bridge.device]]
-        serial = "{}"
-        [[route]]
-        from = "/osc/fader"
-        to = "/midi/ch/1/cc/7"
-        [[route]]
-        from = "/midi/ch/1/cc/7"
-        to = "/osc/fader"
-        "#,
-        cable.host()
-    );
+    let config = over(&cable, "/osc/fader", "/osc/fader");
     // The tablet, too, says what it was told.
     let mut stage = Stage::new(["/fader", "/fader", "1", "0"], &config);
     while stage.next_at("/midi/online") != json!(true) {}

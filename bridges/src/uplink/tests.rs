@@ -1,5 +1,6 @@
 //! What bridges say to the router, in words, and what the router says to them, for all their tests.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use clasp_rt_core::value::{ArrayWriter, push_bytes, push_f64, push_i64};
@@ -20,6 +21,15 @@ impl Default for Said {
         let (frames, packets, joined) = (Vec::new(), Vec::new(), Vec::new());
         Self { frames, packets, joined, room: usize::MAX }
     }
+}
+
+/// That two bridges have said and counted the same since the last time, and wait for the same.
+pub(crate) fn alike(two: [(&dyn crate::Bridge, &mut Said); 2], after: &dyn fmt::Debug) {
+    let [a, b] = two.map(|(bridge, said)| {
+        let said = (said.take_lines(), said.packets.split_off(0), said.joined.clone());
+        (said, bridge.counters(), bridge.deadline())
+    });
+    assert_eq!(a, b, "{after:?}");
 }
 
 impl Out for Said {

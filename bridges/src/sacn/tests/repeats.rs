@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::uplink::tests::alike;
 
 /// Something that happens to a bridge.
 #[derive(Clone, Debug)]
@@ -149,12 +150,7 @@ proptest! {
             let [short, whole] = &mut rigs;
             short.undergo(one, true);
             whole.undergo(one, false);
-            prop_assert_eq!(short.said.take_lines(), whole.said.take_lines(), "{:?}", one);
-            prop_assert_eq!(&short.said.joined, &whole.said.joined, "{:?}", one);
-            let sent = [&mut short.said, &mut whole.said].map(|said| said.packets.split_off(0));
-            prop_assert_eq!(&sent[0], &sent[1], "{:?}", one);
-            prop_assert_eq!(short.bridge.counters(), whole.bridge.counters(), "{:?}", one);
-            prop_assert_eq!(short.bridge.deadline(), whole.bridge.deadline(), "{:?}", one);
+            alike([(&short.bridge, &mut short.said), (&whole.bridge, &mut whole.said)], &one);
         }
     }
 }
