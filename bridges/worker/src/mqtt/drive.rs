@@ -107,6 +107,43 @@ impl Past {
     }
 }
 
+/// What [`Events::mend`] does with the events of either version: the library has two sets of types
+/// for them, with the same names.
+macro_rules! mend {
+    ($events:ident, $past:ident, $received:ident, $taken:expr) => {{
+        let mut known = BTreeSet::new();
+        $events.clean();
+        $events.state.collision = None;
+        $events.pending.retain_mut(|request| match request {
+            Request::Publish(publish) => {
+                publish.dup = true;
+                publish.pkid != 0 && known.insert(publish.pkid)
+            }
+            Request::PubRel(release) => known.insert(release.pkid),
+            _ => false,
+        });
+        $events.pending.make_contiguous().sort_by_key(|request| match request {
+            Request::Publish(publish) => $past.order.place(publish.pkid),
+            Request::PubRel(release) => $past.order.place(release.pkid),
+            _ => usize::MAX,
+        });
+        let publish = |id| Publish { pkid: id, ..$received() };
+        // None of it is sent, and there is nothing that it could say against it.
+        for request in &$events.pending {
+            if let Request::PubRel(release) = request {
+                let sent = Request::Publish(publish(release.pkid));
+                let _ = $events.state.handle_outgoing_packet(sent);
+                let taken = Packet::PubRec($taken(release.pkid));
+                let _ = $events.state.handle_incoming_packet(taken);
+            }
+        }
+        for id in &$past.received {
+            let _ = $events.state.handle_incoming_packet(Packet::Publish(publish(*id)));
+        }
+        $events.state.events.clear();
+    }};
+}
+
 impl Events {
     async fn poll(&mut self, past: &mut Past) -> Result<Option<News>, String> {
         match self {
@@ -151,78 +188,18 @@ impl Events {
     /// way, and takes a release of what it received for an error. Both are put back by telling it
     /// again what had come.
     fn mend(&mut self, past: &Past) {
-        let mut known = BTreeSet::new();
         match self {
             Self::V4(events) => {
                 use v4::{Packet, PubRec, Publish, QoS, Request};
-                events.clean();
-                events.state.collision = None;
-                events.pending.retain_mut(|request| match request {
-                    Request::Publish(publish) => {
-                        publish.dup = true;
-                        publish.pkid != 0 && known.insert(publish.pkid)
-                    }
-                    Request::PubRel(release) => known.insert(release.pkid),
-                    _ => false,
-                });
-                events.pending.make_contiguous().sort_by_key(|request| match request {
-                    Request::Publish(publish) => past.order.place(publish.pkid),
-                    Request::PubRel(release) => past.order.place(release.pkid),
-                    _ => usize::MAX,
-                });
-                let publish = |id| Publish {
-                    pkid: id,
-                    ..Publish::from_bytes("", QoS::ExactlyOnce, Bytes::new())
-                };
-                // None of it is sent, and there is nothing that it could say against it.
-                for request in &events.pending {
-                    if let Request::PubRel(release) = request {
-                        let sent = Request::Publish(publish(release.pkid));
-                        let _ = events.state.handle_outgoing_packet(sent);
-                        let taken = Packet::PubRec(PubRec::new(release.pkid));
-                        let _ = events.state.handle_incoming_packet(taken);
-                    }
-                }
-                for id in &past.received {
-                    let _ = events.state.handle_incoming_packet(Packet::Publish(publish(*id)));
-                }
-                events.state.events.clear();
+                let received = || Publish::from_bytes("", QoS::ExactlyOnce, Bytes::new());
+                mend!(events, past, received, PubRec::new);
             }
             Self::V5(events) => {
                 use v5::Request;
                 use v5::mqttbytes::QoS;
                 use v5::mqttbytes::v5::{Packet, PubRec, Publish};
-                events.clean();
-                events.state.collision = None;
-                events.pending.retain_mut(|request| match request {
-                    Request::Publish(publish) => {
-                        publish.dup = true;
-                        publish.pkid != 0 && known.insert(publish.pkid)
-                    }
-                    Request::PubRel(release) => known.insert(release.pkid),
-                    _ => false,
-                });
-                events.pending.make_contiguous().sort_by_key(|request| match request {
-                    Request::Publish(publish) => past.order.place(publish.pkid),
-                    Request::PubRel(release) => past.order.place(release.pkid),
-                    _ => usize::MAX,
-                });
-                let publish = |id| Publish {
-                    pkid: id,
-                    ..Publish::new("", QoS::ExactlyOnce, Bytes::new(), None)
-                };
-                for request in &events.pending {
-                    if let Request::PubRel(release) = request {
-                        let sent = Request::Publish(publish(release.pkid));
-                        let _ = events.state.handle_outgoing_packet(sent);
-                        let taken = Packet::PubRec(PubRec::new(release.pkid, None));
-                        let _ = events.state.handle_incoming_packet(taken);
-                    }
-                }
-                for id in &past.received {
-                    let _ = events.state.handle_incoming_packet(Packet::Publish(publish(*id)));
-                }
-                events.state.events.clear();
+                let received = || Publish::new("", QoS::ExactlyOnce, Bytes::new(), None);
+                mend!(events, past, received, |id| PubRec::new(id, None));
             }
         }
     }
