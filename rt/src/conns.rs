@@ -3,6 +3,7 @@
 //! No kernel and no shard in here, so that all of it runs in tests: the edge carries bytes between
 //! this table and the ring, and inputs between this table and the shard.
 
+mod leaving;
 mod outlet;
 mod shared;
 
@@ -10,13 +11,14 @@ use std::collections::VecDeque;
 
 use clasp_rt_bridges::json;
 use clasp_rt_core::LinkId;
-use clasp_rt_core::shard::CloseReason;
 use clasp_rt_core::time::{Span, Time};
 use clasp_rt_link::stream::wrap_for_peers;
 use clasp_rt_link::ws::wrap_for_clients;
 use clasp_rt_link::{AnyTransport, Transport, close};
 use clasp_rt_ring::{Buffer, Socket};
 
+use self::leaving::LINGER;
+pub use self::leaving::{End, Farewell, Leaving, close_code};
 use self::outlet::{Outlet, Wrapping};
 use self::shared::SharedLog;
 
@@ -40,12 +42,6 @@ const PING_INTERVAL_MAX: Span = Span::from_secs(20);
 
 /// The links are looked after at least this often.
 const TICK_MAX: Span = Span::from_secs(1);
-
-/// How long a link that is to close may take to read what still waits for it.
-const FLUSH_TIMEOUT: Span = Span::from_secs(5);
-
-/// How long a peer that was told good-bye may take to say it too.
-const LINGER: Span = Span::from_secs(1);
 
 /// Links that are looked at for one that has said nothing, when a connection finds no seat.
 const SILENT_LOOKS: u32 = 1_024;
@@ -75,41 +71,6 @@ pub enum Phase {
     Leaving(Leaving),
     /// The ring gives it up; its buffers and its id come back.
     Released,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leaving {
-    /// Past it, what still waits is dropped, or the peer's good-bye no longer waited for.
-    pub until: Time,
-    /// The shard was told, so that the session has ended.
-    pub told: bool,
-    /// The peer was told that nothing follows.
-    pub finished: bool,
-    /// The peer will send nothing more.
-    pub ended: bool,
-    /// Nothing can be sent any more.
-    pub broken: bool,
-}
-
-impl Leaving {
-    pub fn end(&mut self, end: End) {
-        self.ended = true;
-        self.broken |= end == End::Cut;
-    }
-
-    /// Neither side can reach the other any more, or need not.
-    pub fn cut(&mut self) {
-        self.end(End::Cut);
-    }
-}
-
-/// How a connection ended that the router did not end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The peer will send nothing more.
-    Finished,
-    /// Neither side can reach the other any more.
-    Cut,
 }
 
 /// Why frames of a link wait in its carry although they are complete.
@@ -142,6 +103,8 @@ pub struct Conn {
     pub paused: bool,
     /// The connection ended while messages of it wait here; what they say still counts.
     pub ended: Option<End>,
+    /// Since when nothing can be sent any more, while what the peer said before is still read.
+    mute_since: Option<Time>,
     /// Counted among the router's sessions.
     pub seated: bool,
     heard: Time,
@@ -236,6 +199,7 @@ impl Conns {
         conn.blocked = Blocked::No;
         conn.paused = false;
         conn.ended = None;
+        conn.mute_since = None;
         conn.seated = seated;
         conn.heard = now;
         conn.pinged = now;
@@ -286,6 +250,7 @@ impl Conns {
         let outlet = &mut self.outlets[link.0 as usize];
         let is_plain = conn.form != Form::Text && conn.transport.is_open();
         outlet.wrapping = match conn.phase {
+            Phase::Open if conn.mute_since.is_some() => Wrapping::None,
             Phase::Open if is_plain => Wrapping::Shared,
             Phase::Open => Wrapping::Own,
             _ => Wrapping::None,
@@ -340,45 +305,6 @@ impl Conns {
             self.conns[link.0 as usize].pending.extend_from_slice(shared);
             outlet.has_pending = true;
             outlet.is_own = true;
-        }
-    }
-
-    /// Ends a link on the router's behalf: what is queued leaves, then a good-bye that says why.
-    pub fn dismiss(&mut self, link: LinkId, code: u16, text: &str) {
-        let conn = self.get(link);
-        if conn.phase == Phase::Open {
-            conn.transport.close(code, text, &mut conn.pending);
-            self.leave(link, |_| {});
-        }
-    }
-
-    /// Begins the end of a link, or tells one that is leaving already what else happened to it.
-    pub fn leave(&mut self, link: LinkId, note: impl FnOnce(&mut Leaving)) {
-        let until = self.now + FLUSH_TIMEOUT;
-        let conn = self.get(link);
-        let mut leaving = match conn.phase {
-            Phase::Open => {
-                Leaving { until, told: false, finished: false, ended: false, broken: false }
-            }
-            Phase::Leaving(leaving) => leaving,
-            Phase::Free | Phase::Released => return,
-        };
-        note(&mut leaving);
-        conn.phase = Phase::Leaving(leaving);
-        conn.carry.clear();
-        conn.partial_since = None;
-        self.choose_wrapping(link);
-        self.leaving.push_back(link);
-        self.mark(link);
-    }
-
-    /// The connection ended. The link leaves once no message of it waits any more.
-    pub fn end(&mut self, link: LinkId, end: End) {
-        let conn = self.get(link);
-        if conn.phase == Phase::Open && conn.blocked != Blocked::No {
-            conn.ended = Some(end);
-        } else {
-            self.leave(link, |leaving| leaving.end(end));
         }
     }
 
@@ -529,42 +455,6 @@ impl Conns {
         }
     }
 
-    /// What a leaving link can do next. The caller does it and asks again.
-    pub fn farewell(&mut self, link: LinkId) -> Farewell {
-        let now = self.now;
-        let outlet = &mut self.outlets[link.0 as usize];
-        let conn = &mut self.conns[link.0 as usize];
-        let Phase::Leaving(leaving) = &mut conn.phase else {
-            return Farewell::Wait;
-        };
-        if leaving.broken {
-            conn.pending.clear();
-            outlet.clear();
-        } else if outlet.sending || outlet.is_ready() {
-            return Farewell::Wait;
-        }
-        if !leaving.told {
-            return Farewell::TellShard;
-        }
-        if leaving.ended || leaving.broken {
-            conn.phase = Phase::Released;
-            return Farewell::Release;
-        }
-        if leaving.finished {
-            return Farewell::Wait;
-        }
-        leaving.finished = true;
-        leaving.until = now + LINGER;
-        Farewell::Finish
-    }
-
-    /// The shard knows that the link is gone.
-    pub fn told(&mut self, link: LinkId) {
-        if let Phase::Leaving(leaving) = &mut self.get(link).phase {
-            leaving.told = true;
-        }
-    }
-
     /// The ring let go of the link: its place is free again.
     pub fn free(&mut self, link: LinkId) {
         let outlet = &mut self.outlets[link.0 as usize];
@@ -597,18 +487,6 @@ impl Conns {
     }
 }
 
-/// What the end of a link needs next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Farewell {
-    /// Something else must happen first.
-    Wait,
-    TellShard,
-    /// Everything has left: say that nothing follows.
-    Finish,
-    /// Give it up.
-    Release,
-}
-
 enum Overdue {
     Nothing,
     Ping,
@@ -625,6 +503,7 @@ impl Conn {
             blocked: Blocked::No,
             paused: false,
             ended: None,
+            mute_since: None,
             seated: false,
             heard: Time(0),
             pinged: Time(0),
@@ -667,26 +546,15 @@ impl Conn {
                 if partial.is_some_and(|since| now.since(since) > PARTIAL_TIMEOUT) {
                     return Overdue::Partial;
                 }
+                if self.mute_since.is_some_and(|since| now.since(since) >= LINGER) {
+                    return Overdue::Farewell;
+                }
                 let silent = now.since(self.heard.max(self.pinged)) >= ping_interval;
                 if silent && self.transport.is_open() { Overdue::Ping } else { Overdue::Nothing }
             }
             Phase::Leaving(leaving) if now >= leaving.until => Overdue::Farewell,
             _ => Overdue::Nothing,
         }
-    }
-}
-
-/// What a peer is told: the close code and the words of RFC 6455 §7.4, where the transport has
-/// them.
-pub const fn close_code(reason: CloseReason) -> (u16, &'static str) {
-    match reason {
-        CloseReason::Protocol => (close::PROTOCOL, "HELLO comes first"),
-        CloseReason::HandshakeTimeout => (close::POLICY, "no HELLO in time"),
-        CloseReason::Unauthorized => (close::POLICY, "unauthorized"),
-        CloseReason::Full => (close::TRY_LATER, "the router is full"),
-        CloseReason::Idle => (close::POLICY, "nothing was heard for too long"),
-        CloseReason::TooSlow => (close::TRY_LATER, "reads too slowly"),
-        CloseReason::Offences => (close::PROTOCOL, "too many malformed frames"),
     }
 }
 

@@ -8,6 +8,7 @@ mod feed;
 mod guests;
 mod hosts;
 mod seats;
+mod stop;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,9 +20,9 @@ use clasp_rt_core::limits::FRAME_BYTES_MAX;
 use clasp_rt_core::shard::{Admit, CloseReason, Effects, Input, Lane, Outcome, Room, Shard};
 use clasp_rt_core::time::{Span, Time};
 use clasp_rt_core::{LinkId, ShardId};
+use clasp_rt_link::AnyTransport;
 use clasp_rt_link::stream::Stream;
 use clasp_rt_link::ws::Ws;
-use clasp_rt_link::{AnyTransport, close};
 use clasp_rt_ring::{Buffer, Event as RingEvent, Lease, Ring, Sizes, Sleeper, Socket, Wait};
 use tracing::error;
 
@@ -29,6 +30,7 @@ use self::budget::Budget;
 use self::feed::Feed;
 pub use self::guests::Guests;
 pub use self::seats::Seats;
+pub use self::stop::Lull;
 use crate::clock::{self, Clock};
 use crate::conns::{Blocked, Carrier, Conns, End, Farewell, Leaving, Phase, close_code};
 use crate::peers::{Inbounds, Outbound};
@@ -45,9 +47,6 @@ const PORT_BYTES_PER_TURN: usize = 64 << 10;
 
 /// How long a shard sleeps while a peer's ring is full: nobody wakes it when there is room again.
 const FULL_PEER_NAP: Duration = Duration::from_micros(50);
-
-/// How long links that read their good-bye slowly may delay a stop.
-const STOP_PATIENCE: Span = Span::from_millis(500);
 
 /// Room that stays free in a ring to a bridge, so that its end can always be told.
 const PORT_SPARE_BYTES: usize = 64;
@@ -83,6 +82,7 @@ pub struct Parts {
     /// How long to poll before sleeping; `None`: for ever.
     pub spin: Option<Duration>,
     pub stop: Arc<AtomicBool>,
+    pub lull: Arc<Lull>,
 }
 
 /// What happened at the edge of a shard; only rises.
@@ -118,6 +118,7 @@ pub struct Edge {
     clock: Clock,
     spin: Option<Duration>,
     stop: Arc<AtomicBool>,
+    lull: Arc<Lull>,
     /// Something happened in this turn, so that the next one does not wait.
     worked: bool,
     last_work: Time,
@@ -188,6 +189,7 @@ impl Edge {
             clock: parts.clock,
             spin: parts.spin,
             stop: parts.stop,
+            lull: parts.lull,
             worked: true,
             last_work: Time(0),
             next_tick: Time(0),
@@ -228,8 +230,8 @@ impl Edge {
         self.out.conns.open_links()
     }
 
-    /// Takes turns until told to stop, then says good-bye to every link. `at_tick` is called about
-    /// once a second.
+    /// Takes turns until told to stop, lets what is on its way arrive, and says good-bye to every
+    /// link. `at_tick` is called about once a second.
     pub fn run(
         &mut self,
         shard: &mut Shard,
@@ -240,6 +242,7 @@ impl Edge {
                 at_tick(self, shard);
             }
         }
+        self.settle(shard)?;
         self.say_goodbye(shard)?;
         at_tick(self, shard);
         Ok(())
@@ -434,7 +437,7 @@ impl Edge {
         self.counts.bytes_out += buffer.len() as u64;
         let frame_bytes = self.out.conns.sent(link, buffer);
         if how.is_err() {
-            return self.out.conns.leave(link, Leaving::cut);
+            return self.out.conns.mute(link);
         }
         self.count_sent(shard, link, frame_bytes);
     }
@@ -658,22 +661,6 @@ impl Edge {
             self.said_to_ports[link.0 as usize] += self.out.conns.sent(link, buffer);
             self.worked = true;
         }
-    }
-
-    /// Ends every link in good order, as long as that takes little time.
-    fn say_goodbye(&mut self, shard: &mut Shard) -> io::Result<()> {
-        let patience = self.clock.now() + STOP_PATIENCE;
-        for link in self.out.conns.ids() {
-            self.out.conns.dismiss(link, close::GOING_AWAY, "the router stops");
-        }
-        self.worked = true;
-        while self.out.conns.open_links() > 0 && self.clock.now() < patience {
-            // A sleep ends with the next tick.
-            self.next_tick = self.next_tick.min(patience);
-            self.turn(shard)?;
-        }
-        self.sleeper.detach();
-        Ok(())
     }
 
     fn link(&self, stream: Socket) -> LinkId {

@@ -22,7 +22,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use crate::bridge_thread::{self, BridgeSeed, Hosted, To};
 use crate::clock::Clock;
 use crate::devices::intervals::{self, Line};
-use crate::edge::{Guests, Parts, Seats};
+use crate::edge::{Guests, Lull, Parts, Seats};
 use crate::gate::{self, Guest};
 use crate::peers;
 use crate::plan_types::{
@@ -121,6 +121,7 @@ pub fn start(threads: Threads, goes_on: &mut dyn FnMut(&str) -> bool) -> Result<
     let hygiene = granted(threads.hygiene, &sockets, &mut warnings);
     let sleepers: Vec<_> = threads.shards.iter().map(|_| Arc::new(Sleeper::new())).collect();
     let seats = Arc::new(Seats::new(threads.sessions_max));
+    let lull = Arc::new(Lull::new(threads.shards.len() as u32));
     let clock = Clock::start();
     let mut ports: Vec<Vec<Port>> = threads.shards.iter().map(|_| Vec::new()).collect();
     let recording = threads.recording.map(|recording| {
@@ -180,6 +181,7 @@ pub fn start(threads: Threads, goes_on: &mut dyn FnMut(&str) -> bool) -> Result<
             stages: Stages::new(page, clock),
             spin: threads.idle.spin(),
             stop: Arc::clone(&stop),
+            lull: Arc::clone(&lull),
         };
         let seed = ShardSeed {
             core: plan.core,

@@ -1,5 +1,6 @@
 //! The life of a link, step by step, on a clock that only tests move.
 
+use super::leaving::FLUSH_TIMEOUT;
 use super::*;
 use clasp_rt_link::stream::Stream;
 use clasp_rt_link::ws::Ws;
@@ -110,6 +111,35 @@ fn the_end_of_a_link_goes_step_by_step() {
     assert_eq!(conns.get(LINK).phase, Phase::Released);
     conns.free(LINK);
     conns.open(LINK, Carrier::Port, stream(), true);
+}
+
+#[test]
+fn a_link_that_cannot_be_told_anything_is_heard_to_the_end() {
+    let mut conns = conns(stream());
+    conns.queue(LINK, b"unsent");
+    let buffer = conns.take_pending(LINK).unwrap();
+    conns.queue(LINK, b"waits");
+    conns.sent(LINK, buffer);
+    conns.mute(LINK);
+    conns.queue(LINK, b"after it");
+    assert!(conns.take_pending(LINK).is_none(), "nobody would read it");
+    conns.keep(LINK, b"said before");
+    assert_eq!((conns.get(LINK).phase, conns.get(LINK).carry.len()), (Phase::Open, 11));
+    conns.end(LINK, End::Finished);
+    assert_eq!(conns.farewell(LINK), Farewell::TellShard);
+    conns.told(LINK);
+    assert_eq!(conns.farewell(LINK), Farewell::Release, "there is no good-bye to wait for");
+}
+
+#[test]
+fn a_link_that_cannot_be_told_anything_and_does_not_end_is_cut() {
+    let mut conns = conns(stream());
+    conns.mute(LINK);
+    pass(&mut conns, short_of(LINGER));
+    assert_eq!(conns.get(LINK).phase, Phase::Open);
+    conns.mute(LINK);
+    pass(&mut conns, Span(1));
+    assert!(leaving(&mut conns).broken);
 }
 
 #[test]

@@ -39,6 +39,11 @@ impl Guests {
         }
     }
 
+    /// Whether none is a link, or about to be one.
+    pub(super) fn are_gone(&self) -> bool {
+        self.open == 0 && self.queues.iter().all(Consumer::is_empty)
+    }
+
     fn next(&mut self) -> Option<Guest> {
         self.queues.iter_mut().find_map(|queue| queue.pop().ok())
     }

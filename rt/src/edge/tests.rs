@@ -46,6 +46,7 @@ impl Router {
             stages: Stages::new(None, clock),
             spin: Some(Duration::ZERO),
             stop: Arc::new(AtomicBool::new(false)),
+            lull: Arc::new(Lull::new(1)),
         };
         let limits = Limits { links_max: LINKS, params_max: 64, ..Limits::default() };
         let shard = Shard::new(Settings { limits, rate_limit: None, ..Settings::default() });
@@ -126,4 +127,28 @@ fn a_link_that_says_little_does_not_wait_for_all_that_another_one_says() {
     assert_eq!(answers, pong.repeat(FLOOD), "nothing is lost");
     let answered_after = answered_after.expect("the quiet link was answered");
     assert!(answered_after < FLOOD as u64 / 2, "{answered_after} messages came first");
+}
+
+#[test]
+fn what_a_client_said_before_it_went_counts_though_it_heard_no_more() {
+    let mut router = Router::new();
+    let mut client = router.join();
+    client.set_nodelay(true).unwrap();
+    let before = router.frames_in();
+    // What it leaves unread makes the kernel break the connection instead of ending it.
+    client.write_all(&packet(&Message::Ping)).unwrap();
+    while client.peek(&mut [0]).is_err() {
+        router.turn();
+    }
+    // An answer is on its way when it goes.
+    client.write_all(&packet(&Message::Ping)).unwrap();
+    while router.frames_in() < before + 2 {
+        router.turn();
+    }
+    client.write_all(&packet(&Message::Ping).repeat(10)).unwrap();
+    drop(client);
+    while router.edge.open_links() > 0 {
+        router.turn();
+    }
+    assert_eq!(router.frames_in() - before, 12);
 }

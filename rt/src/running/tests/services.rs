@@ -1,5 +1,7 @@
 //! A service beside shards: how its sessions get in, how many, and what it says last.
 
+use std::collections::BTreeSet;
+
 use clasp_rt_core::message::{Subscribe, SubscribeOptions};
 use clasp_rt_core::signal::SignalMask;
 use clasp_rt_worker::{Context, Hearer, Service, Speaker, Who};
@@ -11,6 +13,9 @@ use super::*;
 struct Mirror;
 
 const PLACES: u32 = 8;
+
+/// So many that each shard is the home of some.
+const LAST_WORDS: i64 = 64;
 
 impl Service for Mirror {
     fn name(&self) -> &str {
@@ -58,6 +63,9 @@ impl Service for Mirror {
                     }
                     _ => {}
                 }
+            }
+            for number in 0..LAST_WORDS {
+                tell(&mut speaker, &format!("/mirror/last/{number}"), number).await?;
             }
             tell(&mut speaker, "/mirror/1/last", 1).await?;
             speaker.leave().await
@@ -117,6 +125,29 @@ fn a_service_inside_the_router_joins_at_its_shards_and_says_its_last_words() {
     let faults = running.stop();
     assert!(faults.is_empty(), "{faults:?}");
     assert_eq!(expect(&heard, "/mirror/1/last"), Val::Int(1));
+}
+
+#[test]
+fn all_that_a_service_says_last_arrives_whichever_shards_it_passes() {
+    for _ in 0..5 {
+        let running = start(with_mirror(4, Uplink::Shard(0))).unwrap();
+        let desks: Vec<_> =
+            (0..4).map(|_| client(&running, ListenerTransport::Tcp, "desk")).collect();
+        let heard: Vec<_> = desks.iter().map(|desk| listen_to(desk, "/mirror/**")).collect();
+        heard.iter().for_each(|heard| assert_eq!(expect(heard, "/mirror/1/ready"), Val::Int(1)));
+        assert!(running.stop().is_empty());
+        for (nth, heard) in heard.into_iter().enumerate() {
+            let mut missing: BTreeSet<_> =
+                (0..LAST_WORDS).map(|number| format!("/mirror/last/{number}")).collect();
+            while !missing.is_empty() {
+                let next = heard.recv_timeout(PATIENCE);
+                let (address, _) = next.unwrap_or_else(|why| {
+                    panic!("desk {nth} did not hear {missing:?}: {why}");
+                });
+                missing.remove(&address);
+            }
+        }
+    }
 }
 
 #[test]
