@@ -276,7 +276,7 @@ impl Host {
             }
             if ticked {
                 guest.streams.tick(&mut self.ring);
-                let clock = Input::Clock { unix_us: clock::unix_us() };
+                let clock = Input::Clock { unix_us: self.clock.unix_us_at(self.now) };
                 guest.step(self.now, clock, &mut self.ring);
             }
             if guest.bridge.deadline().is_some_and(|due| due <= self.now) {

@@ -25,6 +25,13 @@ impl Clock {
     pub fn now(&self) -> Time {
         Time(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
+
+    /// What the wall clock showed at `then`, which is over: microseconds since the Unix epoch.
+    ///
+    /// Never more than that: a thread that is kept waiting between two clocks tells less.
+    pub fn unix_us_at(&self, then: Time) -> u64 {
+        unix_us().saturating_sub(self.now().since(then).as_micros())
+    }
 }
 
 /// Microseconds since the Unix epoch; 0 when the wall clock stands before it.
@@ -66,6 +73,15 @@ mod tests {
         let copy = clock;
         let times = [clock.now(), copy.now(), clock.now(), copy.now()];
         assert!(times.is_sorted());
+    }
+
+    #[test]
+    fn the_wall_clock_is_told_as_of_an_instant_and_never_ahead_of_it() {
+        let clock = Clock::start();
+        let (then, after_us) = (clock.now(), unix_us());
+        sleep_until(monotonic_ns() + 2_000_000);
+        // The wall clock may be set right by a little meanwhile.
+        assert!(clock.unix_us_at(then) <= after_us + 500);
     }
 
     #[test]

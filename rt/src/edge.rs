@@ -583,7 +583,8 @@ impl Edge {
         self.next_tick = now + self.out.conns.tick_interval();
         self.out.conns.tick();
         self.lost_listeners.drain(..).for_each(|listener| self.ring.accept_again(listener));
-        take(shard.step(now, Input::Clock { unix_us: clock::unix_us() }, &mut self.out));
+        let clock = Input::Clock { unix_us: self.clock.unix_us_at(now) };
+        take(shard.step(now, clock, &mut self.out));
         true
     }
 
