@@ -307,15 +307,23 @@ fn a_bundle_is_applied_whole_or_not_at_all() {
 #[test]
 fn a_bundle_for_later_runs_at_its_time_and_one_for_earlier_at_once() {
     let (_router, mut desk, mut other) = pair();
-    let due = SystemTime::now() + Duration::from_millis(400);
-    let at = due.duration_since(UNIX_EPOCH).expect("past 1970").as_micros() as u64;
-    for (address, timestamp) in [("/later", at), ("/earlier", 1)] {
-        let messages = [set(address, json!(1))];
-        desk.ask(json!({"type": "BUNDLE", "messages": messages, "timestamp": timestamp, "qos": 0}));
+    loop {
+        let due = SystemTime::now() + Duration::from_millis(400);
+        let at = due.duration_since(UNIX_EPOCH).expect("past 1970").as_micros() as u64;
+        for (address, timestamp) in [("/later", at), ("/earlier", 1)] {
+            let messages = [set(address, json!(1))];
+            desk.ask(json!({"type": "BUNDLE", "messages": messages, "timestamp": timestamp,
+                "qos": 0}));
+        }
+        let in_time = SystemTime::now() < due;
+        let order = [(); 2].map(|()| other.receive()["address"].clone());
+        assert!(SystemTime::now() >= due, "it ran early");
+        // Else the machine was so busy that both were due when they came.
+        if in_time {
+            assert_eq!(order, ["/earlier", "/later"]);
+            return;
+        }
     }
-    assert_eq!(other.receive()["address"], "/earlier");
-    assert_eq!(other.receive()["address"], "/later");
-    assert!(SystemTime::now() >= due, "it ran early");
 }
 
 #[test]

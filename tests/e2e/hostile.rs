@@ -99,14 +99,18 @@ fn a_websocket_message_that_no_frame_can_fill_is_refused() {
 }
 
 #[test]
-fn silent_connections_do_not_delay_a_login_and_are_let_go() {
-    let router = Router::start(&["--shards", "1", "--handshake-timeout", "2"]);
-    let silent: Vec<TcpStream> =
-        (0..200).map(|_| TcpStream::connect(router.address()).expect("it listens")).collect();
-    let start = Instant::now();
+fn silent_connections_do_not_delay_a_login() {
+    // They are still there long after the client's patience has ended.
+    let router = Router::start(&["--shards", "1", "--handshake-timeout", "600"]);
+    let silent = silent_connections(&router);
     router.join("desk");
-    assert!(start.elapsed() < Duration::from_secs(5), "the login took {:?}", start.elapsed());
-    for mut stream in silent {
+    drop(silent);
+}
+
+#[test]
+fn silent_connections_are_let_go() {
+    let router = Router::start(&["--shards", "1", "--handshake-timeout", "1"]);
+    for mut stream in silent_connections(&router) {
         stream.set_read_timeout(Some(PATIENCE)).expect("a deadline can be set");
         match stream.read(&mut [0]) {
             Ok(0) => (),
@@ -114,6 +118,10 @@ fn silent_connections_do_not_delay_a_login_and_are_let_go() {
             other => panic!("the router keeps a silent connection: {other:?}"),
         }
     }
+}
+
+fn silent_connections(router: &Router) -> Vec<TcpStream> {
+    (0..200).map(|_| TcpStream::connect(router.address()).expect("it listens")).collect()
 }
 
 #[test]

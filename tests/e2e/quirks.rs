@@ -18,7 +18,7 @@
 //! | a bundle for later runs on time | `delivery`, `published` |
 //! | a gesture at 240 Hz yields about 60 moves a second | here |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -169,8 +169,12 @@ fn a_gesture_at_240_hz_yields_about_60_moves_a_second() {
     watcher.ask(json!({"type": "SUBSCRIBE", "id": 1, "pattern": "/pad"}));
     let start = Instant::now();
     let step = Duration::from_secs(1) / 240;
+    let interval_number = |since: Duration| since.as_millis() / 16;
+    // Intervals in which there was something to tell: a busy machine leaves some out.
+    let mut told_in = BTreeSet::new();
     for number in 0..240 {
         let phase = if number == 0 { "start" } else { "move" };
+        told_in.insert(interval_number(start.elapsed()));
         pad.send(gesture(phase, number));
         thread::sleep((start + step * number as u32).saturating_duration_since(Instant::now()));
     }
@@ -184,11 +188,11 @@ fn a_gesture_at_240_hz_yields_about_60_moves_a_second() {
             _ => (),
         }
     }
-    let intervals = start.elapsed().as_secs_f64() / 0.016;
-    let count = moves.len() as f64;
+    let intervals = interval_number(start.elapsed()) as usize + 1;
+    let (count, told_in) = (moves.len(), told_in.len());
     assert!(moves.is_sorted() && moves.last() == Some(&239), "{moves:?}");
-    assert!(count <= intervals + 2.0, "{count} moves in {intervals} intervals");
-    assert!(count >= intervals / 3.0, "{count} moves in {intervals} intervals: they starve");
+    assert!(count <= intervals + 2, "{count} moves in {intervals} intervals");
+    assert!(count >= told_in / 3, "{count} moves of {told_in} intervals: they starve");
 }
 
 fn set(address: &str, value: Json) -> Json {
