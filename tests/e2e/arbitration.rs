@@ -203,11 +203,14 @@ fn hosts_contend(desks: &Desks, hosted: Hosted) {
         [[source]]
         name = "midi"
         priority = 130
+        {}
         "#,
         cables[0].host(),
         cables[1].host(),
+        watched_config(),
     );
     let router = Router::with_config(&config, &["--shards", "2"]);
+    all_homes_know(&router);
     let mut artnet = Command::new(clasp_rt());
     artnet.args(["artnet", "--bind", STAGE, "--universes", "1", "--router", &router.url()]);
     let artnet = (hosted == Hosted::ByItself).then(|| Program::start(&mut artnet));
@@ -261,6 +264,38 @@ fn hosts_contend(desks: &Desks, hosted: Hosted) {
         }
         assert!(Instant::now() < deadline, "{told:#?}\nis not\n{wanted:#?}");
     }
+}
+
+/// Addresses below `/ready`, enough of them that each of two shards is the home of some.
+const WATCHED: u32 = 8;
+
+/// A route and fixtures after all others, whose work [`all_homes_know`] sees.
+fn watched_config() -> String {
+    let route = "[[route]]\nfrom = \"/ready/{n}/in\"\nto = \"/ready/{n}/out\"\n";
+    let fixture = |number: u32| {
+        format!(
+            "[[patch]]\nfixture = \"/ready/lamp{number}\"\nuniverse = \"/ready/{number}\"\n\
+             at = 1\nslots = [\"dimmer\"]\ndirection = \"in\"\n"
+        )
+    };
+    route.to_owned() + &(0..WATCHED).map(fixture).collect::<String>()
+}
+
+/// Waits until every shard has heard what routes and the patch subscribe to. What a device says
+/// before is found in a snapshot, which does not tell whose it is.
+fn all_homes_know(router: &Router) {
+    let mut page = router.join("page");
+    page.send(json!({"type": "SUBSCRIBE", "id": 1, "pattern": "/ready/**"}));
+    let mut wanted = Vec::new();
+    for number in 0..WATCHED {
+        let [from, slot] = ["in", "1"].map(|name| format!("/ready/{number}/{name}"));
+        page.send(json!({"type": "SET", "address": from, "value": 7}));
+        page.send(json!({"type": "SET", "address": slot, "value": 255}));
+        wanted.push((format!("/ready/{number}/out"), json!(7)));
+        wanted.push((format!("/ready/lamp{number}/dimmer"), json!(1.0)));
+    }
+    let wanted: Vec<_> = wanted.iter().map(|(to, value)| (to.as_str(), value.clone())).collect();
+    page.receive_values(&wanted);
 }
 
 #[test]
