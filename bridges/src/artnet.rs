@@ -155,7 +155,7 @@ impl Artnet {
         let targets = config
             .targets
             .iter()
-            .map(|target| resolve("targets", target, Some(PORT)))
+            .map(|target| resolve("targets", target, Some(PORT), config.bind))
             .collect::<Result<Vec<_>, _>>()?;
         let own: Vec<_> = interfaces.iter().map(|one| IpAddr::from(one.ip)).collect();
         let hears_itself =
@@ -584,6 +584,13 @@ impl Bridge for Artnet {
         let broadcasts = self.station.broadcasts(bind.ip()).into_iter();
         let others = broadcasts.map(|ip| plan(SocketAddr::from((ip, bind.port()))));
         std::iter::once(plan(bind)).chain(others).collect()
+    }
+
+    fn sends(&self, address: &str) -> Option<bool> {
+        let rest = namespace::strip(&self.config.namespace, address)?.strip_prefix('/')?;
+        let (number, _slot) = rest.split_once('/')?;
+        let number = PortAddress::parse(number)?;
+        Some(self.config.outputs.contain(number))
     }
 
     fn step(&mut self, now: Time, input: Input<'_>, out: &mut dyn Out) {

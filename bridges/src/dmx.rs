@@ -234,7 +234,12 @@ impl Dmx {
         namespace::check(&config.namespace)?;
         check_range("rate_hz_max", config.rate_hz_max, 1..=44)?;
         check_tables(&mut config.device, DEVICES_MAX, |place, all| {
-            all.get(place).map_or(Ok(()), DeviceConfig::check)
+            let Some(device) = all.get(place) else { return Ok(()) };
+            device.check()?;
+            match all.iter().take(place).position(|other| other.line() == device.line()) {
+                Some(other) => Err(device.taken(other)),
+                None => Ok(()),
+            }
         })?;
         let interval = Span::from_micros(1_000_000 / u64::from(config.rate_hz_max));
         let widget = |device: &DeviceConfig| Widget::new(device, interval);
@@ -395,6 +400,31 @@ impl DeviceConfig {
     }
 }
 
+impl DeviceConfig {
+    /// Where the interface is.
+    fn line(&self) -> SerialDevice {
+        match (&self.port, &self.usb_serial) {
+            (Some(path), _) => SerialDevice::Path(path.clone()),
+            (None, Some(serial)) => SerialDevice::UsbSerial(serial.clone()),
+            (None, None) => SerialDevice::FirstFtdi,
+        }
+    }
+
+    /// That the device at `other` is the same.
+    fn taken(&self, other: usize) -> (&'static str, String) {
+        let why = match self.line() {
+            SerialDevice::Path(path) => format!("`{path}` is that of device[{other}]"),
+            SerialDevice::UsbSerial(serial) => {
+                return ("usb_serial", format!("`{serial}` is that of device[{other}]"));
+            }
+            SerialDevice::FirstFtdi => {
+                format!("device[{other}] is the first adapter: say where this one is")
+            }
+        };
+        ("port", why)
+    }
+}
+
 fn plan(device: &DeviceConfig) -> StreamPlan {
     let speech = match device.kind {
         KindOf::Pro => Speech::Bytes { baud: 250_000, stop_bits: StopBits::Two },
@@ -404,12 +434,7 @@ fn plan(device: &DeviceConfig) -> StreamPlan {
             mark_us: device.mark_us.unwrap_or(16),
         },
     };
-    let device = match (&device.port, &device.usb_serial) {
-        (Some(path), _) => SerialDevice::Path(path.clone()),
-        (None, Some(serial)) => SerialDevice::UsbSerial(serial.clone()),
-        (None, None) => SerialDevice::FirstFtdi,
-    };
-    StreamPlan::Serial(SerialLine { device, speech })
+    StreamPlan::Serial(SerialLine { device: device.line(), speech })
 }
 
 impl Bridge for Dmx {
@@ -464,6 +489,18 @@ impl Bridge for Dmx {
 
     fn has_last_words(&self) -> bool {
         self.config.on_stop == OnStop::Blackout && self.widgets.iter().any(Widget::has_more)
+    }
+
+    fn sends(&self, address: &str) -> Option<bool> {
+        let rest = namespace::strip(&self.config.namespace, address)?.strip_prefix('/')?;
+        let (number, _slot) = rest.split_once('/')?;
+        let number = namespace::number(number)?;
+        let device = |device: &DeviceConfig| {
+            let second = device.second.as_ref().map(|second| (second.universe, second.direction));
+            [Some((device.universe, device.direction)), second]
+        };
+        let mut ports = self.config.device.iter().flat_map(device).flatten();
+        Some(ports.any(|port| port == (number, Direction::Out)))
     }
 
     fn params_max(&self) -> u64 {

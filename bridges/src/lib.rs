@@ -104,6 +104,18 @@ pub trait Bridge: Any + Send {
         Vec::new()
     }
 
+    /// Addresses that it writes for others to send out, as far as its configuration has them: one
+    /// slot of each universe is enough.
+    fn writes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether what is written at `address`, a slot, leaves by it; `None`: it is no slot of its
+    /// namespace.
+    fn sends(&self, _address: &str) -> Option<bool> {
+        None
+    }
+
     /// How many params it may write at the router by itself, if the network sends all it can; 0
     /// where that follows from nothing in its configuration.
     fn params_max(&self) -> u64 {
@@ -322,6 +334,17 @@ pub fn check_range<N: PartialOrd + fmt::Display>(
             let why = format!("{value} must be {} to {}", range.start(), range.end());
             Err(ConfigError::new(key, why))
         }
+    }
+}
+
+/// Says what would be right where nothing would ever be told.
+pub fn check_rate(key: &str, rate_hz_max: Option<u32>) -> Result<(), ConfigError> {
+    match rate_hz_max {
+        Some(0) => {
+            let why = "0 must be 1 or more; without the key every change is told";
+            Err(ConfigError::new(key, why))
+        }
+        _ => Ok(()),
     }
 }
 

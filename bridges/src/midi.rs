@@ -76,7 +76,7 @@ use crate::devices::{Driven, check_tables, place_of};
 use crate::devices::{MidiChoice, MidiPort, SerialDevice, SerialLine, Speech, StopBits};
 use crate::uplink::{Details, Kind, Uplink, source_id};
 use crate::{Bridge, ConfigError, Counters, Input, Out, Peer, SocketPlan, StreamPlan};
-use crate::{check_range, namespace, uplink};
+use crate::{check_range, check_rate, namespace, uplink};
 use device::{Device, Tell};
 
 /// Devices of one bridge.
@@ -254,6 +254,7 @@ impl Midi {
     fn new(mut config: Config) -> Result<Self, ConfigError> {
         namespace::check(&config.namespace)?;
         check_range("beats_per_bar", config.beats_per_bar, 1..=32)?;
+        check_rate("rate_hz_max", config.rate_hz_max)?;
         check_tables(&mut config.device, DEVICES_MAX, check_device)?;
         let mut devices = Vec::new();
         for device in &config.device {

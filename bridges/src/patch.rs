@@ -578,6 +578,13 @@ impl Bridge for Patched {
         Ok(())
     }
 
+    /// The first slot of each fixture.
+    fn writes(&self) -> Vec<String> {
+        let fills = |fixture: &&Fixture| fixture.direction == Direction::Out;
+        let fixtures = self.fixtures.iter().filter(fills);
+        fixtures.map(|fixture| format!("{}/{}", fixture.universe, fixture.at)).collect()
+    }
+
     fn counters(&self) -> Counters {
         self.counters
     }

@@ -560,6 +560,17 @@ impl Bridge for Routes {
         Ok(())
     }
 
+    /// Of each route, if what it captured is but the last segment of `to`, that with slot 1.
+    fn writes(&self) -> Vec<String> {
+        let whole = |route: &Ready| {
+            let to = route.written.to.as_str();
+            let (head, last) = to.rsplit_once('/')?;
+            let last = if last.contains('{') { "1" } else { last };
+            (!head.contains('{')).then(|| format!("{head}/{last}"))
+        };
+        self.routes.iter().filter_map(whole).collect()
+    }
+
     fn counters(&self) -> Counters {
         self.counters
     }

@@ -158,7 +158,7 @@ impl Sacn {
         let targets = config
             .targets
             .iter()
-            .map(|target| resolve("targets", target, Some(PORT)))
+            .map(|target| resolve("targets", target, Some(PORT), config.bind))
             .collect::<Result<Vec<_>, _>>()?;
         let groups = Groups { is_v6: config.bind.is_ipv6(), port: config.bind.port() };
         let source = Source {
@@ -561,6 +561,13 @@ impl Bridge for Sacn {
 
     fn sockets(&self) -> Vec<SocketPlan> {
         sockets(&self.config)
+    }
+
+    fn sends(&self, address: &str) -> Option<bool> {
+        let rest = namespace::strip(&self.config.namespace, address)?.strip_prefix('/')?;
+        let (number, _slot) = rest.split_once('/')?;
+        let number = Universe::new(namespace::number(number)?)?;
+        Some(self.config.outputs.contain(number))
     }
 
     fn step(&mut self, now: Time, input: Input<'_>, out: &mut dyn Out) {

@@ -4,12 +4,14 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use crate::ConfigError;
 
-/// Looks up `host:port`, or `host` where `port` is given. The only place that asks the host for
-/// anything, once, before the machine runs.
+/// Looks up `host:port`, or `host` where `port` is given, for a socket that is bound to `bind`: one
+/// of IPv4 reaches IPv4 alone. The only place that asks the host for anything, once, before the
+/// machine runs.
 pub(crate) fn resolve(
     key: &str,
     target: &str,
     port: Option<u16>,
+    bind: SocketAddr,
 ) -> Result<SocketAddr, ConfigError> {
     let has_port = target.rsplit_once(':').is_some_and(|(host, port)| {
         let is_whole_ipv6 = host.contains(':') && !host.ends_with(']');
@@ -20,14 +22,24 @@ pub(crate) fn resolve(
         _ => target.to_string(),
     };
     let wrong = |why: String| ConfigError::new(key, format!("`{target}`: {why}"));
-    let mut found = text.to_socket_addrs().map_err(|error| {
+    let found = text.to_socket_addrs().map_err(|error| {
         wrong(if has_port || port.is_some() {
             error.to_string()
         } else {
             "a target looks like 10.0.0.5:9000 or desk.local:9000".into()
         })
     })?;
-    found.next().ok_or_else(|| wrong("has no address".into()))
+    let mut is_elsewhere = false;
+    let mut found = found.inspect(|at| is_elsewhere |= bind.is_ipv4() && at.is_ipv6());
+    match found.find(|at| bind.is_ipv6() || at.is_ipv4()) {
+        Some(at) if at.port() == 0 => Err(wrong("a port is 1 to 65535".into())),
+        Some(at) => Ok(at),
+        None if is_elsewhere => {
+            let why = format!("has an IPv6 address alone, and `bind` is {bind}: IPv4");
+            Err(wrong(why))
+        }
+        None => Err(wrong("has no address".into())),
+    }
 }
 
 /// Whether what goes to `at` comes to a socket that is bound to `bind`, on a machine whose
@@ -85,14 +97,27 @@ mod tests {
             ("[::1]", Some(9000), "[::1]:9000"),
         ];
         for (target, port, address) in cases {
-            let found = resolve("targets", target, port).expect(target);
+            let bind = if address.starts_with('[') { "[::]:9" } else { "0.0.0.0:9" };
+            let bind = bind.parse().expect("an address");
+            let found = resolve("targets", target, port, bind).expect(target);
             assert_eq!(found.to_string(), address, "{target}");
         }
     }
 
     #[test]
-    fn a_target_without_its_port_is_explained() {
-        let error = resolve("targets", "10.0.0.5", None).expect_err("no port");
-        assert!(error.to_string().contains("10.0.0.5:9000"), "{error}");
+    fn a_target_that_nothing_can_reach_is_explained() {
+        let cases = [
+            ("10.0.0.5", None, "0.0.0.0:9", "10.0.0.5:9000"),
+            ("10.0.0.5:0", None, "0.0.0.0:9", "a port is 1 to 65535"),
+            ("10.0.0.5:0", Some(6454), "0.0.0.0:9", "a port is 1 to 65535"),
+            ("[::1]:9000", None, "0.0.0.0:9", "`bind` is 0.0.0.0:9: IPv4"),
+        ];
+        for (target, port, bind, said) in cases {
+            let bind = bind.parse().expect("an address");
+            let error = resolve("targets", target, port, bind).expect_err(target);
+            assert!(error.to_string().contains(said), "{error}");
+        }
+        let (v4, v6) = ("127.0.0.1:9".parse(), "[::]:9".parse().expect("an address"));
+        assert_eq!(resolve("targets", "127.0.0.1:9", None, v6).ok(), v4.ok(), "IPv6 reaches both");
     }
 }

@@ -19,7 +19,7 @@ pub struct Config {
     pub name: String,
     /// Token for HELLO, where the router asks for one. Default none.
     pub token: Option<String>,
-    /// Where to listen. Default `0.0.0.0:6454`, the port of every node.
+    /// Where to listen, on IPv4. Default `0.0.0.0:6454`, the port of every node.
     pub bind: SocketAddr,
     /// Whole segments that all addresses begin with. Default `/artnet`.
     pub namespace: String,
@@ -162,6 +162,7 @@ impl Config {
         namespace::check(&self.namespace)?;
         let is_long = |text: &Option<String>, max| text.as_ref().is_some_and(|t| t.len() > max);
         let wrong = [
+            ("bind", self.bind.is_ipv6(), "Art-Net is spoken over IPv4: such as 0.0.0.0:6454"),
             ("rate_hz_max", !(1..=1_000).contains(&self.rate_hz_max), "must be 1 to 1000"),
             ("universes_max", !(1..=32_768).contains(&self.universes_max), "must be 1 to 32768"),
             (

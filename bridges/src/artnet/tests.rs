@@ -509,6 +509,9 @@ fn a_sync_follows_each_round_when_asked_for() {
 fn mistakes_in_the_configuration_are_explained() {
     for (config, key) in [
         ("rate_hz_max = 0", "rate_hz_max"),
+        ("bind = \"[::]:6454\"", "bind"),
+        ("targets = [\"[::1]:6454\"]", "targets"),
+        ("targets = [\"10.0.0.5:0\"]", "targets"),
         ("universes_max = 0", "universes_max"),
         ("universes_max = 32769", "universes_max"),
         ("broadcast_levels = true", "broadcast_levels"),

@@ -527,6 +527,7 @@ fn a_wrong_option_is_named() {
         (json!({"device": [{"fine": [32]}]}), "device[0].fine"),
         (json!({"device": [{"relative": [120]}]}), "device[0].relative"),
         (json!({"beats_per_bar": 0}), "beats_per_bar"),
+        (json!({"rate_hz_max": 0}), "rate_hz_max"),
         (json!({"namespace": "midi"}), "namespace"),
         (json!({"device": vec![json!({}); 65]}), "device"),
     ];

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use clasp_rt_core::pattern as clasp_pattern;
 use serde::Deserialize;
 
-use crate::{ConfigError, check_range, namespace};
+use crate::{ConfigError, check_range, check_rate, namespace};
 
 /// `[[bridge]] type = "osc"`.
 #[derive(Clone, Debug, Deserialize)]
@@ -17,7 +17,7 @@ pub struct Config {
     pub token: Option<String>,
     /// Where to listen for datagrams. Default `0.0.0.0:8000`.
     pub bind: SocketAddr,
-    /// Groups to join on the interface of `bind`. Default none.
+    /// Groups to join on the interface of `bind`, of the same family: IPv4 or IPv6. Default none.
     pub multicast: Vec<IpAddr>,
     /// Where to take TCP connections; the first byte of each tells whether it speaks OSC 1.0 with
     /// lengths or 1.1 with SLIP. Default: nowhere.
@@ -32,8 +32,8 @@ pub struct Config {
     /// Targets that are told a part, or by other names: `[[bridge.target]]`. Default none.
     pub target: Vec<Target>,
     /// Also tell those who sent datagrams lately: `"sender"` at the port they sent from, or a port
-    /// number at their address. Default: nobody. Whoever opened a TCP connection and spoke is told
-    /// there, always.
+    /// number, 1-65535, at their address. Default: nobody. Whoever opened a TCP connection and
+    /// spoke is told there, always.
     pub reply: Option<Reply>,
     /// Seconds after which a silent sender is told nothing more, 1-86400. Default 30.
     pub reply_timeout_s: u32,
@@ -67,7 +67,8 @@ pub struct Config {
     /// machine. A program that takes another port at each start leaves the source behind that it
     /// was, until the `timeout` of the arbitration. Default false.
     pub source_ports: bool,
-    /// Changes a second that one address is told at most; the last one always is. Default: all.
+    /// Changes a second that one address is told at most, 1 or more; the last one always is.
+    /// Default: all.
     pub rate_hz_max: Option<u32>,
     /// Messages without arguments that keep a device awake. Default none.
     pub repeat: Vec<Repeat>,
@@ -201,6 +202,19 @@ impl Config {
             let why = format!("{group} is not a group: 224.0.0.0 to 239.255.255.255, or ff00::");
             return Err(ConfigError::new("multicast", why));
         }
+        let is_elsewhere = |group: &&IpAddr| group.is_ipv4() != self.bind.is_ipv4();
+        if let Some(group) = self.multicast.iter().find(is_elsewhere) {
+            let (family, any) = match group {
+                IpAddr::V4(_) => ("IPv4", "0.0.0.0"),
+                IpAddr::V6(_) => ("IPv6", "[::]"),
+            };
+            let why = format!("{group} is of {family}, and `bind` is {}: bind {any}", self.bind);
+            return Err(ConfigError::new("multicast", why));
+        }
+        if self.reply == Some(Reply::Port(0)) {
+            return Err(ConfigError::new("reply", "0 is no port: 1 to 65535, or \"sender\""));
+        }
+        check_rate("rate_hz_max", self.rate_hz_max)?;
         for repeat in &self.repeat {
             if !repeat.address.starts_with('/') || !super::is_name(&repeat.address) {
                 let why = format!("`{}` is not an OSC address", repeat.address);

@@ -106,7 +106,7 @@ impl Outward {
             }
         };
         for to in &config.targets {
-            voices[PLAIN].add("targets", to, PLAIN, links)?;
+            voices[PLAIN].add("targets", to, (PLAIN, config.bind), links)?;
         }
         not_ourselves("targets", &voices[PLAIN])?;
         for (index, target) in config.target.iter().enumerate() {
@@ -116,7 +116,7 @@ impl Outward {
                 (target.wide.unwrap_or(config.wide), target.bundles.unwrap_or(config.bundles));
             let mut voice = Voice::new(config, rename, wide, bundles);
             let key = format!("{at}.to");
-            voice.add(&key, &target.to, voices.len(), links)?;
+            voice.add(&key, &target.to, (voices.len(), config.bind), links)?;
             not_ourselves(&key, &voice)?;
             voices.push(voice);
         }
@@ -530,7 +530,7 @@ impl Voice {
         &mut self,
         key: &str,
         to: &str,
-        index: usize,
+        (index, bind): (usize, SocketAddr),
         links: &mut Links,
     ) -> Result<(), ConfigError> {
         let (framing, at) = match to.split_once("://") {
@@ -546,7 +546,7 @@ impl Voice {
             }
         };
         match framing {
-            None => self.targets.push(resolve(key, at, None)?),
+            None => self.targets.push(resolve(key, at, None, bind)?),
             Some(framing) => {
                 let is_whole = at.rsplit_once(':').is_some_and(|(host, port)| {
                     !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)

@@ -53,7 +53,8 @@ pub struct Config {
     pub settle_ms: u16,
     /// Frames whose synchronisation is lost: `go` or `lock`. Default `go`.
     pub on_sync_lost: OnSyncLost,
-    /// Send to the multicast group of each universe. Default true.
+    /// Send to the multicast group of each universe. Default true; false needs `targets`, or no
+    /// `outputs`.
     pub multicast: bool,
     /// Hosts that get every universe by unicast: `host` or `host:port`. Default none.
     pub targets: Vec<String>,
@@ -139,6 +140,10 @@ impl Config {
             if !(min..=max).contains(&value) {
                 return Err(ConfigError::new(key, format!("must be {min} to {max}")));
             }
+        }
+        if !self.multicast && self.targets.is_empty() && self.outputs.count() > 0 {
+            let why = "without it nothing leaves: name `targets`, or write outputs = \"none\"";
+            return Err(ConfigError::new("multicast", why));
         }
         let is_long = |name: &String| name.len() >= packet::NAME_BYTES;
         if self.source_name.as_ref().is_some_and(is_long) {

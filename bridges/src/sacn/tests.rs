@@ -362,6 +362,9 @@ fn what_is_wrong_in_a_configuration_is_named() {
         ("inputs = \"1-100\"\nuniverses_max = 10", "inputs"),
         ("settle_ms = 10001", "settle_ms"),
         ("targets = [\"a b\"]", "targets"),
+        ("targets = [\"10.0.0.5:0\"]", "targets"),
+        ("multicast = false", "multicast"),
+        ("multicast = false\noutputs = \"1-4\"", "multicast"),
         ("namespace = \"sacn\"", "namespace"),
         (
             "source_name = \"0123456789012345678901234567890123456789012345678901234567890123\"",
@@ -372,6 +375,10 @@ fn what_is_wrong_in_a_configuration_is_named() {
         let config = toml::from_str(text).expect(text);
         let error = Sacn::new(config, &Host::default()).err().expect(text);
         assert_eq!(error.key, key, "{text}");
+    }
+    for text in ["targets = [\"10.0.0.5\"]", "outputs = \"none\""] {
+        let config = toml::from_str(&format!("multicast = false\n{text}")).expect(text);
+        assert!(Sacn::new(config, &Host::default()).is_ok(), "{text}");
     }
     assert!(toml::from_str::<Config>("inputs = \"0-5\"").is_err());
 }

@@ -43,10 +43,13 @@ pub struct SacnArgs {
 
 pub fn run(args: &SacnArgs) -> Result<(), Failure> {
     let common = &args.common;
+    // With nobody to send to it only listens.
+    let is_silent = args.no_multicast && args.targets.is_empty();
+    let outputs = if is_silent { "none" } else { &args.universes };
     let options = [
         ("bind", json!(SocketAddr::new(common.bind, args.port))),
         ("inputs", json!(args.universes)),
-        ("outputs", json!(args.universes)),
+        ("outputs", json!(outputs)),
         ("targets", json!(args.targets)),
         ("multicast", json!(!args.no_multicast)),
         ("priority", json!(args.priority)),
