@@ -207,6 +207,10 @@ impl Service for Http {
         served + u32::from(self.outward.is_some())
     }
 
+    fn listens(&self) -> Option<SocketAddr> {
+        self.entrance.as_ref().map(Entrance::at)
+    }
+
     fn bind(&mut self) -> io::Result<Vec<String>> {
         match &mut self.entrance {
             Some(entrance) => entrance.open(["http", "https"]),

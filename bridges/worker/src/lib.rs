@@ -26,6 +26,7 @@ pub mod ws_json;
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -46,6 +47,11 @@ pub trait Service: Send {
     /// for so many.
     fn sessions_max(&self) -> u32 {
         1
+    }
+
+    /// Where it is going to listen; `None`: nowhere.
+    fn listens(&self) -> Option<SocketAddr> {
+        None
     }
 
     /// Opens what it listens on, inside the runtime, before anything else of the router's bridges

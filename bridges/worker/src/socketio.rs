@@ -62,8 +62,8 @@ use crate::{Context, Hearer, JoinError, Running, Service, Speaker, Who};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SocketIoOptions {
-    /// Where to listen. Default `0.0.0.0:3000`.
-    pub bind: SocketAddr,
+    /// Where to listen. Default `0.0.0.0:3000`; nowhere with `url`.
+    pub bind: Option<SocketAddr>,
     /// PEM files `{ cert, key, client_ca }`: then the port speaks TLS (`https://`). Default none.
     pub tls: Option<TlsFiles>,
     /// A server to join instead of listening: `http://HOST:PORT`, or `https://`; `?a=b` behind it
@@ -118,7 +118,7 @@ pub enum Events {
 impl Default for SocketIoOptions {
     fn default() -> Self {
         Self {
-            bind: SocketAddr::from(([0, 0, 0, 0], 3000)),
+            bind: None,
             tls: None,
             url: None,
             auth: Map::new(),
@@ -186,7 +186,8 @@ pub fn open(options: SocketIoOptions) -> Result<Box<dyn Service>, ConfigError> {
     if let Some((key, _)) = needless.iter().find(|(_, is_empty)| !is_empty) {
         return wrong(key, "needs `url`: it is for a server that is joined".to_owned());
     }
-    let entrance = Entrance::new(options.bind, options.tls.as_ref())?;
+    let bind = options.bind.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 3000)));
+    let entrance = Entrance::new(bind, options.tls.as_ref())?;
     Ok(Box::new(Server { options, entrance }))
 }
 
@@ -197,6 +198,10 @@ impl Service for Server {
 
     fn sessions_max(&self) -> u32 {
         self.options.sessions_max as u32
+    }
+
+    fn listens(&self) -> Option<SocketAddr> {
+        Some(self.entrance.at())
     }
 
     fn bind(&mut self) -> io::Result<Vec<String>> {

@@ -41,8 +41,8 @@ use crate::{Context, Running, Service};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WsJsonOptions {
-    /// Where to listen. Default `0.0.0.0:9000`, as the reference documents it.
-    pub bind: SocketAddr,
+    /// Where to listen. Default `0.0.0.0:9000`, as the reference documents it; nowhere with `url`.
+    pub bind: Option<SocketAddr>,
     /// PEM files `{ cert, key, client_ca }`: then the port speaks TLS (`wss://`). Default none.
     pub tls: Option<TlsFiles>,
     /// A server to join instead of listening: `ws://HOST:PORT/PATH`, or `wss://` with TLS.
@@ -69,7 +69,7 @@ pub struct WsJsonOptions {
 impl Default for WsJsonOptions {
     fn default() -> Self {
         Self {
-            bind: SocketAddr::from(([0, 0, 0, 0], 9000)),
+            bind: None,
             tls: None,
             url: None,
             ca: None,
@@ -113,9 +113,12 @@ pub fn open(options: WsJsonOptions) -> Result<Box<dyn Service>, ConfigError> {
             Some(_) if options.tls.is_some() => {
                 return wrong("tls", "is for a port; with `url` there is none".into());
             }
+            Some(_) if options.bind.is_some() => {
+                return wrong("bind", "is for a port; with `url` there is none".into());
+            }
             Some(is_secure) => is_secure,
             None => {
-                let need = "must be ws://HOST:PORT/PATH, or wss://";
+                let need = "must be ws://HOST:PORT/PATH, or wss://, with a port of 1 to 65535";
                 return wrong("url", format!("`{url}` {need}"));
             }
         },
@@ -129,7 +132,8 @@ pub fn open(options: WsJsonOptions) -> Result<Box<dyn Service>, ConfigError> {
         return wrong("ca", "is for a `url` that begins with wss://".to_owned());
     }
     let trust = is_secure.then(|| tls::client(options.ca.as_deref(), None)).transpose()?;
-    let entrance = Entrance::new(options.bind, options.tls.as_ref())?;
+    let bind = options.bind.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 9000)));
+    let entrance = Entrance::new(bind, options.tls.as_ref())?;
     Ok(Box::new(WsJson { options, entrance, trust }))
 }
 
@@ -143,6 +147,10 @@ impl Service for WsJson {
             Some(_) => 1,
             None => self.options.connections_max as u32,
         }
+    }
+
+    fn listens(&self) -> Option<SocketAddr> {
+        self.options.url.is_none().then(|| self.entrance.at())
     }
 
     fn bind(&mut self) -> io::Result<Vec<String>> {
@@ -199,6 +207,9 @@ mod tests {
             (serde_json::json!({ "namespace": "ws" }), "namespace"),
             (serde_json::json!({ "namespace": "/ws/" }), "namespace"),
             (serde_json::json!({ "url": "http://h" }), "url"),
+            (serde_json::json!({ "url": "ws://h:99999" }), "url"),
+            (serde_json::json!({ "url": "ws://h:0/" }), "url"),
+            (serde_json::json!({ "url": "ws://h", "bind": "0.0.0.0:1" }), "bind"),
             (serde_json::json!({ "url": "ws://h", "subscribe": ["a"] }), "subscribe"),
             (serde_json::json!({ "subscribe": ["/a"] }), "subscribe"),
             (serde_json::json!({ "origins": ["show.example"] }), "origins"),

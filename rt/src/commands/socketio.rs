@@ -13,7 +13,7 @@ use super::http::TlsArgs;
 #[derive(Args, Debug)]
 pub struct SocketioArgs {
     /// Port that clients connect to
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 3000, conflicts_with = "url")]
     port: u16,
     /// Server to join instead: http://HOST:PORT, or https://
     #[arg(long, value_name = "URL")]
@@ -63,9 +63,10 @@ fn object(text: &str) -> Result<Value, String> {
 
 pub fn run(args: &SocketioArgs) -> Result<(), Failure> {
     let common = &args.common;
+    let bind = args.url.is_none().then(|| SocketAddr::new(common.bind, args.port));
     let transports = Some(&args.transports).filter(|transports| !transports.is_empty());
     let options = [
-        ("bind", json!(SocketAddr::new(common.bind, args.port))),
+        ("bind", json!(bind)),
         ("namespaces", json!(args.namespaces)),
         ("namespace", json!(args.namespace)),
         ("origins", json!(args.origins)),

@@ -13,7 +13,7 @@ use super::http::TlsArgs;
 #[derive(Args, Debug)]
 pub struct WebsocketArgs {
     /// Port that programs connect to
-    #[arg(long, default_value_t = 9000)]
+    #[arg(long, default_value_t = 9000, conflicts_with = "url")]
     port: u16,
     /// Server to join instead: ws://HOST:PORT/PATH, or wss:// with TLS
     #[arg(long)]
@@ -38,8 +38,9 @@ pub struct WebsocketArgs {
 
 pub fn run(args: &WebsocketArgs) -> Result<(), Failure> {
     let common = &args.common;
+    let bind = args.url.is_none().then(|| SocketAddr::new(common.bind, args.port));
     let options = [
-        ("bind", json!(SocketAddr::new(common.bind, args.port))),
+        ("bind", json!(bind)),
         ("url", json!(args.url)),
         ("subscribe", json!(args.subscribe)),
         ("origins", json!(args.origins)),

@@ -20,7 +20,7 @@ use iri_string::types::{UriAbsoluteString, UriReferenceStr};
 use tokio::time::timeout;
 use tokio_rustls::rustls::ClientConfig;
 
-use crate::web::serve::HEADER_BYTES_MAX;
+use crate::web::{self, serve::HEADER_BYTES_MAX};
 
 /// Redirects that one request follows.
 const REDIRECTS_MAX: usize = 5;
@@ -219,6 +219,7 @@ pub fn check_url(key: &str, url: &str) -> Result<Uri, ConfigError> {
     if authority.as_str().contains('@') {
         return Err(wrong("names a user; write it under `headers`, as Authorization"));
     }
+    web::port(authority).map_err(wrong)?;
     if url.contains('#') {
         return Err(wrong("must not have a `#`: servers are not told what is behind it"));
     }
@@ -303,6 +304,8 @@ mod tests {
             ("here", "HOST"),
             ("http://u:p@h/", "Authorization"),
             ("http://h/#a", "`#`"),
+            ("http://h:99999/", "1 to 65535"),
+            ("http://h:0/", "1 to 65535"),
         ] {
             let error = check_url("poll[0].url", url).expect_err(url);
             assert!(error.key == "poll[0].url" && error.why.contains(said), "{error}");

@@ -47,7 +47,8 @@ pub struct Config {
     pub namespace: String,
     /// Filters of what the broker is to tell; `$share/GROUP/FILTER` shares it with others.
     pub subscribe: Vec<String>,
-    /// Patterns of what the broker is told. Default: everything in the namespace.
+    /// Patterns of what the broker is told, in the namespace or where `map` has addresses. Default:
+    /// everything in the namespace.
     pub publish: Option<Vec<String>>,
     /// 0 to 2: asked for in subscriptions and used to publish, where no rule says otherwise.
     pub qos: u8,
@@ -204,11 +205,31 @@ fn patterns(config: &Config, rules: &Rules) -> Result<Vec<String>, ConfigError> 
     for (index, text) in patterns.iter().enumerate() {
         let wrong = |why| ConfigError::new(format!("publish[{index}]"), format!("`{text}`: {why}"));
         pattern::check(text).map_err(|why| wrong(why.to_string()))?;
+        let placed = rules.patterns();
+        if !everything().into_iter().chain(placed).any(|place| may_meet(text, &place)) {
+            let place = &config.namespace;
+            let why = format!("no topic lies there: write what begins with {place}, or a `map`");
+            return Err(wrong(why));
+        }
     }
     if config.publish.is_none() {
         patterns.extend(rules.patterns());
     }
     Ok(patterns)
+}
+
+/// Whether two patterns may have an address in common: what stands before the first `**` decides,
+/// and of segments those without wildcards.
+fn may_meet(one: &str, other: &str) -> bool {
+    let (mut one, mut other) = (one.split('/'), other.split('/'));
+    loop {
+        match (one.next(), other.next()) {
+            (Some("**"), _) | (_, Some("**")) | (None, None) => return true,
+            (Some(one), Some(other)) if one == other => {}
+            (Some(one), Some(other)) if one.contains('*') || other.contains('*') => {}
+            _ => return false,
+        }
+    }
 }
 
 fn carrier(config: &Config) -> Result<(Carrier, String, u16), ConfigError> {
@@ -239,6 +260,9 @@ fn carrier(config: &Config) -> Result<(Carrier, String, u16), ConfigError> {
         }
         _ => (authority, default_port),
     };
+    if host.starts_with('[') != host.ends_with(']') {
+        return Err(wrong("the bracket is not closed"));
+    }
     let host = host.trim_start_matches('[').trim_end_matches(']');
     if host.is_empty() {
         return Err(wrong("the host is missing"));
@@ -308,11 +332,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_to_the_broker_has_a_topic() {
+        let map = json!([{"topic": "sensors/+/temp", "address": "/room/*/temperature"}]);
+        for told in ["/**", "/mqtt/**", "/*/stage/1", "/m*/a", "/room/kitchen/*", "/mqtt/a/**"] {
+            let plan = plan(json!({"publish": [told], "map": map}));
+            assert_eq!(plan.map(|plan| plan.patterns), Ok(vec![told.to_owned()]));
+        }
+        for elsewhere in ["/room/kitchen", "/room/kitchen/light", "/other/**"] {
+            let error = plan(json!({"publish": [elsewhere], "map": map})).expect_err(elsewhere);
+            assert_eq!(error.key, "publish[0]", "{elsewhere}");
+        }
+    }
+
+    #[test]
     fn every_mistake_is_told_under_its_key() {
         let cases = [
             (json!({"url": "http://x"}), "url", "mqtt://"),
             (json!({"url": "mqtt://:1883"}), "url", "host"),
             (json!({"url": "mqtt://a:0"}), "url", "1 to 65535"),
+            (json!({"url": "mqtt://[::1"}), "url", "bracket"),
+            (json!({"publish": ["/mqtt/a", "/other/**"]}), "publish[1]", "begins with /mqtt"),
+            (json!({"publish": ["/mqttx/*"]}), "publish[0]", "begins with /mqtt"),
             (json!({"url": "mqtt://a/b"}), "url", "path"),
             (json!({"url": "mqtt://u:p@a"}), "url", "username"),
             (json!({"ca": "/x"}), "url", "mqtts://"),

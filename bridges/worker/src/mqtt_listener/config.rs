@@ -14,6 +14,7 @@ use crate::mqtt::config::check_namespace;
 use crate::mqtt::payload::Form;
 use crate::mqtt::waiting::Room;
 use crate::tls;
+use crate::web::admission;
 
 /// `[[bridge]] type = "mqtt-listener"`.
 #[derive(Clone, Debug, Deserialize)]
@@ -87,6 +88,7 @@ impl Plan {
             let why = format!("{}: 1 to 65536 clients", config.clients_max);
             return Err(ConfigError::new("clients_max", why));
         }
+        admission::check(&config.origins)?;
         let limits = [
             ("queue_max", config.queue_max, 1, 65_536, "messages"),
             ("queue_bytes_max", config.queue_bytes_max, 1_024, 1 << 30, "bytes"),
@@ -134,6 +136,7 @@ mod tests {
             (json!({"bind": "here"}), "bridge", "socket address"),
             (json!({"namespace": "/"}), "namespace", "slash"),
             (json!({"clients_max": 0}), "clients_max", "1 to 65536"),
+            (json!({"origins": ["show.example"]}), "origins", "https://show.example"),
             (json!({"queue_max": 0}), "queue_max", "1 to 65536"),
             (json!({"queue_bytes_max": 100}), "queue_bytes_max", "1024 to"),
             (json!({"cert": "/x"}), "key", "needs its key"),

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -51,6 +52,10 @@ impl Service for Listener {
 
     fn sessions_max(&self) -> u32 {
         self.plan.clients_max
+    }
+
+    fn listens(&self) -> Option<SocketAddr> {
+        Some(self.plan.bind)
     }
 
     fn bind(&mut self) -> io::Result<Vec<String>> {

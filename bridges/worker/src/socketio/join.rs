@@ -11,7 +11,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::{Events, SocketIoOptions};
-use crate::tls;
+use crate::{tls, web};
 
 /// Namespaces of one server that may be joined, each with a connection and a session of its own.
 const NAMESPACES_MAX: usize = 64;
@@ -74,6 +74,9 @@ impl Plan {
         if options.tls.is_some() {
             return wrong("tls", "is for a port; with `url` there is none".to_owned());
         }
+        if options.bind.is_some() {
+            return wrong("bind", "is for a port; with `url` there is none".to_owned());
+        }
         Ok(Self {
             place: Arc::new(place(options, url)?),
             namespaces: options.namespaces.clone(),
@@ -107,11 +110,7 @@ fn place(options: &SocketIoOptions, url: &str) -> Result<Place, ConfigError> {
                    server to `path`";
         return Err(wrong(why));
     }
-    let port = match authority.port_u16() {
-        Some(0) => return Err(wrong("a port is 1 to 65535")),
-        Some(port) => port,
-        None => usual_port,
-    };
+    let port = web::port(authority).map_err(wrong)?.unwrap_or(usual_port);
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
     if options.ca.is_some() && !is_secure {
         return Err(ConfigError::new("ca", "is for a `url` that begins with https://"));
@@ -184,6 +183,8 @@ mod tests {
             (json!({ "url": "ws://h" }), "url"),
             (json!({ "url": "h:3000" }), "url"),
             (json!({ "url": "http://h:0" }), "url"),
+            (json!({ "url": "http://h:99999" }), "url"),
+            (json!({ "url": "http://h", "bind": "0.0.0.0:1" }), "bind"),
             (json!({ "url": "http://h/ctl" }), "url"),
             (json!({ "url": "http://a:b@h" }), "url"),
             (json!({ "url": "http://h", "ca": "/x" }), "ca"),

@@ -173,6 +173,10 @@ impl Entrance {
         Ok(Self { bind, tls: tls.map(TlsAcceptor::from), listener: None })
     }
 
+    pub fn at(&self) -> SocketAddr {
+        self.bind
+    }
+
     /// Opens the port, inside the runtime. Gives its URL; of the schemes the second means TLS.
     pub fn open(&mut self, [plain, secure]: [&str; 2]) -> io::Result<Vec<String>> {
         let bind = self.bind;

@@ -25,12 +25,12 @@ use tokio_util::either::Either;
 use tracing::{debug, info, warn};
 
 use super::{NAME, WsJsonOptions};
-use crate::web::admission;
 use crate::web::client::{Client, Out, error_text};
 use crate::web::seats::{ANSWER_TIMEOUT, FEATURES};
 use crate::web::serve::{Stream, Voice};
 use crate::web::talk::Refused;
 use crate::web::value;
+use crate::web::{self, admission};
 use crate::{Context, Hearer, JoinError, Speaker, Who};
 
 /// A handshake, or a first message that says who one is, takes so long at most.
@@ -191,7 +191,7 @@ async fn connect(
 /// Whether a URL is joined with TLS; `None`: it cannot be joined.
 pub(super) fn is_secure(url: &str) -> Option<bool> {
     let uri: Uri = url.parse().ok()?;
-    uri.host()?;
+    web::port(uri.authority()?).ok()?;
     match uri.scheme_str()? {
         "ws" => Some(false),
         "wss" => Some(true),
