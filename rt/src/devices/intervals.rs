@@ -95,8 +95,9 @@ mod tests {
 
     /// Two open interfaces, and one with a processor between them.
     fn dmx() -> Box<dyn Bridge> {
-        let kinds = ["open", "pro", "open"].map(|kind| json!({ "kind": kind }));
-        let config = json!({ "name": "dmx, side", "device": kinds });
+        let kinds = [("open", "a"), ("pro", "b"), ("open", "c")];
+        let devices = kinds.map(|(kind, port)| json!({ "kind": kind, "port": port }));
+        let config = json!({ "name": "dmx, side", "device": devices });
         clasp_rt_bridges::dmx::open(serde_json::from_value(config).unwrap()).unwrap()
     }
 }
