@@ -4,9 +4,11 @@
 //! A message arrives with the turn that finds it, and is handed over when the system call that
 //! sends what it caused has returned, which is where the next turn begins. So all messages of a
 //! turn share both instants, which the turn reads anyway: counting [`Stage::Total`] takes no clock,
-//! and misses none. Where the time goes in between is measured on some messages only, one in a turn
-//! or one in [`GROUP_MAX`]: each stands for its group, so that the counts of stages come out about
-//! right. A message that crosses to another shard takes its arrival along.
+//! and misses none; equal spans of a turn are added up and recorded once. Where the time goes in
+//! between takes three readings of the clock, so it is measured on one message in about
+//! [`GROUP_TIME`]: on every message of a quiet shard, on one in [`GROUP_MAX`] of a busy one. Each
+//! stands for its group, so that the counts of stages come out about right. A message that crosses
+//! to another shard takes its arrival along.
 //!
 //! A frame that had to wait for its link counts by itself, for that link, since it began to wait.
 //! What leaves later because its subscription is paced or its time has not come is no part of this.
@@ -26,7 +28,10 @@ pub const LOG_COMMENT: &str =
     "clasp-rt: nanoseconds; tags are shard, class, path and stage, or a DMX line";
 
 /// Messages that one sampled message stands for, at most.
-const GROUP_MAX: u32 = 256;
+const GROUP_MAX: u32 = 512;
+
+/// About how long a group lasts, if it is more than one message: to look at one takes some 200 ns.
+const GROUP_TIME: Span = Span::from_micros(64);
 
 /// Different arrivals that a turn tells apart: its own, those of held frames, and those of records
 /// from peers. Beyond it, a message counts as if it had come with the one before.
@@ -37,6 +42,9 @@ const SAMPLES_MAX: usize = 256;
 
 /// Where a PUBLISH says which signal it is: `wire.md`, PUBLISH.
 const SIGNAL_SHIFT: u32 = 5;
+
+/// The flag of a frame that has one: `wire.md`, header.
+const TIMESTAMP: u8 = 0x20;
 
 /// What a message is for, as far as its route differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,25 +98,53 @@ impl Class {
     }
 
     /// The class of a frame, by its first bytes; whether it is well-formed is not its question.
+    #[inline]
     fn of(frame: &[u8]) -> Self {
-        let timestamp = frame.get(1).is_some_and(|flags| flags & 0x20 != 0);
+        match frame {
+            // Nearly all: no timestamp between header and payload.
+            [_, flags, _, _, code, more, ..] if flags & TIMESTAMP == 0 => Self::by(*code, *more),
+            _ => Self::of_rare(frame),
+        }
+    }
+
+    #[cold]
+    fn of_rare(frame: &[u8]) -> Self {
+        let timestamp = frame.get(1).is_some_and(|flags| flags & TIMESTAMP != 0);
         let payload = if timestamp { FRAME_HEADER_LEN + 8 } else { FRAME_HEADER_LEN };
-        match frame.get(payload).copied() {
-            Some(code::SET) => Self::Param,
-            Some(code::BUNDLE) => Self::Bundle,
-            Some(code::PUBLISH) => {
-                let flags = frame.get(payload + 1).copied().unwrap_or(0);
-                match Signal::from_code(flags >> SIGNAL_SHIFT) {
-                    Signal::Param => Self::Param,
-                    Signal::Event => Self::Event,
-                    Signal::Stream => Self::Stream,
-                    Signal::Gesture => Self::Gesture,
-                    Signal::Timeline => Self::Other,
-                }
-            }
+        match frame.get(payload..).unwrap_or_default() {
+            [] => Self::Other,
+            [code] => Self::by(*code, 0),
+            [code, more, ..] => Self::by(*code, *more),
+        }
+    }
+
+    /// The class of a message of `code`, whose next byte is `more`.
+    #[inline]
+    fn by(code: u8, more: u8) -> Self {
+        match code {
+            code::PUBLISH => Self::OF_SIGNAL[usize::from(more >> SIGNAL_SHIFT)],
+            code::SET => Self::Param,
+            code::BUNDLE => Self::Bundle,
             _ => Self::Other,
         }
     }
+
+    /// By the code of the signal.
+    const OF_SIGNAL: [Self; 8] = {
+        let mut classes = [Self::Other; 8];
+        let mut code = 0;
+        while code < classes.len() {
+            classes[code] = match Signal::from_code(code as u8) {
+                Signal::Param => Self::Param,
+                Signal::Event => Self::Event,
+                Signal::Stream => Self::Stream,
+                Signal::Gesture => Self::Gesture,
+                Signal::Timeline => Self::Other,
+            };
+            code += 1;
+        }
+        classes
+    };
 
     fn from_number(number: u32) -> Option<Self> {
         Self::ALL.get(number as usize).copied()
@@ -206,92 +242,58 @@ pub fn bytes(shards: usize) -> u64 {
 }
 
 /// Counts the ways of messages; off, it does nothing and reads no clock.
+///
+/// What every message passes is kept short: `rt/examples/counting.rs` counts its instructions.
 #[derive(Debug)]
-pub struct Stages(Option<Box<Meter>>);
-
-impl Stages {
-    /// `page` is the [`page`] of the shard.
-    pub fn new(page: Option<Writer>, clock: Clock) -> Self {
-        Self(page.map(|page| Box::new(Meter::new(page, clock))))
-    }
-
-    /// A turn begins at `now`: what the last one queued has been handed over.
-    pub fn turn(&mut self, now: Time) {
-        if let Some(meter) = &mut self.0 {
-            meter.settle(now);
-            meter.begin();
-        }
-    }
-
-    /// A frame that has been there since `arrival` is about to be stepped.
-    pub fn frame(&mut self, arrival: Time, frame: &[u8]) {
-        if let Some(meter) = &mut self.0 {
-            meter.frame(arrival, frame);
-        }
-    }
-
-    /// A record of another shard is about to be stepped.
-    pub fn record(&mut self, lane: Lane, note: Note) {
-        if let Some(meter) = &mut self.0 {
-            meter.record(lane, note);
-        }
-    }
-
-    /// Something was queued for a link.
-    pub fn queued(&mut self) {
-        if let Some(meter) = &mut self.0 {
-            meter.queued();
-        }
-    }
-
-    /// A frame that waited for its link since `since` was queued for it.
-    pub fn late(&mut self, since: Time, frame: &[u8]) {
-        if let Some(meter) = &mut self.0 {
-            meter.count(since, Path::Same, Class::of(frame));
-        }
-    }
-
-    /// What goes along with a record that is handed to another shard now.
-    pub fn note(&mut self, lane: Lane) -> Note {
-        self.0.as_mut().map_or(NO_NOTE, |meter| meter.note(lane))
-    }
-
-    /// The step of a frame or record is over.
-    pub fn stepped(&mut self, outcome: Outcome) {
-        if let Some(meter) = &mut self.0 {
-            meter.stepped(outcome);
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Meter {
-    page: Writer,
+pub struct Stages {
+    /// `None`: off.
+    page: Option<Writer>,
     clock: Clock,
-    /// Whose step it is; `None`: nobody's, such as a timer's.
-    cause: Option<Cause>,
-    /// Whether this step queued anything for a link.
-    queued: bool,
+    step: Step,
+    cause: Cause,
+    look: Look,
+    /// Where the next message most likely counts.
+    run: Run,
+    /// Of this turn, before `run`.
     runs: Vec<Run>,
     samples: Vec<Sample>,
     draw: Draw,
 }
 
+/// How far the step in hand has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    /// There is none, or it is nobody's, such as a timer's.
+    Idle,
+    /// It queued something for a link.
+    Queued,
+    /// The same, and its message is sampled.
+    QueuedSampled,
+    /// It queued nothing so far.
+    Silent,
+    SilentSampled,
+}
+
 /// The message whose step it is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cause {
     arrival: Time,
     class: Class,
     path: Path,
-    /// How many messages its stages stand for; 0: it is not sampled, and the instants are not read.
-    weight: u32,
     from: From,
+    /// It goes on to its home.
+    forwarded: bool,
+}
+
+/// What is looked at of the message whose step it is, if it is sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Look {
+    /// How many messages its stages stand for; 0: it is not sampled, and no instant is read.
+    weight: u32,
     /// When it was whole and offered; not known behind its home.
     decoded: Time,
     /// When its home had decided.
     decided: Option<Time>,
-    /// It goes on to its home.
-    forwarded: bool,
 }
 
 /// Where a step finds its message.
@@ -307,20 +309,33 @@ enum From {
 const NOTE_STEP_NS: u64 = 16;
 const NOTE_STEPS_MAX: u64 = (1 << 25) - 1;
 
-impl Cause {
+impl Look {
+    /// At nothing: the message is not sampled.
+    const AWAY: Self = Self { weight: 0, decoded: Time(0), decided: None };
+
     fn decide(&mut self, clock: &Clock) {
         if self.weight > 0 && self.decided.is_none() {
             self.decided = Some(clock.now());
         }
     }
+}
+
+impl Cause {
+    const NOBODY: Self = Self {
+        arrival: Time(0),
+        class: Class::Other,
+        path: Path::Same,
+        from: From::Link,
+        forwarded: false,
+    };
 
     /// Arrival in nanoseconds; then, from the lowest bit, the class from 1 on in 3 bits, the power
     /// of two that the weight is, from 1 on, in 4, and how long after its arrival the message had
     /// come as far as it has. All zero is no message.
-    fn note(&self) -> Note {
-        let reached = self.decided.unwrap_or(self.decoded);
+    fn note(&self, look: &Look) -> Note {
+        let reached = look.decided.unwrap_or(look.decoded);
         let steps = (reached.since(self.arrival).0 / NOTE_STEP_NS).min(NOTE_STEPS_MAX) as u32;
-        let sampled = self.weight.checked_ilog2().map_or(0, |power| steps << 4 | (power + 1));
+        let sampled = look.weight.checked_ilog2().map_or(0, |power| steps << 4 | (power + 1));
         let rest = sampled << 3 | (self.class as u32 + 1);
         let mut note = NO_NOTE;
         note[..8].copy_from_slice(&self.arrival.0.to_le_bytes());
@@ -329,7 +344,7 @@ impl Cause {
     }
 
     /// The message that a note tells of, if it does.
-    fn noted(lane: Lane, note: Note) -> Option<Self> {
+    fn noted(lane: Lane, note: Note) -> Option<(Self, Look)> {
         let [a, b, c, d, e, f, g, h, rest @ ..] = note;
         let rest = u32::from_le_bytes(rest);
         let arrival = Time(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
@@ -340,16 +355,8 @@ impl Cause {
             Lane::Forward => (From::Ingress, None),
             Lane::Publish => (From::Home, Some(reached)),
         };
-        Some(Self {
-            arrival,
-            class,
-            path: Path::Across,
-            weight,
-            from,
-            decoded: reached,
-            decided,
-            forwarded: false,
-        })
+        let cause = Self { arrival, class, path: Path::Across, from, forwarded: false };
+        Some((cause, Look { weight, decoded: reached, decided }))
     }
 }
 
@@ -361,6 +368,14 @@ struct Run {
     counts: [u32; Class::ALL.len()],
 }
 
+impl Run {
+    const EMPTY: Self = Self { arrival: Time(0), path: Path::Same, counts: [0; Class::ALL.len()] };
+
+    fn is_empty(&self) -> bool {
+        self.counts == Self::EMPTY.counts
+    }
+}
+
 /// A sampled message that waits to be handed over since `queued`.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
@@ -370,41 +385,90 @@ struct Sample {
     queued: Time,
 }
 
-/// Which messages of a turn are sampled: one of each group, at a place that is drawn. A group is
-/// about as long as the last turn, so that a quiet shard looks at every message and a busy one at
-/// few.
+/// Which messages are sampled: one of each group, at a place that is drawn.
+///
+/// A group is about as many messages as came in the last [`GROUP_TIME`], so that a quiet shard
+/// looks at every message and a busy one at few. A group may be left before its end: whether a
+/// message is sampled, and for how many it stands, depends on its own place alone.
 #[derive(Debug)]
 struct Draw {
-    /// Messages of this turn so far.
-    at: u32,
-    next: u32,
+    /// Messages until the next sampled one.
+    left: u32,
+    /// Its group, and what of it lies behind the sampled one.
     group: u32,
-    group_end: u32,
-    /// Messages of the last turn that had any.
+    behind: u32,
+    /// What `left` was when `taken` was true.
+    left_before: u32,
+    /// Messages since `began`.
+    taken: u32,
+    began: Time,
+    /// Messages in a [`GROUP_TIME`], lately.
     usual: u32,
     seed: u32,
 }
 
 impl Draw {
-    fn begin(&mut self) {
-        if self.at > 0 {
-            self.usual = self.at;
+    const NEW: Self = Self {
+        left: 0,
+        group: 1,
+        behind: 0,
+        left_before: 0,
+        taken: 0,
+        began: Time(0),
+        usual: 0,
+        seed: 1,
+    };
+
+    /// A turn begins.
+    fn turn(&mut self, now: Time) {
+        let lasted = now.since(self.began);
+        if lasted < GROUP_TIME {
+            return;
         }
-        (self.at, self.group_end) = (0, 0);
+        self.catch_up();
+        let usual = u64::from(self.taken) * GROUP_TIME.0 / lasted.0;
+        self.usual = u32::try_from(usual).unwrap_or(u32::MAX);
+        (self.taken, self.began) = (0, now);
+        if self.wanted() < self.group {
+            // It grew quiet: the rest of the group would take long.
+            self.next_group(0);
+        }
     }
 
-    /// How many messages the next one stands for, if it is sampled.
-    fn take(&mut self) -> Option<u32> {
-        if self.at == self.group_end {
-            // A power of two, so that a note has room for it and the draw needs no division.
-            let wanted = self.usual.max(self.at).clamp(1, GROUP_MAX);
-            self.group = 1 << wanted.ilog2();
-            self.next = self.at + (self.draw() & (self.group - 1));
-            self.group_end = self.at.saturating_add(self.group);
-        }
-        let sampled = self.at == self.next;
-        self.at += 1;
-        sampled.then_some(self.group)
+    /// Whether the message that comes now is sampled; it is [taken](Self::take) then.
+    #[inline]
+    fn is_next(&mut self) -> bool {
+        let left = self.left.checked_sub(1);
+        self.left = left.unwrap_or(0);
+        left.is_none()
+    }
+
+    /// How many messages the sampled one stands for.
+    fn take(&mut self) -> u32 {
+        self.catch_up();
+        self.taken = self.taken.saturating_add(1);
+        let stands_for = self.group;
+        self.next_group(self.behind);
+        stands_for
+    }
+
+    fn catch_up(&mut self) {
+        self.taken = self.taken.saturating_add(self.left_before - self.left);
+        self.left_before = self.left;
+    }
+
+    /// Begins a group after `rest` messages.
+    fn next_group(&mut self, rest: u32) {
+        self.group = self.wanted();
+        let place = self.draw() & (self.group - 1);
+        self.behind = self.group - 1 - place;
+        self.left = rest + place;
+        self.left_before = self.left;
+    }
+
+    /// A power of two, so that a note has room for it and the draw needs no division.
+    fn wanted(&self) -> u32 {
+        1 << self.usual.max(self.taken).clamp(1, GROUP_MAX).ilog2()
     }
 
     /// Marsaglia's xorshift of 32 bits.
@@ -416,113 +480,184 @@ impl Draw {
     }
 }
 
-impl Meter {
-    fn new(page: Writer, clock: Clock) -> Self {
+impl Stages {
+    /// `page` is the [`page`] of the shard.
+    pub fn new(page: Option<Writer>, clock: Clock) -> Self {
+        let room = |max| if page.is_some() { max } else { 0 };
+        let (runs, samples) = (room(RUNS_MAX - 1), room(SAMPLES_MAX));
         Self {
             page,
             clock,
-            cause: None,
-            queued: false,
-            runs: Vec::with_capacity(RUNS_MAX),
-            samples: Vec::with_capacity(SAMPLES_MAX),
-            draw: Draw { at: 0, next: 0, group: 1, group_end: 0, usual: 0, seed: 1 },
+            step: Step::Idle,
+            cause: Cause::NOBODY,
+            look: Look::AWAY,
+            run: Run::EMPTY,
+            runs: Vec::with_capacity(runs),
+            samples: Vec::with_capacity(samples),
+            draw: Draw::NEW,
         }
     }
 
-    fn begin(&mut self) {
-        self.draw.begin();
-    }
-
-    fn settle(&mut self, now: Time) {
-        for Run { arrival, path, counts } in self.runs.drain(..) {
+    /// A turn begins at `now`: what the last one queued has been handed over.
+    pub fn turn(&mut self, now: Time) {
+        let Some(page) = &mut self.page else { return };
+        self.draw.turn(now);
+        if self.run.is_empty() && self.samples.is_empty() {
+            return;
+        }
+        let last = std::mem::replace(&mut self.run, Run::EMPTY);
+        for Run { arrival, path, counts } in self.runs.drain(..).chain([last]) {
             let total_ns = now.since(arrival).0;
             for (class, count) in Class::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0)
             {
                 let kind = Kind { path, class, stage: Stage::Total };
-                self.page.record(kind.index(), total_ns, count.into());
+                page.record(kind.index(), total_ns, count.into());
             }
         }
         for Sample { class, path, weight, queued } in self.samples.drain(..) {
             let kind = Kind { path, class, stage: Stage::Kernel };
-            self.page.record(kind.index(), now.since(queued).0, weight.into());
+            page.record(kind.index(), now.since(queued).0, weight.into());
         }
     }
 
-    fn frame(&mut self, arrival: Time, frame: &[u8]) {
-        let weight = self.draw.take().unwrap_or(0);
-        let decoded = if weight > 0 { self.clock.now() } else { arrival };
-        self.queued = false;
-        self.cause = Some(Cause {
-            arrival,
-            class: Class::of(frame),
-            path: Path::Same,
-            weight,
-            from: From::Link,
-            decoded,
-            decided: None,
-            forwarded: false,
-        });
-    }
-
-    fn record(&mut self, lane: Lane, note: Note) {
-        self.queued = false;
-        self.cause = Cause::noted(lane, note);
-    }
-
-    fn queued(&mut self) {
-        self.queued = true;
-        if let Some(cause) = &mut self.cause {
-            cause.decide(&self.clock);
-        }
-    }
-
-    fn note(&mut self, lane: Lane) -> Note {
-        let Some(cause) = &mut self.cause else { return NO_NOTE };
-        match lane {
-            Lane::Forward => cause.forwarded = true,
-            Lane::Publish => cause.decide(&self.clock),
-        }
-        cause.note()
-    }
-
-    fn stepped(&mut self, outcome: Outcome) {
-        let Some(cause) = self.cause.take() else { return };
-        if outcome == Outcome::Held {
-            // It will be offered again, and counts then.
+    /// A frame that has been there since `arrival` is about to be stepped.
+    #[inline]
+    pub fn frame(&mut self, arrival: Time, frame: &[u8]) {
+        if self.page.is_none() {
             return;
         }
-        if self.queued {
-            self.count(cause.arrival, cause.path, cause.class);
-        }
-        if cause.weight > 0 {
-            self.sample(cause);
+        let (class, path) = (Class::of(frame), Path::Same);
+        self.cause = Cause { arrival, class, path, from: From::Link, forwarded: false };
+        self.step = Step::Silent;
+        if self.draw.is_next() {
+            self.look_at_next();
         }
     }
 
-    fn count(&mut self, arrival: Time, path: Path, class: Class) {
-        let full = self.runs.len() == RUNS_MAX;
-        match self.runs.last_mut() {
-            Some(run) if full || (run.arrival == arrival && run.path == path) => {
-                // Where runs are merged, nothing is told as quicker than it was.
-                run.arrival = run.arrival.min(arrival);
-                run.counts[class as usize] += 1;
-            }
-            _ => {
-                let mut counts = [0; Class::ALL.len()];
-                counts[class as usize] = 1;
-                self.runs.push(Run { arrival, path, counts });
+    #[cold]
+    fn look_at_next(&mut self) {
+        let weight = self.draw.take();
+        self.look = Look { weight, decoded: self.clock.now(), decided: None };
+        self.step = Step::SilentSampled;
+    }
+
+    /// A record of another shard is about to be stepped.
+    pub fn record(&mut self, lane: Lane, note: Note) {
+        if self.page.is_none() {
+            return;
+        }
+        if let Some((cause, look)) = Cause::noted(lane, note) {
+            (self.cause, self.look) = (cause, look);
+            self.step = if look.weight > 0 { Step::SilentSampled } else { Step::Silent };
+        }
+    }
+
+    /// Something was queued for a link: often enough to take as little as can be.
+    #[inline]
+    pub fn queued(&mut self) {
+        if self.step >= Step::Silent {
+            self.first_queued();
+        }
+    }
+
+    #[inline]
+    fn first_queued(&mut self) {
+        if self.step == Step::Silent {
+            self.step = Step::Queued;
+        } else {
+            self.decide();
+        }
+    }
+
+    #[cold]
+    fn decide(&mut self) {
+        self.look.decide(&self.clock);
+        self.step = Step::QueuedSampled;
+    }
+
+    /// A frame that waited for its link since `since` was queued for it.
+    pub fn late(&mut self, since: Time, frame: &[u8]) {
+        if self.page.is_some() {
+            self.count(since, Path::Same, Class::of(frame));
+        }
+    }
+
+    /// What goes along with a record that is handed to another shard now.
+    pub fn note(&mut self, lane: Lane) -> Note {
+        if self.step == Step::Idle {
+            return NO_NOTE;
+        }
+        match lane {
+            Lane::Forward => self.cause.forwarded = true,
+            Lane::Publish => self.look.decide(&self.clock),
+        }
+        self.cause.note(&self.look)
+    }
+
+    /// The step of a frame or record is over.
+    #[inline]
+    pub fn stepped(&mut self, outcome: Outcome) {
+        let step = std::mem::replace(&mut self.step, Step::Idle);
+        // Held, it will be offered again, and counts then.
+        let taken = outcome == Outcome::Taken;
+        match step {
+            Step::Queued if taken => self.count_cause(),
+            Step::Idle | Step::Silent | Step::Queued => {}
+            Step::QueuedSampled | Step::SilentSampled => {
+                self.looked(taken, step == Step::QueuedSampled);
             }
         }
+    }
+
+    #[inline]
+    fn count_cause(&mut self) {
+        self.count(self.cause.arrival, self.cause.path, self.cause.class);
+    }
+
+    #[inline]
+    fn count(&mut self, arrival: Time, path: Path, class: Class) {
+        if self.run.arrival != arrival || self.run.path != path {
+            self.next_run(arrival, path);
+        }
+        self.run.counts[class as usize] += 1;
+    }
+
+    #[cold]
+    fn next_run(&mut self, arrival: Time, path: Path) {
+        if self.run.is_empty() {
+            (self.run.arrival, self.run.path) = (arrival, path);
+        } else if self.runs.len() < RUNS_MAX - 1 {
+            self.runs.push(self.run);
+            self.run = Run { arrival, path, ..Run::EMPTY };
+        } else {
+            // Where runs are merged, nothing is told as quicker than it was.
+            self.run.arrival = self.run.arrival.min(arrival);
+        }
+    }
+
+    /// The step of a sampled message is over.
+    #[cold]
+    fn looked(&mut self, taken: bool, queued: bool) {
+        let look = std::mem::replace(&mut self.look, Look::AWAY);
+        if !taken {
+            return;
+        }
+        if queued {
+            self.count_cause();
+        }
+        self.sample(self.cause, look, queued);
     }
 
     /// Counts the stages of a sampled message that fall into the step that ends now.
-    fn sample(&mut self, cause: Cause) {
-        let Cause { arrival, class, path, weight, from, decoded, decided, forwarded } = cause;
+    fn sample(&mut self, cause: Cause, look: Look, queued: bool) {
+        let Some(page) = &mut self.page else { return };
+        let Cause { arrival, class, path, from, forwarded } = cause;
+        let Look { weight, decoded, decided } = look;
         let now = self.clock.now();
-        let leaves = forwarded && !self.queued;
+        let leaves = forwarded && !queued;
         let path = if leaves { Path::Across } else { path };
         let mut count = |stage, ns| {
-            self.page.record(Kind { path, class, stage }.index(), ns, weight.into());
+            page.record(Kind { path, class, stage }.index(), ns, weight.into());
         };
         let decided = decided.unwrap_or(now);
         if from == From::Link {
@@ -531,7 +666,7 @@ impl Meter {
         if from != From::Home && !leaves {
             count(Stage::Home, decided.since(decoded).0);
         }
-        if self.queued {
+        if queued {
             count(Stage::Egress, now.since(decided).0);
             if self.samples.len() < SAMPLES_MAX {
                 self.samples.push(Sample { class, path, weight, queued: now });
@@ -541,4 +676,5 @@ impl Meter {
 }
 
 #[cfg(test)]
+#[path = "stages/tests.rs"]
 mod tests;

@@ -191,7 +191,7 @@ fn a_message_heard_here_and_elsewhere_stays_on_the_same_shard_here() {
     rig.stages.stepped(Outcome::Taken);
     rig.turn(20);
     assert_eq!(rig.counts(Path::Same, Class::Event), [1; 5]);
-    let other = Cause::noted(Lane::Publish, note).expect("it is a message there too");
+    let (other, _) = Cause::noted(Lane::Publish, note).expect("it is a message there too");
     assert_eq!((other.path, other.class), (Path::Across, Class::Event));
 }
 
@@ -209,19 +209,11 @@ fn a_note_reads_back_as_written() {
     for (class, weight, after_ns) in cases {
         let arrival = Time(77 * ms);
         let decided = Some(arrival + Span(after_ns));
-        let written = Cause {
-            arrival,
-            class,
-            path: Path::Same,
-            weight,
-            from: From::Link,
-            decoded: arrival,
-            decided,
-            forwarded: false,
-        };
-        let read = Cause::noted(Lane::Publish, written.note()).unwrap();
-        assert_eq!((read.arrival, read.class, read.weight), (arrival, class, weight));
-        let reached = read.decided.unwrap().since(arrival).0;
+        let cause = Cause { arrival, class, ..Cause::NOBODY };
+        let look = Look { weight, decoded: arrival, decided };
+        let (read, seen) = Cause::noted(Lane::Publish, cause.note(&look)).unwrap();
+        assert_eq!((read.arrival, read.class, seen.weight), (arrival, class, weight));
+        let reached = seen.decided.unwrap().since(arrival).0;
         let expected = after_ns.min(NOTE_STEPS_MAX * NOTE_STEP_NS);
         assert_eq!(reached, expected, "{class:?} after {after_ns} ns");
     }
@@ -248,6 +240,52 @@ fn sampled_stages_stand_for_all_messages_whatever_the_load() {
 }
 
 #[test]
+fn equal_spans_of_a_turn_are_recorded_once_and_count_as_often_as_they_are() {
+    let set = frame(r#"{"type":"SET","address":"/a","value":1}"#);
+    for n in [1, 2, 255, 4_000] {
+        let mut rig = Rig::new();
+        rig.turn(0);
+        // Each event between two SETs: what is equal need not come in one piece.
+        for _ in 0..n {
+            rig.frame(&set, 1);
+            rig.frame(&event(), 100);
+            rig.frame(&set, 3);
+        }
+        assert!(rig.stages.runs.is_empty(), "all of one arrival");
+        rig.turn(20);
+        for (class, count) in [(Class::Event, n), (Class::Param, 2 * n)] {
+            let index = Kind { path: Path::Same, class, stage: Stage::Total }.index();
+            assert_eq!(rig.counted.latency(index).expect("messages").count(), count);
+            assert_eq!(rig.counted.sum_ns(index), count * 20_000);
+            assert_eq!(rig.total_us(Path::Same, class), [20, 20]);
+        }
+    }
+}
+
+#[test]
+fn after_a_busy_time_a_quiet_shard_looks_at_every_message_again() {
+    let mut rig = Rig::new();
+    rig.turn(0);
+    for _ in 0..20 {
+        (0..5_000).for_each(|_| rig.frame(&event(), 1));
+        rig.turn(10);
+    }
+    assert_eq!(rig.stages.draw.group, GROUP_MAX);
+    // What is usual is known one group's time later.
+    rig.turn(1_000);
+    rig.turn(1_000);
+    let busy = rig.counts(Path::Same, Class::Event);
+    for _ in 0..100 {
+        rig.frame(&event(), 1);
+        rig.turn(1_000);
+    }
+    let quiet = rig.counts(Path::Same, Class::Event);
+    for (quiet, busy) in quiet.into_iter().zip(busy) {
+        assert_eq!(quiet - busy, 100);
+    }
+}
+
+#[test]
 fn beyond_its_room_a_turn_counts_all_messages_and_none_as_quicker_than_it_was() {
     let mut rig = Rig::new();
     rig.turn(RUNS_MAX as u64 * 3);
@@ -270,11 +308,9 @@ fn samples_beyond_their_room_leave_only_the_last_stage_out() {
     let mut rig = Rig::new();
     rig.turn(0);
     for _ in 0..SAMPLES_MAX + 10 {
-        // On a quiet shard every message is sampled; here each is alone in its turn, as far as
-        // drawing goes.
-        let Some(meter) = &mut rig.stages.0 else { panic!("it is on") };
-        meter.draw.begin();
-        meter.draw.usual = 1;
+        // On a quiet shard every message is sampled; here each is the first one, as far as drawing
+        // goes.
+        rig.stages.draw = Draw::NEW;
         rig.frame(&event(), 1);
     }
     rig.turn(1);
