@@ -93,6 +93,7 @@ use telling::Telling;
 use timecode::Timecodes;
 
 use crate::universes::contest::Ear;
+use crate::universes::written::Written;
 use crate::universes::{first_of, plain_slot};
 
 pub use crate::universes::Mode;
@@ -142,6 +143,7 @@ struct Artnet {
     /// What [`Artnet::next_due`] gave when it was last asked: only inputs move it.
     due: Option<Time>,
     telling: Telling,
+    written: Written,
     /// The last words are being said: nothing else is due any more.
     stops: bool,
     /// A target that may be this bridge itself: its socket hears all addresses of this machine,
@@ -182,6 +184,7 @@ impl Artnet {
             alive_at: Time(0),
             due: None,
             telling: Telling::new(&config),
+            written: Written::new(&config.namespace, config.floats),
             stops: false,
             hears_itself,
             config,
@@ -370,7 +373,28 @@ impl Artnet {
         }
     }
 
+    /// Takes a frame of the router that says nothing but levels. `false`: there is more to it, and
+    /// nothing was taken.
+    fn told_levels(&mut self, now: Time, frame: &[u8]) -> bool {
+        let Self { written, station, outputs, counters, .. } = self;
+        let Some(levels) = written.read(frame) else { return false };
+        counters.frames_in += 1;
+        for levels in levels.chunk_by(|one, next| one.universe == next.universe) {
+            let universe = levels.first().and_then(|one| PortAddress::new(one.universe));
+            match universe {
+                None => counters.refused += levels.len() as u64,
+                Some(universe) if !station.gives(universe) => {}
+                Some(universe) if outputs.write_slots(now, universe, levels) => {}
+                Some(_) => counters.overflowed += levels.len() as u64,
+            }
+        }
+        true
+    }
+
     fn frame(&mut self, now: Time, frame: &[u8], out: &mut dyn Out) {
+        if self.told_levels(now, frame) {
+            return;
+        }
         let Self { config, uplink, outputs, station, events, timecodes, nodes, .. } = self;
         uplink.hear(frame, &mut self.counters, out, &mut |uplink, update, counters, out| {
             let is_ours = match update.kind {
@@ -548,7 +572,7 @@ fn below<'a>(namespace: &str, address: &'a str) -> Option<&'a str> {
 
 /// Port-address and slot, counted from 0; without a slot the whole universe.
 fn place_of(place: &str) -> Option<(PortAddress, Option<usize>)> {
-    if let Some((number, slot)) = plain_slot(place) {
+    if let Some((number, slot)) = plain_slot(place.as_bytes()) {
         let slot = Some(usize::from(slot)).filter(|slot| (1..=SLOTS).contains(slot))?;
         return Some((PortAddress::new(number)?, Some(slot - 1)));
     }

@@ -58,6 +58,7 @@ use crate::level::to_level;
 use crate::merge::SLOTS;
 use crate::target::resolve;
 use crate::universes::contest::Ear;
+use crate::universes::written::Written;
 use crate::universes::{Mode, Number, first_of, plain_slot};
 use crate::uplink::{Kind, Update, Uplink};
 use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, namespace};
@@ -127,6 +128,7 @@ struct Sacn {
     /// Groups joined because the network spoke of them.
     joined: BTreeSet<u16>,
     telling: Telling,
+    written: Written,
     counters: Counters,
     /// When silence is looked for next; `None` before the first input.
     tick_at: Option<Time>,
@@ -181,6 +183,7 @@ impl Sacn {
             groups,
             joined: BTreeSet::new(),
             telling: Telling::new(&config),
+            written: Written::new(&config.namespace, config.floats),
             counters: Counters::default(),
             tick_at: None,
             tell_at: None,
@@ -322,7 +325,27 @@ impl Sacn {
         }
     }
 
+    /// Takes a frame of the router that says nothing but levels. `false`: there is more to it, and
+    /// nothing was taken.
+    fn told_levels(&mut self, now: Time, frame: &[u8]) -> bool {
+        let Self { written, config, outputs, counters, .. } = self;
+        let Some(levels) = written.read(frame) else { return false };
+        counters.frames_in += 1;
+        for levels in levels.chunk_by(|one, next| one.universe == next.universe) {
+            match levels.first().and_then(|one| Universe::new(one.universe)) {
+                None => counters.refused += levels.len() as u64,
+                Some(universe) if !config.outputs.contain(universe) => {}
+                Some(universe) if outputs.write_slots(now, universe.number(), levels) => {}
+                Some(_) => counters.overflowed += levels.len() as u64,
+            }
+        }
+        true
+    }
+
     fn frame(&mut self, now: Time, frame: &[u8], out: &mut dyn Out) {
+        if self.told_levels(now, frame) {
+            return;
+        }
         let Self { config, uplink, outputs, .. } = self;
         uplink.hear(frame, &mut self.counters, out, &mut |uplink, update, counters, _| {
             let is_ours = match update.kind {
@@ -464,7 +487,7 @@ enum Place {
 
 fn place(namespace: &str, address: &str) -> Option<Place> {
     let rest = namespace::strip(namespace, address)?.strip_prefix('/')?;
-    if let Some((number, slot)) = plain_slot(rest) {
+    if let Some((number, slot)) = plain_slot(rest.as_bytes()) {
         let slot = Some(usize::from(slot)).filter(|slot| (1..=SLOTS).contains(slot))?;
         return Some(Place::Slot(Universe::new(number)?, slot - 1));
     }

@@ -4,6 +4,7 @@ pub(crate) mod contest;
 pub(crate) mod outgoing;
 pub(crate) mod table;
 pub(crate) mod telling;
+pub(crate) mod written;
 
 use clasp_rt_core::time::Time;
 use serde::Deserialize;
@@ -30,8 +31,8 @@ pub(crate) fn first_of<const N: usize>(due: [Option<Time>; N]) -> Option<Time> {
 /// Universe and slot, as they are written, of a `place` such as `19/512`: up to five digits, a
 /// slash, up to three. Most addresses below a namespace are such a one; whatever else there is, and
 /// other ways to write the same, is `None`.
-pub(crate) fn plain_slot(place: &str) -> Option<(u16, u16)> {
-    let (universe, rest) = leading_number(place.as_bytes(), 5)?;
+pub(crate) fn plain_slot(place: &[u8]) -> Option<(u16, u16)> {
+    let (universe, rest) = leading_number(place, 5)?;
     let (slot, rest) = leading_number(rest.strip_prefix(b"/")?, 3)?;
     let universe = u16::try_from(universe).ok()?;
     rest.is_empty().then_some((universe, slot as u16))
@@ -150,7 +151,7 @@ mod tests {
             ("", None),
         ];
         for (place, slot) in cases {
-            assert_eq!(plain_slot(place), slot, "{place}");
+            assert_eq!(plain_slot(place.as_bytes()), slot, "{place}");
         }
     }
 

@@ -9,6 +9,7 @@ use super::nodes::Nodes;
 use super::packet::{self, Dmx, PACKET_BYTES_MAX, PortAddress};
 use crate::merge::Levels;
 use crate::universes::outgoing::{Habits, Outgoing, Universe};
+use crate::universes::written::SlotLevel;
 use crate::{Counters, Out};
 
 pub(super) struct Outputs {
@@ -74,6 +75,21 @@ impl Outputs {
         self.universes.change(now, port_address.number(), |universe| {
             let is_claimed = universe.wire.claim(origin);
             universe.levels.set(slot, level) || is_claimed
+        })
+    }
+
+    /// Sets slots, all of this universe. `false`: that would be one universe too many.
+    pub(super) fn write_slots(
+        &mut self,
+        now: Time,
+        port_address: PortAddress,
+        slots: &[SlotLevel],
+    ) -> bool {
+        self.universes.change(now, port_address.number(), |universe| {
+            let is_claimed = universe.wire.claim(Origin::Written);
+            slots.iter().fold(is_claimed, |changed, one| {
+                universe.levels.set(one.slot.into(), one.level) || changed
+            })
         })
     }
 

@@ -11,6 +11,7 @@ use super::packet::{START_LEVELS, START_PRIORITIES};
 use crate::merge::SLOTS;
 use crate::universes::Number;
 use crate::universes::outgoing::{self, Habits, Outgoing};
+use crate::universes::written::SlotLevel;
 use crate::{Counters, Out};
 
 /// A frame that changed is sent so many times more before its repetitions become rare.
@@ -124,6 +125,20 @@ impl Outputs {
                 universe.wire.slots().control(slot);
             }
             universe.levels.set(slot, level)
+        })
+    }
+
+    /// Sets slots, all of this universe. `false`: that would be one universe too many.
+    pub(super) fn write_slots(&mut self, now: Time, number: u16, slots: &[SlotLevel]) -> bool {
+        let slot_priorities = self.source.slot_priorities;
+        self.universes.change(now, number, |universe| {
+            slots.iter().fold(false, |changed, one| {
+                let slot = usize::from(one.slot);
+                if slot_priorities {
+                    universe.wire.slots().control(slot);
+                }
+                universe.levels.set(slot, one.level) || changed
+            })
         })
     }
 

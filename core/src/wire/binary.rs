@@ -9,8 +9,8 @@ mod encode;
 
 pub use super::TooLong;
 pub use build::{ResultBuilder, SnapshotBuilder};
-pub use decode::decode;
 pub(crate) use decode::{OpenBundle, raw_publish, raw_set};
+pub use decode::{decode, each_set};
 pub(super) use decode::{decode_nested, legacy_publish};
 pub(super) use encode::ttl_word;
 pub(crate) use encode::{START_LEN, is_frame_of, is_payload_of};

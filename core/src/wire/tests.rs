@@ -55,6 +55,7 @@ proptest! {
 
         let mut again = Vec::new();
         binary::encode(&decoded, parsed.header.qos, &mut again).expect("it fitted before");
+        compare_sets(parsed.payload);
         prop_assert_eq!(again, frame);
     }
 
@@ -97,8 +98,31 @@ proptest! {
     }
 }
 
+/// Where there is nothing but SETs, the way that looks for them alone finds what the decoder finds.
+fn compare_sets(payload: &[u8]) {
+    let mut given = Vec::new();
+    let is_all = binary::each_set(payload, |address, value| {
+        given.push(format!("{address:?} {value:?}"));
+        true
+    });
+    let told = |set: &Set<'_>| format!("{:?} {:?}", set.address.as_bytes(), set.value);
+    let sets: Option<Vec<_>> = match binary::decode(payload) {
+        Ok(Message::Set(set)) => Some(vec![told(&set)]),
+        Ok(Message::Bundle(bundle)) => bundle
+            .messages
+            .iter()
+            .map(|message| if let Message::Set(set) = message { Some(told(&set)) } else { None })
+            .collect(),
+        // That is the one thing that is not looked at.
+        Err(Malformed::BadUtf8) => return,
+        _ => None,
+    };
+    assert_eq!(is_all.then_some(given), sets);
+}
+
 /// Decodes and looks at everything that was found, lists within lists.
 fn walk(payload: &[u8]) {
+    compare_sets(payload);
     let mut scratch = Scratch::default();
     if let Ok(message) = decode(payload, &mut scratch) {
         visit(&message);

@@ -1,5 +1,9 @@
 //! Many universes at once: what waits, what is spread, and what a show may fill.
 
+use clasp_rt_core::message::{Bundle, Set};
+use clasp_rt_core::signal::Qos;
+use clasp_rt_core::wire::list::Messages;
+
 use super::*;
 
 #[test]
@@ -98,6 +102,35 @@ fn a_source_that_was_late_once_is_not_late_for_ever() {
         assert_eq!(sent, 1, "round {round} did not leave in time");
         rig.wait(Span(frame.0 - GATHER.0 - 200_000 - late.0));
     }
+}
+
+#[test]
+fn levels_mean_the_same_whichever_way_their_frame_is_read() {
+    let keys = "targets = [\"10.0.0.9\"]\npoll = false\nuniverses_max = 2\noutputs = \"0-9\"";
+    // The same places; what is not written plainly makes a frame be read the whole way.
+    let ways = [["19/3", "0/1", "1/512", "1/2", "2/1"], ["19/3", "0/1", "0:0:1/512", "1/2", "2/1"]];
+    let [plain, whole] = ways.map(|places| {
+        let mut rig = rig(keys);
+        let mut value = Vec::new();
+        push_i64(&mut value, 7);
+        let value = Value::from_encoded(&value).expect("a value");
+        let mut payloads = Vec::new();
+        for place in places {
+            let address = &*format!("/artnet/{place}");
+            let set = Set { address, value, revision: None, lock: false, unlock: false, ttl: None };
+            Messages::append(&mut payloads, &Message::Set(set)).expect("short");
+        }
+        let messages = Messages::from_payloads(&payloads, places.len()).expect("just written");
+        let bundle = Message::Bundle(Bundle { timestamp_us: None, messages });
+        let mut frame = Vec::new();
+        binary::encode(&bundle, Qos::Fire, &mut frame).expect("short");
+        rig.step(Input::Frame(&frame));
+        rig.wait(Span::from_millis(2));
+        (rig.sent_dmx(), rig.bridge.counters())
+    });
+    assert_eq!(plain, whole);
+    let universes: Vec<_> = plain.0.iter().map(|(_, universe, ..)| *universe).collect();
+    assert_eq!((universes, plain.1.frames_in, plain.1.overflowed), (vec![0, 1], 1, 1));
 }
 
 #[test]

@@ -53,6 +53,32 @@ pub(crate) fn raw_publish(body: &[u8]) -> Result<RawPublish<'_>, Malformed> {
         .or_else(|_| publish(&mut Reader::new(body)).map(|publish| publish.raw()))
 }
 
+/// Gives address and value of each SET of a payload that is a SET, or a BUNDLE of nothing else, to
+/// `take`, in their order and until that says `false`. Whether that was all: where something else
+/// is in the payload, or something is wrong with it, some may have been given before.
+///
+/// Whether an address is text is not looked at.
+#[inline]
+pub fn each_set<'a>(payload: &'a [u8], mut take: impl FnMut(&'a [u8], Value<'a>) -> bool) -> bool {
+    let mut one = |payload: &'a [u8]| match payload.split_first() {
+        Some((&code::SET, body)) => {
+            raw_set(body).is_ok_and(|(set, _)| take(set.address, set.value))
+        }
+        _ => false,
+    };
+    if payload.first() != Some(&code::BUNDLE) {
+        return one(payload);
+    }
+    let Ok(mut bundle) = OpenBundle::new(payload) else { return false };
+    loop {
+        match bundle.next() {
+            Ok(Some(payload)) if one(payload) => {}
+            Ok(None) => return true,
+            _ => return false,
+        }
+    }
+}
+
 /// A BUNDLE whose messages are taken one by one, and checked when they are.
 pub(crate) struct OpenBundle<'a> {
     /// As [`Bundle::timestamp_us`].
