@@ -34,8 +34,9 @@
 //!
 //! # To the network
 //!
-//! Changes of a universe within [`GATHER`] leave as one ArtDmx, at most `rate_hz_max` a second, and
-//! the last one is repeated every [`REPEAT`]. Universes that are due at once leave one after the
+//! Changes of a universe within [`GATHER`] leave as one ArtDmx, in the long run at most
+//! `rate_hz_max` a second (two may be a quarter of a frame apart where the first was late), and the
+//! last one is repeated every [`REPEAT`]. Universes that are due at once leave one after the
 //! other, spread over at most three quarters of a frame. It goes to the nodes whose poll reply
 //! lists the port-address and to every `target`; to `broadcast` only when `broadcast_levels` says
 //! so and nobody lists it. What came in from the network is not sent out again unless

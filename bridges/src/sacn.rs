@@ -30,9 +30,11 @@
 //!
 //! # To the network
 //!
-//! Changes of a universe within 1 ms leave as one packet, at most `rate_hz_max` a second, three
-//! times more after the last change, then every 800 ms; all at once are spread over at most three
-//! quarters of a frame. At a stop each universe ends with three stream-terminated packets. What is
+//! Changes of a universe within 1 ms leave as one packet, in the long run at most `rate_hz_max` a
+//! second (two may be a quarter of a frame apart where the first was late). The last one is sent
+//! three times more, the first of them two frames later where a universe moves, and then every
+//! 800 ms. Packets that are due at once are spread over at most three quarters of a frame. At a
+//! stop each universe ends with three stream-terminated packets. What is
 //! received is never sent out again.
 
 mod config;

@@ -2,10 +2,14 @@
 //! changes.
 //!
 //! A universe goes out [`GATHER`] after its first change, and then as often as it changes, up to
-//! its rate. When more are due at once than a network takes in one gulp, they leave one after the
-//! other ([`Outgoing::spacing`]); each keeps its place in that order, and so its distance from
-//! frame to frame, because the next frame counts from when the last one should have left, not from
-//! when the thread came round to it.
+//! its rate in the long run ([`earliest`]). When more are due at once than a network takes in one
+//! gulp, they leave one after the other ([`Outgoing::spacing`]); each keeps its place in that line,
+//! and so its distance from frame to frame.
+//!
+//! All times count from when a frame should have left, never from when the thread came round to it:
+//! a universe whose source has just the rate that is allowed could never make up for a stop of the
+//! thread, the next stop would come on top, and in the end a frame would take the place of one that
+//! still waits.
 
 use clasp_rt_core::time::{Span, Time};
 use clasp_rt_core::timers::Timers;
@@ -23,6 +27,12 @@ pub const REPEAT: Span = Span::from_millis(800);
 
 /// Frames that are due within this leave together, so that the thread is not woken for each.
 const TURN: Span = Span::from_micros(200);
+
+/// What was missed is caught up with so many times as fast as frames leave otherwise.
+const CATCH_UP: u64 = 4;
+
+/// No more frames than this leave at once, whatever the rate: a host has room for twice as many.
+const AT_ONCE_MAX: u64 = 512;
 
 /// With fewer universes than this a burst is spread as if there were so many: 17 µs apart at 44
 /// Hz.
@@ -49,7 +59,8 @@ pub(crate) struct Outgoing<W> {
     universes: Table<Universe<W>>,
     /// When each universe goes out next, by its place in the table.
     due: Timers,
-    /// No frame leaves before it: where the line of those that are due stands.
+    /// When the place behind the last frame in the line is due; a frame may leave a turn before its
+    /// place.
     line: Time,
     /// When frames left last.
     left: Option<Time>,
@@ -74,6 +85,8 @@ pub(crate) struct Universe<W> {
     pub(crate) wire: W,
     /// When the next frame may leave if all keep their distance; see [`pace`].
     allowed: Time,
+    /// When a frame that had changed was due last.
+    moved: Option<Time>,
     /// The levels are not those that left last.
     has_changed: bool,
     /// So many frames follow soon, even if nothing changes.
@@ -127,39 +140,52 @@ impl<W: Default> Outgoing<W> {
         send: &mut dyn FnMut(&mut Universe<W>) -> bool,
     ) -> bool {
         let spacing = self.spacing();
-        // What was missed meanwhile is caught up with, but not all at once.
-        self.line = self.line.max(now - TURN);
-        while let Some(due) = self.due.next().filter(|due| *due <= now && self.line <= now) {
+        let mut room = self.frames_at_once();
+        while let Some(due) = self.due.next().filter(|due| *due <= now && room > 0) {
+            let place_due = due.max(self.line - TURN);
+            if place_due > now {
+                break;
+            }
             let Some(place) = self.due.pop(now) else { break };
             let Some(universe) = self.universes.get_mut(place as usize) else { continue };
             let had_changed = std::mem::take(&mut universe.has_changed);
             let sent = send(universe);
-            let slot = due.max(self.line);
             let repeat_from = match &mut self.rounds {
                 Rounds::Each => {
-                    universe.allowed = pace(universe.allowed, slot, self.interval);
-                    slot
+                    universe.allowed = pace(universe.allowed, place_due, self.interval);
+                    place_due
                 }
                 Rounds::Together { allowed, next, begun } => {
                     // What changes from now on is for the round after this one.
                     next.take_if(|next| *next <= due);
                     if sent && !std::mem::replace(begun, true) {
-                        *allowed = pace(*allowed, slot, self.interval);
+                        *allowed = pace(*allowed, place_due, self.interval);
                     }
                     due
                 }
             };
-            universe.repeats = if had_changed { self.repeats } else { universe.repeats };
+            let (once, twice) = (self.interval, Span(self.interval.0 * 2));
+            let mut soon = once;
+            if had_changed {
+                universe.repeats = self.repeats;
+                let before = universe.moved.replace(place_due);
+                // While a universe moves, its next frame is a change: a repetition in front of it
+                // would only make it late.
+                if before.is_some_and(|before| place_due.since(before) <= twice) {
+                    soon = twice.min(REPEAT).max(once);
+                }
+            }
             let pause = match universe.repeats.checked_sub(1) {
                 Some(left) => {
                     universe.repeats = left;
-                    self.interval
+                    soon
                 }
                 None => REPEAT,
             };
             self.due.set(place, repeat_from + pause);
             if sent {
-                self.line = self.line + spacing;
+                self.line = self.line.max(due) + spacing;
+                room -= 1;
             }
             self.left = Some(now);
         }
@@ -195,6 +221,7 @@ impl<W: Default> Outgoing<W> {
 
     pub(crate) fn deadline(&self) -> Option<Time> {
         let due = self.due.next()?;
+        let due = due.max(self.line - TURN);
         Some(self.left.map_or(due, |left| due.max(left + TURN)))
     }
 
@@ -205,6 +232,12 @@ impl<W: Default> Outgoing<W> {
         Span(self.interval.0 * 3 / 4 / count)
     }
 
+    /// Frames that one look at the line may let go: more than are due in a turn, so that a stop of
+    /// the thread is soon made up for, and not all, so that a network is not flooded after it.
+    fn frames_at_once(&self) -> u64 {
+        (1 + CATCH_UP * TURN.0 / self.spacing().0.max(1)).min(AT_ONCE_MAX)
+    }
+
     /// Bytes when all of `universes` are in use.
     pub(crate) const fn memory_bytes_for(numbers: usize, universes: usize) -> u64 {
         Table::<Universe<W>>::memory_bytes_for(numbers, universes)
@@ -212,16 +245,17 @@ impl<W: Default> Outgoing<W> {
     }
 }
 
-/// When the frame after one at `slot` is allowed: an interval later, counted from when that one was
-/// allowed if it left earlier.
-fn pace(allowed: Time, slot: Time, interval: Span) -> Time {
-    allowed.max(slot) + interval
+/// When the frame after one that was due at `place_due` is allowed: an interval later, counted from
+/// when that one was allowed if it left earlier.
+fn pace(allowed: Time, place_due: Time, interval: Span) -> Time {
+    allowed.max(place_due) + interval
 }
 
-/// A frame may leave a quarter of an interval before it is allowed. Otherwise a source of the same
-/// rate, once late, would stay so for ever: each frame would wait for the one before.
+/// A frame may leave three quarters of an interval before it is allowed. Otherwise a source of the
+/// same rate, once late, would stay so for ever: each frame would wait for the one before. So two
+/// frames may be a quarter of an interval apart, and the rate holds in the long run.
 fn earliest(allowed: Time, interval: Span) -> Time {
-    allowed - Span(interval.0 / 4)
+    allowed - Span(interval.0 / 4 * 3)
 }
 
 impl<W: Default> Universe<W> {
@@ -231,6 +265,7 @@ impl<W: Default> Universe<W> {
             levels: Levels::default(),
             wire: W::default(),
             allowed: Time(0),
+            moved: None,
             has_changed: false,
             repeats: 0,
         }

@@ -105,6 +105,42 @@ fn a_source_that_was_late_once_is_not_late_for_ever() {
 }
 
 #[test]
+fn stops_of_the_thread_do_not_add_up_until_a_frame_is_passed_over() {
+    let mut rig = rig("targets = [\"10.0.0.9\"]\npoll = false");
+    let frame = Span::from_micros(1_000_000 / 44);
+    for round in 0..40_u8 {
+        let next = rig.now + frame;
+        rig.set("/artnet/0/1", round.into());
+        // Half a frame long, just when this one is about to leave.
+        if let Some(due) = rig.bridge.deadline().filter(|_| round % 4 == 0) {
+            rig.now = due + Span(frame.0 / 2);
+        }
+        rig.wait(next.since(rig.now));
+        let sent: Vec<_> = rig.sent_dmx().iter().map(|(.., levels)| levels[0]).collect();
+        assert_eq!(sent, [round]);
+    }
+}
+
+#[test]
+fn what_was_missed_is_caught_up_with_in_portions() {
+    const UNIVERSES: u16 = 1_024;
+    let mut rig = rig("targets = [\"10.0.0.9\"]\npoll = false");
+    for universe in 0..UNIVERSES {
+        rig.set(&format!("/artnet/{universe}/1"), 1);
+    }
+    rig.now = rig.now + Span::from_millis(30);
+    let (start, mut portions, mut took) = (rig.now, Vec::new(), Span::ZERO);
+    while portions.iter().sum::<usize>() < UNIVERSES.into() {
+        rig.step(Input::Deadline);
+        portions.push(rig.sent_dmx().len());
+        took = rig.now.since(start);
+        rig.now = rig.bridge.deadline().expect("more is due").max(rig.now);
+    }
+    assert!(portions.iter().all(|portion| *portion <= 49), "{portions:?}");
+    assert!(took < Span::from_millis(5), "a quarter of the time that a line takes: {took:?}");
+}
+
+#[test]
 fn levels_mean_the_same_whichever_way_their_frame_is_read() {
     let keys = "targets = [\"10.0.0.9\"]\npoll = false\nuniverses_max = 2\noutputs = \"0-9\"";
     // The same places; what is not written plainly makes a frame be read the whole way.

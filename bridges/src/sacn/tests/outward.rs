@@ -83,6 +83,26 @@ fn a_kilohertz_of_changes_leaves_at_44_hz_and_ends_with_the_last() {
 }
 
 #[test]
+fn a_source_of_the_allowed_rate_that_is_not_quite_regular_is_not_held_up() {
+    let mut rig = rig("");
+    let frame = Span::from_micros(1_000_000 / 44);
+    let start = rig.now;
+    for round in 0..200_u8 {
+        // From the second on it is known to move.
+        let late = if round < 2 { 0 } else { [0, 4, 1, 6][usize::from(round) % 4] };
+        let at = start + Span(frame.0 * u64::from(round)) + Span::from_millis(late);
+        rig.wait(at.since(rig.now));
+        assert_eq!(rig.sent(), [], "a repetition went before round {round}");
+        rig.set("/sacn/1/1", round.into());
+        rig.wait(Span::from_millis(2));
+        let sent = rig.sent();
+        assert_eq!(sent.iter().map(|one| one.slots[0]).collect::<Vec<_>>(), [round]);
+    }
+    rig.wait(Span::from_millis(150));
+    assert_eq!(rig.sent().len(), 3, "the last one is repeated");
+}
+
+#[test]
 fn values_of_every_form_become_levels() {
     let mut rig = rig("floats = \"fraction\"\noutputs = \"1-2\"");
     let frames = [
