@@ -24,6 +24,7 @@
 //! {artnet,sacn}/{in,out}/UNIVERSES/SLOTS[/slots]             rate: packets, slots a second
 //! {artnet,sacn}/{in,out}/UNIVERSES/SLOTS/{latency,jitter}     row: values, error of each interval
 //! {artnet,sacn}/{in,out}/UNIVERSES/SLOTS/{shard,bridges}      figure: % of one core
+//! {artnet,sacn}/out/UNIVERSES/SLOTS/{lost-on-the-way,passed-over,superseded}  figure: frames
 //! {artnet,sacn}/{in,out}/most/SLOTS                           figure: universes without loss
 //!     SLOTS: how many change in each frame, or `whole`
 //! unchanged/{comparison,artnet,sacn}/{instructions,ns}        figure: a packet

@@ -2,15 +2,18 @@
 //!
 //! Each universe changes 44 times a second, evenly spread over the frame, open loop. *In*: packets
 //! for the router, whose loss is counted there and, by slot 1 of every universe, at a subscriber.
-//! *Out*: a publisher's BUNDLEs, and the packets that leave by them. The router's shard and its
-//! bridge thread share one core, the load has the other. Packets go by unicast over the loopback
-//! interface, so that no card and no switch is measured.
+//! *Out*: a publisher's BUNDLEs, and the packets that leave by them; what does not come out was
+//! lost on the way (its sequence number is missing), passed over by the router for a newer frame of
+//! its universe, or superseded, because the generator was late and sent the next one at once.
+//! The router's shard and its bridge thread share one core, the load has the other. Packets go by
+//! unicast over the loopback interface, so that no card and no switch is measured.
 
 mod input;
 mod output;
 mod protocol;
 mod stage;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -29,6 +32,10 @@ use stage::Stage;
 pub const FRAMES_HZ: u64 = 44;
 
 pub const SLOTS: usize = 512;
+
+/// Two frames of a universe that are closer together than this are one at 44 a second. Well below a
+/// frame, because sources are not quite regular.
+const CROWDED: Duration = Duration::from_nanos(1_000_000_000 / FRAMES_HZ / 4);
 
 /// With fewer universes than this nothing is looked for: they are lost.
 const UNIVERSES_MIN: usize = 64;
@@ -95,8 +102,15 @@ struct Run {
     arrived: u64,
     /// Packets that did not arrive where they are counted first.
     packets_lost: u64,
+    /// Of those, packets that reached our own socket and found no room there.
+    lost_here: u64,
+    /// Of those, packets that the router made and could not send.
+    unsent: u64,
     /// Values of slot 1 that were sent and never seen at the other end.
     values_missing: u64,
+    /// Of those, values that no router can send on: the next one of their universe left the
+    /// generator less than [`CROWDED`] behind them.
+    superseded: u64,
     seconds: f64,
     /// From when a frame should have left to when its value of slot 1 was seen.
     latency: Latency,
@@ -235,8 +249,15 @@ impl Command {
 }
 
 impl Run {
+    /// What the router lost, and what it passed over.
     fn lost(&self) -> u64 {
-        self.packets_lost.max(self.values_missing)
+        let values = self.values_missing.saturating_sub(self.superseded);
+        self.packets_lost.max(values).saturating_sub(self.lost_here)
+    }
+
+    /// Values in whose place the router sent a newer one.
+    fn passed_over(&self) -> u64 {
+        self.values_missing.saturating_sub(self.superseded + self.packets_lost)
     }
 }
 
@@ -261,6 +282,7 @@ fn note(case: Case, universes: usize, floor: f64, runs: &[Run], report: &mut Rep
     let mut latency = Row::new(format!("{key}/latency"), format!("{name}: value"));
     let mut jitter = Row::new(format!("{key}/jitter"), format!("{name}: interval error"));
     let mut busy = [("shard", Vec::new()), ("bridges", Vec::new())];
+    let mut unseen = ["lost on the way", "passed over", "superseded"].map(|how| (how, Vec::new()));
     for run in runs {
         let per_second = run.arrived as f64 / run.seconds;
         packets.rounds.push(RateRound {
@@ -284,12 +306,18 @@ fn note(case: Case, universes: usize, floor: f64, runs: &[Run], report: &mut Rep
         latency.note = format!("generator late by {:.1} ms at most", run.late.as_secs_f64() * 1e3);
         busy[0].1.push(run.shard_busy * 100.0);
         busy[1].1.push(run.bridges_busy * 100.0);
+        let counts = [run.packets_lost - run.lost_here, run.passed_over(), run.superseded];
+        unseen.iter_mut().zip(counts).for_each(|((_, rounds), count)| rounds.push(count as f64));
         eprintln!(
-            "{name}: {:.0} packets/s, {} packets lost, {} values missing; shard {:.0} %, bridges \
-             {:.0} % of the core; value p50 {:.1} ms p99 {:.1} ms, interval error p99 {:.2} ms",
+            "{name}: {:.0} packets/s, {} packets lost ({} here, {} never sent), {} values missing \
+             ({} superseded); shard {:.0} %, bridges {:.0} % of the core; value p50 {:.1} ms p99 \
+             {:.1} ms, interval error p99 {:.2} ms",
             per_second,
             run.packets_lost,
+            run.lost_here,
+            run.unsent,
             run.values_missing,
+            run.superseded,
             run.shard_busy * 100.0,
             run.bridges_busy * 100.0,
             run.latency.quantile_ns(0.5) as f64 / 1e6,
@@ -305,6 +333,15 @@ fn note(case: Case, universes: usize, floor: f64, runs: &[Run], report: &mut Rep
     if runs.iter().all(|run| run.lost() == 0) {
         let rows = [latency, jitter].into_iter();
         report.rows.extend(rows.filter(|row| row.latency.count() > 0));
+    }
+    if case.direction == Direction::Out {
+        report.figures.extend(unseen.map(|(how, rounds)| Figure {
+            key: format!("{key}/{}", how.replace(' ', "-")),
+            name: format!("{name}: {how}"),
+            unit: "frames",
+            rounds,
+            note: String::new(),
+        }));
     }
     report.figures.extend(busy.map(|(thread, rounds)| Figure {
         key: format!("{key}/{thread}"),
@@ -330,11 +367,24 @@ fn frames_in(length: Duration, universes: usize) -> u64 {
 /// What was last seen of each universe: which round, and when.
 struct Seen {
     universes: Vec<(u64, Option<Duration>)>,
+    /// When the last frame of each universe was sent, where that is noted.
+    sent: Vec<Option<Duration>>,
+    /// Universes and rounds that followed the one before within [`CROWDED`].
+    crowded: BTreeSet<(usize, u64)>,
 }
 
 impl Seen {
     fn new(universes: usize) -> Self {
-        Self { universes: vec![(0, None); universes] }
+        let (sent, crowded) = (vec![None; universes], BTreeSet::new());
+        Self { universes: vec![(0, None); universes], sent, crowded }
+    }
+
+    /// Notes that the frame of `round`, counted from 1, was sent at `now`.
+    fn note_sent(&mut self, universe: usize, round: u64, now: Duration) {
+        let before = self.sent.get_mut(universe).and_then(|sent| sent.replace(now));
+        if before.is_some_and(|before| now.saturating_sub(before) < CROWDED) {
+            self.crowded.insert((universe, round));
+        }
     }
 
     /// Takes the value of slot 1 of `universe` at `now`: a round's number without its upper bits.
@@ -346,6 +396,10 @@ impl Seen {
         if step == 0 {
             return;
         }
+        // A missing round is superseded where the next one followed at once.
+        let next =
+            (*round + 2..=*round + step).filter(|next| self.crowded.contains(&(universe, *next)));
+        run.superseded += next.count() as u64;
         *round += step;
         run.values_missing -= run.values_missing.min(1);
         let due = due((*round - 1) * count as u64 + universe as u64, count);
@@ -380,6 +434,23 @@ mod tests {
         assert_eq!(run.values_missing, 2);
         assert_eq!((run.latency.count(), run.jitter.count()), (3, 2));
         assert!(run.jitter.quantile_ns(1.0) < 10, "in step with the frames");
+    }
+
+    #[test]
+    fn a_value_that_the_next_one_followed_at_once_is_superseded_and_not_lost() {
+        let mut run = Run { values_missing: 6, lost_here: 1, ..Run::default() };
+        let mut seen = Seen::new(1);
+        // Rounds 3 and 4 leave together, late; 6 a whole frame behind 5, which is passed over.
+        for (round, due_as) in [(1, 0), (2, 1), (3, 3), (4, 3), (5, 4), (6, 5)] {
+            seen.note_sent(0, round, due(due_as, 1));
+        }
+        for level in [1, 2, 4, 6] {
+            seen.see(0, level, due(u64::from(level), 1), &mut run);
+        }
+        assert_eq!((run.values_missing, run.superseded, run.passed_over()), (2, 1, 1));
+        assert_eq!(run.lost(), 0, "and one was lost here");
+        run.packets_lost = 3;
+        assert_eq!((run.lost(), run.passed_over()), (2, 0));
     }
 
     #[test]

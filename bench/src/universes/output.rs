@@ -8,6 +8,7 @@ use clasp_rt_core::signal::Qos;
 use clasp_rt_core::value::{Value, push_bytes, push_i64};
 use clasp_rt_core::wire::binary;
 use clasp_rt_core::wire::list::Messages;
+use clasp_rt_ring::datagrams_lost;
 
 use super::protocol::Protocol;
 use super::stage::Stage;
@@ -103,6 +104,7 @@ pub(super) fn run(
     node.gaps = 0;
     node.packets = 0;
     node.seen = Seen::new(universes);
+    let lost_before = datagrams_lost(&stage.node)?;
     let start = Instant::now();
     let (mut last_progress, mut busy) = (start, (0.0, 0.0));
     loop {
@@ -112,6 +114,7 @@ pub(super) fn run(
             run.late = run.late.max(now.saturating_sub(due(run.sent, universes)));
             let (round, universe) = (run.sent / universes as u64, run.sent % universes as u64);
             publisher.queue(templates[universe as usize].set((round + 1) as u8));
+            node.seen.note_sent(universe as usize, round + 1, now);
             run.sent += 1;
             count += 1;
         }
@@ -132,6 +135,8 @@ pub(super) fn run(
     (run.shard_busy, run.bridges_busy) = busy;
     run.arrived = node.packets;
     run.packets_lost = node.gaps;
+    run.lost_here = (datagrams_lost(&stage.node)? - lost_before).min(run.packets_lost);
+    run.unsent = stage.unsent()?;
     Ok(run)
 }
 

@@ -86,15 +86,26 @@ impl Stage {
     pub(super) fn packets_in(&self, packets: u64) -> io::Result<u64> {
         let until = Instant::now() + COUNTED_AFTER;
         loop {
-            let counters = self.counters()?;
-            let bridges = counters.get("bridges 0").and_then(|one| one.get("packets_in"));
-            let missing = || io::Error::other("the router counts no packets of bridges");
-            let counted = bridges.and_then(Value::as_u64).ok_or_else(missing)?;
+            let counted = self.counted("packets_in")?;
             if counted >= packets || Instant::now() > until {
                 return Ok(counted);
             }
             thread::sleep(LOOK_EVERY);
         }
+    }
+
+    /// Packets that the router made, since its start, and could not send.
+    pub(super) fn unsent(&self) -> io::Result<u64> {
+        thread::sleep(COUNTED_AFTER);
+        Ok(self.counted("datagrams_dropped")? + self.counted("datagram_faults")?)
+    }
+
+    /// A counter of the thread of bridges.
+    fn counted(&self, name: &str) -> io::Result<u64> {
+        let counters = self.counters()?;
+        let counter = counters.get("bridges 0").and_then(|one| one.get(name));
+        let missing = || io::Error::other(format!("the router counts no {name} of bridges"));
+        counter.and_then(Value::as_u64).ok_or_else(missing)
     }
 
     /// How long the router's threads have run.
