@@ -16,7 +16,7 @@ use crate::peers::nats::Nats;
 use crate::peers::zenoh::Zenoh;
 
 /// One end of a path; never blocks.
-pub trait Connection: fmt::Debug {
+pub trait Connection: fmt::Debug + Send {
     /// Queues the message that carries `number`.
     fn publish(&mut self, number: u64);
 
