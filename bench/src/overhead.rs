@@ -9,8 +9,17 @@ use crate::frames::Kind;
 use crate::machine::{self, Places};
 use crate::report::{Rate, Report};
 use crate::router::{Idle, Router};
-use crate::suite::Size;
+use crate::suite::{Size, WARM_UP};
 use crate::throughput::{self, Measured};
+
+/// Rounds, and how long each half of a side lasts. What is looked for is smaller than what a shared
+/// machine does to one round, so there are many.
+fn rounds(size: Size) -> (u32, Duration) {
+    match size {
+        Size::Small => (1, Duration::from_millis(125)),
+        Size::Canonical => (31, Duration::from_millis(240)),
+    }
+}
 
 /// The arguments of `clasp-bench overhead`.
 #[derive(clap::Args)]
@@ -76,8 +85,10 @@ fn pair(routers: [Router; 2], kind: Kind, size: Size) -> io::Result<[Rate; 2]> {
             format!("throughput, histograms {histograms}"),
         )
     });
-    let rounds = size.rounds();
-    let length = size.length() / (4 * rounds);
+    for side in &mut sides {
+        side.run(WARM_UP)?;
+    }
+    let (rounds, length) = rounds(size);
     for _ in 0..rounds {
         // On, off, off, on: a machine that grows slower or quicker does so for both.
         let mut halves = [Vec::new(), Vec::new()];
