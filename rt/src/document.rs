@@ -95,7 +95,7 @@ impl<'a> Document<'a> {
         problems: &mut Vec<Problem>,
     ) -> Option<T> {
         let mut node = node.clone();
-        let mut removed: Vec<String> = Vec::new();
+        let mut removed = self.take_out_infinite(&mut node, problems);
         loop {
             let error = match T::deserialize(node.clone().into_deserializer()) {
                 Ok(value) => return Some(value),
@@ -112,6 +112,24 @@ impl<'a> Document<'a> {
             });
             removed.push(taken?);
         }
+    }
+
+    /// Notes, takes out and names the keys with `nan` or `inf` somewhere in them: no key has a use
+    /// for those, and what is read as JSON would have null in their place.
+    fn take_out_infinite(&self, node: &mut Node<'a>, problems: &mut Vec<Problem>) -> Vec<String> {
+        let DeValue::Table(table) = node.get_mut() else { return Vec::new() };
+        let mut names = Vec::new();
+        for (key, value) in table.iter() {
+            let Some((text, span)) = infinite(value) else { continue };
+            let name = key.get_ref().to_string();
+            let what = format!("`{name}`: {text} is no number to work with: write a finite one");
+            problems.push(Problem { line: Some(self.line(span)), what });
+            names.push(name);
+        }
+        for name in &names {
+            table.remove(name.as_str());
+        }
+        names
     }
 
     /// Reads each element of a `[[list]]` as `T`, with its place in the list.
@@ -188,6 +206,19 @@ fn take_out(value: &mut DeValue<'_>, span: &Range<usize>) -> Option<String> {
             table.iter_mut().find_map(|(_, value)| take_out(value.get_mut(), span))
         }
         DeValue::Array(items) => items.iter_mut().find_map(|item| take_out(item.get_mut(), span)),
+        _ => None,
+    }
+}
+
+/// The first number in `value` that is not finite, as it is written, and where.
+fn infinite<'n>(value: &'n Node<'_>) -> Option<(&'n str, Range<usize>)> {
+    match value.get_ref() {
+        DeValue::Float(float) => {
+            let is_finite = float.as_str().parse().is_ok_and(f64::is_finite);
+            (!is_finite).then(|| (float.as_str(), value.span()))
+        }
+        DeValue::Array(items) => items.iter().find_map(infinite),
+        DeValue::Table(table) => table.values().find_map(infinite),
         _ => None,
     }
 }
@@ -330,6 +361,32 @@ mod tests {
     fn a_wrong_value_is_not_called_missing_as_well() {
         assert_eq!(problems_of::<Strict>("[s]\npattern = 1").len(), 1);
         assert_eq!(problems_of::<Strict>("[s]"), ["line 1: key `pattern` is missing"]);
+    }
+
+    #[test]
+    fn numbers_without_an_end_are_told_once_wherever_they_stand() {
+        let said = |name, text| format!("`{name}`: {text} is no number to work with");
+        let cases = [
+            ("[s]\nport = nan", vec![said("port", "nan")]),
+            ("[s]\na = -inf\nb = 1e999", vec![said("a", "-inf"), said("b", "1e999")]),
+            ("[s]\na = [\n1, +inf]", vec![said("a", "+inf")]),
+            ("[s]\nb = [{ c = { d = nan } }]", vec![said("b", "nan")]),
+            ("[s]\npattern = inf", vec![said("pattern", "inf")]),
+            ("[s]\nfraction = 0.5", vec![]),
+        ];
+        for (text, expected) in cases {
+            let (document, mut problems) = Document::parse(text);
+            for (_, node) in document.sections() {
+                document.decode::<serde_json::Value>(node, &mut problems);
+            }
+            let found: Vec<_> = problems.iter().map(|problem| problem.what.as_str()).collect();
+            assert_eq!(found.len(), expected.len(), "{text}: {found:?}");
+            let pairs = found.iter().zip(&expected);
+            assert!(pairs.into_iter().all(|(found, said)| found.starts_with(said)), "{found:?}");
+        }
+        assert_eq!(problems_of::<Strict>("[s]\npattern = nan").len(), 1, "and is not missing");
+        let problems = problems_of::<Section>("[s]\nport = 1\nnames = [\n  nan]");
+        assert!(problems[0].starts_with("line 4: `names`: nan"), "{problems:?}");
     }
 
     #[test]
