@@ -65,7 +65,7 @@ const SECTIONS: &[&str] = &[
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
-    /// Name that clients see in WELCOME [default: clasp-rt]
+    /// Name that clients see in WELCOME, at most 255 bytes [default: clasp-rt]
     #[arg(long)]
     pub name: Option<String>,
     /// Address to listen on, IPv4 or IPv6 [default: 0.0.0.0, every interface]

@@ -1,12 +1,16 @@
 //! Opens bridges from what a person wrote, and says where each mistake stands.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
 use clasp_rt_bridges::{BRIDGES, Bridge, ConfigError};
+use clasp_rt_core::shard::Grant;
 use clasp_rt_worker::{SERVICES, Service};
 
 use crate::config::{BridgeAsWritten, Config};
 use crate::document::{explain, unknown};
 use crate::host::Host;
-use crate::plan::{PlanError, absent, error, note};
+use crate::plan::{PlanError, Ports, absent, error, note, too_long};
 use crate::plan_types::{BridgePlan, BridgeThreadPlan, ServicePlan, Threads, Uplink};
 
 /// Bridges that speak for many senders, and can say for whom.
@@ -47,7 +51,7 @@ pub fn named_bridges(config: &Config) -> impl Iterator<Item = (String, BridgeAsW
 }
 
 /// What will run, but perhaps not as it was meant: a network that can bring more params than the
-/// router keeps, and what the bridges say of themselves.
+/// router keeps, universes that nobody sends, and what the bridges say of themselves.
 pub fn notes(threads: &Threads) -> Vec<String> {
     let kept = threads.shards.iter().map(|shard| u64::from(shard.settings.limits.params_max));
     let kept: u64 = kept.sum();
@@ -64,7 +68,53 @@ pub fn notes(threads: &Threads) -> Vec<String> {
              `universes_max`, choose `mode = \"universe\"`, or raise the limit"
         )
     };
-    bridges().filter(too_much).map(note).chain(own).collect()
+    let unsent = bridges().flat_map(|plan| plan.bridge.writes());
+    let unsent: BTreeSet<_> = unsent.filter_map(|slot| unsent_universe(threads, &slot)).collect();
+    let lost = unsent.into_iter().map(|universe| {
+        format!(
+            "no bridge in here sends {universe}, which routes or the patch write: name it in the \
+             `outputs` of one, or as the `universe` of a device, unless a bridge elsewhere sends it"
+        )
+    });
+    bridges().filter(too_much).map(note).chain(lost).chain(own).collect()
+}
+
+/// The universe of `slot`, if a bridge of these has the like and none sends it.
+fn unsent_universe(threads: &Threads, slot: &str) -> Option<String> {
+    let bridges = threads.bridges.iter().flat_map(|thread| &thread.bridges);
+    let mut said = bridges.filter_map(|plan| plan.bridge.sends(slot)).peekable();
+    said.peek()?;
+    let (universe, _) = slot.rsplit_once('/')?;
+    (!said.any(|sends| sends)).then(|| universe.to_owned())
+}
+
+/// Of the router, what its bridges must fit.
+pub struct Around<'a> {
+    pub ports: Ports,
+    /// `None`: nobody needs a token.
+    pub grants: Option<&'a [Grant]>,
+}
+
+impl Around<'_> {
+    /// Notes what of an opened bridge, written `at` a key, does not fit.
+    fn fit(
+        &mut self,
+        at: &str,
+        written: &BridgeAsWritten,
+        opened: &Opened,
+        errors: &mut Vec<PlanError>,
+    ) {
+        errors.extend(name_taken(at, opened.name()));
+        errors.extend(too_long(&format!("{at}.name"), opened.name()));
+        self.ports.bridge(at, written, opened, errors);
+        let token = written.options.get("token").and_then(|token| token.as_str());
+        if let (Some(token), Some(grants)) = (token, self.grants)
+            && grants.iter().all(|grant| grant.token != token)
+        {
+            let why = "is not one of [auth]: write it there, too, in `tokens` or the `token_file`";
+            errors.push(error(format!("{at}.token"), why));
+        }
+    }
 }
 
 /// Where each bridge runs. Those that name the same core share a thread, and so do all that name
@@ -73,6 +123,7 @@ pub fn place_bridges(
     config: &Config,
     host: &Host,
     shards: usize,
+    around: &mut Around<'_>,
     errors: &mut Vec<PlanError>,
 ) -> (Vec<BridgeThreadPlan>, Vec<ServicePlan>) {
     let mut threads: Vec<BridgeThreadPlan> = Vec::new();
@@ -87,7 +138,7 @@ pub fn place_bridges(
         let uplink = Uplink::Shard(index % shards.max(1));
         let opened = note(errors, open_bridge(&at, &written));
         if let Some(opened) = &opened {
-            errors.extend(name_taken(&at, opened.name()));
+            around.fit(&at, &written, opened, errors);
         }
         let bridge = match opened {
             None => continue,
@@ -208,7 +259,13 @@ impl Piece<'_> {
 type Options = serde_json::Map<String, serde_json::Value>;
 
 fn pieces(options: &Options) -> impl Iterator<Item = (Piece<'_>, Options)> {
-    options.iter().flat_map(|(key, value)| {
+    // Which targets can be reached depends on it.
+    let is_address = |bind: &&serde_json::Value| {
+        bind.as_str().is_some_and(|bind| bind.parse::<SocketAddr>().is_ok())
+    };
+    let bind = options.get("bind").filter(is_address);
+    let bind = bind.map(|bind| ("bind".to_owned(), bind.clone()));
+    options.iter().flat_map(move |(key, value)| {
         let alone = |value| Options::from_iter([(key.clone(), value)]);
         match value.as_array() {
             Some(list) if !list.is_empty() && list.iter().all(serde_json::Value::is_object) => list
@@ -216,7 +273,9 @@ fn pieces(options: &Options) -> impl Iterator<Item = (Piece<'_>, Options)> {
                 .enumerate()
                 .map(|(index, one)| {
                     let one = serde_json::Value::Array(vec![one.clone()]);
-                    (Piece::Element { list: key, index }, alone(one))
+                    let mut options = alone(one);
+                    options.extend(bind.clone());
+                    (Piece::Element { list: key, index }, options)
                 })
                 .collect::<Vec<_>>(),
             _ => vec![(Piece::Key(key), alone(value.clone()))],
@@ -232,6 +291,61 @@ mod tests {
     use super::*;
     use crate::host::Host;
     use crate::plan::Plan;
+
+    #[test]
+    fn a_universe_that_is_written_and_not_sent_is_noted() {
+        let patch = |universe: &str, more: &str| {
+            format!(
+                "[[patch]]\nfixture = \"/rig{universe}\"\nuniverse = {universe:?}\nat = 7\n\
+                 slots = [\"d\"]\n{more}\n"
+            )
+        };
+        let route = |to: &str| format!("[[route]]\nfrom = \"/a/*/*\"\nto = {to:?}\n");
+        let bridges = "[[bridge]]\ntype = \"artnet\"\ninputs = \"none\"\noutputs = \"0-3\"\n\
+                       [[bridge]]\ntype = \"sacn\"\noutputs = \"2\"\n\
+                       [[bridge]]\ntype = \"dmx\"\n";
+        let cases = [
+            (patch("/artnet/0", "") + &patch("/artnet/4", ""), Some("/artnet/4,")),
+            (patch("/sacn/1", "") + &patch("/sacn/2", ""), Some("/sacn/1,")),
+            (patch("/dmx/0", "") + &patch("/dmx/1", ""), Some("/dmx/1,")),
+            (patch("/artnet/9", "direction = \"in\""), None),
+            (route("/artnet/4/{1}") + &route("/artnet/0/{1}"), Some("/artnet/4,")),
+            (route("/sacn/1/12"), Some("/sacn/1,")),
+            (route("/artnet/{1}/{2}") + &route("/artnet/{1}") + &route("/artnet/timecode"), None),
+            (route("/video/0/{1}") + &patch("/far/away/0", ""), None),
+        ];
+        for (text, noted) in cases {
+            let (config, problems) = Config::parse(&(bridges.to_owned() + &text));
+            assert_eq!(problems, [], "{text}");
+            let plan = Plan::new(&config, &Host::read());
+            let plan = plan.unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
+            let notes = notes(&plan.threads);
+            assert_eq!(notes.len(), noted.iter().len(), "{text}: {notes:?}");
+            assert!(notes.iter().zip(noted).all(|(note, said)| note.contains(said)), "{notes:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_or_a_token_of_a_bridge_that_the_router_cannot_take_is_refused() {
+        let tokens = "[auth]\ntokens = [\"web read:/**\", \"desk\"]\n";
+        let bridge = |kind: &str, more: &str| format!("[[bridge]]\ntype = {kind:?}\n{more}\n");
+        let long = format!("name = {:?}", "n".repeat(256));
+        let cases = [
+            (bridge("osc", &long), "bridge[0].name: has 256 bytes"),
+            (tokens.to_owned() + &bridge("http", "token = \"wbe\""), "bridge[0].token: is not one"),
+            (tokens.to_owned() + &bridge("osc", "token = \"\""), "bridge[0].token: is not one"),
+            (tokens.to_owned() + &bridge("http", "token = \"web\""), ""),
+            (bridge("http", "token = \"web\""), ""),
+        ];
+        for (text, said) in cases {
+            let (config, problems) = Config::parse(&text);
+            assert_eq!(problems, [], "{text}");
+            let errors = Plan::new(&config, &Host::read()).err().unwrap_or_default();
+            assert_eq!(errors.len(), usize::from(!said.is_empty()), "{text}: {errors:?}");
+            assert!(errors.iter().all(|error| error.to_string().starts_with(said)), "{errors:?}");
+            assert!(errors.iter().all(|error| !error.why.contains("wbe")), "a secret");
+        }
+    }
 
     #[test]
     fn a_network_that_brings_more_params_than_are_kept_is_noted() {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use clasp_rt_core::ShardId;
 use clasp_rt_core::limits::Limits;
@@ -11,16 +11,21 @@ use clasp_rt_core::shard::{Grant, RuleFor, SHARDS_MAX, Settings, tokens};
 use clasp_rt_core::time::Span;
 
 use crate::arbitration;
-use crate::config::{AuthMode, Config, Cores, Idle, LogLevel, Switch, Transport};
+use crate::config::{AuthMode, Config, Cores, Idle, LogLevel, Switch};
 use crate::host::Host;
 use crate::memory::{self, Size, Term};
-use crate::open_bridge::{Opened, place_bridges};
+use crate::open_bridge::{Around, Opened, place_bridges};
 use crate::plan_types::{
-    BridgePlan, BridgeThreadPlan, Hygiene, ListenerPlan, ListenerTransport, ServicePlan, ShardPlan,
-    Threads, Uplink,
+    BridgePlan, BridgeThreadPlan, Hygiene, ServicePlan, ShardPlan, Threads, Uplink,
 };
 use crate::recording::RecordingPlan;
 use crate::waiting::{self, BusyPoll, HostFacts};
+
+mod bounds;
+mod ports;
+
+pub use bounds::too_long;
+pub use ports::Ports;
 
 /// The port that published clients try first.
 pub const PORT: u16 = 7330;
@@ -66,9 +71,13 @@ impl Plan {
     pub fn new(config: &Config, host: &Host) -> Result<Self, Vec<PlanError>> {
         let mut errors = Vec::new();
         let placement = note(&mut errors, place_shards(config, host)).unwrap_or_default();
-        let listeners = listeners(config, &mut errors);
+        bounds::check(config, &mut errors);
+        let mut ports = Ports::default();
+        let listeners = ports::listeners(config, &mut ports, &mut errors);
         let mut settings = settings(config, host, placement.cores.len(), &mut errors);
-        let (bridges, services) = place_bridges(config, host, placement.cores.len(), &mut errors);
+        let mut around = Around { ports, grants: settings.grants.as_deref() };
+        let count = placement.cores.len();
+        let (bridges, services) = place_bridges(config, host, count, &mut around, &mut errors);
         let guests = services.iter().map(|plan| plan.service.sessions_max());
         let guests_max = guests.fold(0, u32::saturating_add);
         settings.limits.links_max = settings.limits.links_max.saturating_add(guests_max);
@@ -223,41 +232,6 @@ fn hygiene(config: &Config, isolated: bool, errors: &mut Vec<PlanError>) -> Hygi
         _ => {}
     }
     Hygiene { fifo_priority, busy_poll: config.server.busy_poll.map(|BusyPoll(time)| time) }
-}
-
-fn listeners(config: &Config, errors: &mut Vec<PlanError>) -> Vec<ListenerPlan> {
-    let server = &config.server;
-    let bind = server.bind.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let mut listeners = vec![ListenerPlan {
-        transport: ListenerTransport::WebSocket,
-        addr: SocketAddr::new(bind, server.port.unwrap_or(PORT)),
-    }];
-    if let Some(port) = server.tcp_port {
-        let addr = SocketAddr::new(bind, port);
-        add(&mut listeners, ListenerTransport::Tcp, addr, "server.tcp_port", errors);
-    }
-    for (index, more) in config.listeners.iter().enumerate() {
-        let transport = match more.transport {
-            Transport::Ws => ListenerTransport::WebSocket,
-            Transport::Tcp => ListenerTransport::Tcp,
-        };
-        let addr = SocketAddr::new(more.bind.unwrap_or(bind), more.port);
-        add(&mut listeners, transport, addr, &format!("listen[{index}].port"), errors);
-    }
-    listeners
-}
-
-fn add(
-    listeners: &mut Vec<ListenerPlan>,
-    transport: ListenerTransport,
-    addr: SocketAddr,
-    key: &str,
-    errors: &mut Vec<PlanError>,
-) {
-    if addr.port() != 0 && listeners.iter().any(|held| held.addr == addr) {
-        errors.push(error(key, format!("{addr} is listened on twice")));
-    }
-    listeners.push(ListenerPlan { transport, addr });
 }
 
 /// What all shards have in common; each gets its own id afterwards.
