@@ -127,6 +127,17 @@ pub(crate) fn is_reserved(address: impl AsRef<[u8]>) -> bool {
     below.is_some_and(|rest| !rest.starts_with(b"source/"))
 }
 
+/// Whether `address` may be published to by nobody but the router and `our` bridges in it: below
+/// `/clasp/` all but whose a write is, what sources bid that do not have an address, and what
+/// peers say to each other (`wire.md` §11). Of the rest our routes tell their rings.
+pub(crate) fn is_told_by_us(address: &[u8], our: bool) -> bool {
+    match address.strip_prefix(b"/clasp/") {
+        None | Some(b"source" | b"p2p") => false,
+        Some(b"loop") => !our,
+        Some(below) => !below.starts_with(b"source/bids/") && !below.starts_with(b"p2p/"),
+    }
+}
+
 impl Tag<'_> {
     /// Writes the value of the marker that says the same.
     pub(crate) fn push(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
@@ -210,6 +221,29 @@ mod tests {
         });
         assert!(by.unwrap_err().contains("session"));
         assert!(matches!(Marker::read(None), Err(Refused::Marker { .. })));
+    }
+
+    #[test]
+    fn below_clasp_a_stranger_publishes_sources_bids_and_peer_signals_only() {
+        let cases = [
+            ("/clasp/duel", [true, true]),
+            ("/clasp/loop", [true, false]),
+            ("/clasp/loop/a", [true, true]),
+            ("/clasp/arbitration", [true, true]),
+            ("/clasp/why/a", [true, true]),
+            ("/clasp/source", [false, false]),
+            ("/clasp/source/a", [true, true]),
+            ("/clasp/source/bids/a", [false, false]),
+            ("/clasp/p2p/announce", [false, false]),
+            ("/clasp/p2p/signal/a", [false, false]),
+            ("/clasp/p2pee", [true, true]),
+            ("/clasp", [false, false]),
+            ("/clasped/duel", [false, false]),
+        ];
+        for (address, told_by_us) in cases {
+            let found = [false, true].map(|our| is_told_by_us(address.as_bytes(), our));
+            assert_eq!(found, told_by_us, "{address}");
+        }
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub(crate) enum Refused {
     Marker {
         why: &'static str,
     },
-    /// A SET of what the router itself answers for.
+    /// A write of what the router itself answers for.
     Reserved,
     /// No room for another source of an arbitrated param.
     Claims,
@@ -101,8 +101,7 @@ impl Refused {
             Self::TooLong { .. } | Self::TooWide | Self::Timeline { .. } | Self::Marker { .. } => {
                 code::INVALID_VALUE
             }
-            Self::Reserved => code::INVALID_ADDRESS,
-            Self::Forbidden | Self::NotSender => code::FORBIDDEN,
+            Self::Forbidden | Self::NotSender | Self::Reserved => code::FORBIDDEN,
             Self::NotFound => code::NOT_FOUND,
             Self::Unavailable { .. } => code::UNAVAILABLE,
             Self::Subscriptions { .. } | Self::PatternRoom { .. } => code::RATE_LIMIT,
@@ -152,9 +151,10 @@ impl fmt::Display for Refused {
             ),
             Self::Unexpected { what } => f.write_str(what),
             Self::Marker { why } => write!(f, "a marker of /clasp/source: {why}"),
-            Self::Reserved => {
-                f.write_str("reserved: below /clasp/ only /clasp/source/<id> may be set")
-            }
+            Self::Reserved => f.write_str(
+                "reserved: below /clasp/ the router speaks; others may SET /clasp/source/<id> and \
+                 PUBLISH to /clasp/source, /clasp/source/bids/.. and /clasp/p2p/..",
+            ),
             Self::Claims => f.write_str("at capacity: no room for another source of this param"),
             Self::Timeline { why } => write!(f, "timeline: {why}"),
         }

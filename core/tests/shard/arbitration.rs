@@ -456,7 +456,7 @@ fn what_is_arbitrated_is_told_to_who_asks() {
             settings.arbitrations[2].on_loss = OnLoss::Fade { value: encoded(0.0), over };
         });
         net.set(A, "/clasp/arbitration", 1.0);
-        assert_eq!(net.take(A), ["ERROR 200 /clasp/arbitration"]);
+        assert_eq!(net.take(A), ["ERROR 301 /clasp/arbitration"]);
         let expected = "{arbitration=[\
             {pattern=/*/htp/** rule=htp default_priority=100 on_loss=hold} \
             {pattern=/*/ltp/** rule=ltp default_priority=100 timeout_us=2500000 \
@@ -501,7 +501,7 @@ fn what_the_router_answers_for_is_not_set_and_what_is_not_arbitrated_is_explaine
         let mut net = stage(shards);
         for address in ["/clasp/why/a", "/clasp/duel", "/clasp/source"] {
             net.set(A, address, 1.0);
-            assert_eq!(net.take(A), [format!("ERROR 200 {address}")]);
+            assert_eq!(net.take(A), [format!("ERROR 301 {address}")]);
         }
         net.set(A, "/clasp/source/desk", 1.0);
         net.set(A, "/plain/a", 5.0);

@@ -167,7 +167,7 @@ fn a_signal_for_a_session_stays_one_and_no_param_may_have_its_address() {
             ..Publish::default()
         };
         net.say(A, &Message::Publish(to_nobody), Qos::Fire);
-        assert_eq!(net.take(A), [format!("ERROR 200 {address}"), "ERROR 404 -".to_owned()]);
+        assert_eq!(net.take(A), [format!("ERROR 301 {address}"), "ERROR 404 -".to_owned()]);
         assert_eq!(net.take(OTHER), [""; 0]);
     }
 }

@@ -127,6 +127,42 @@ fn no_encoding_and_no_bundle_hides_whose_name_a_peer_signal_uses() {
     }
 }
 
+#[test]
+fn below_clasp_nobody_speaks_for_the_router() {
+    for shards in [1, 3] {
+        let mut net = Net::new(settings(shards));
+        let far = (shards as usize - 1, 1);
+        net.join(far);
+        net.subscribe(far, 1, "/clasp/**");
+        net.join(A);
+        let ours = (0, 2);
+        net.open(ours, Admit::Trusted);
+        net.say(ours, &hello(None, 0), Qos::Fire);
+        net.take(ours);
+        for told in ["/clasp/duel", "/clasp/loop", "/clasp/arbitration", "/clasp/why/a"] {
+            net.emit(A, told);
+            assert_eq!(net.take(A), [format!("ERROR 301 {told}")], "{shards} shards");
+            net.set(A, told, 1.0);
+            assert_eq!(net.take(A), [format!("ERROR 301 {told}")], "{shards} shards");
+            let event =
+                Publish { address: told, signal: Some(Signal::Event), ..Publish::default() };
+            net.bundle(A, &[Message::Publish(event)], None);
+            assert_eq!(net.take(A), [format!("ERROR 403 {told}")], "{shards} shards");
+        }
+        net.emit(ours, "/clasp/duel");
+        assert_eq!(net.take(ours), ["ERROR 301 /clasp/duel"], "a bridge of ours tells no duel");
+        assert_eq!(net.take(far), [""; 0], "{shards} shards");
+        // What published clients and bridges elsewhere say there, and what our routes do.
+        for (who, said) in
+            [(A, "/clasp/p2p/announce"), (A, "/clasp/source/bids/rig/1"), (ours, "/clasp/loop")]
+        {
+            net.emit(who, said);
+            assert_eq!(net.take(who), [""; 0], "{said}");
+            assert_eq!(net.take(far), [format!("event {said}")], "{shards} shards");
+        }
+    }
+}
+
 fn session_of(welcome: &[u8]) -> String {
     let payload = clasp_rt_core::wire::header::parse(welcome).unwrap().payload;
     match clasp_rt_core::wire::binary::decode(payload).unwrap() {

@@ -14,7 +14,7 @@ use crate::shard::marker::{self, Marker};
 use crate::shard::record::{Origin, Record};
 use crate::shard::refused::Refused;
 use crate::shard::session_id::SessionId;
-use crate::shard::{Effects, Outcome, RECORD_BYTES_MAX, Shard, TURN_MAX, scope};
+use crate::shard::{Admit, Effects, Outcome, RECORD_BYTES_MAX, Shard, TURN_MAX, scope};
 use crate::signal::{Phase, Qos, Signal};
 use crate::wire::binary;
 use crate::wire::header::Frame;
@@ -313,6 +313,10 @@ impl Shard {
             address::check_bytes(publish.address).map_err(Refused::Address)?;
         }
         self.may_write(link, publish.address)?;
+        // What is reserved never has a place.
+        if place.is_none() && marker::is_told_by_us(publish.address, self.is_trusted(link)) {
+            return Err(Refused::Reserved);
+        }
         if place.is_none()
             && publish.address.starts_with(P2P_SIGNAL.as_bytes())
             && let Some(from) = publish.value.and_then(|v| v.get("from")).and_then(|v| v.as_str())
@@ -349,6 +353,11 @@ impl Shard {
             return Err(Refused::Forbidden);
         }
         Ok(())
+    }
+
+    /// Whether a bridge of our own is behind `link`, in this process.
+    fn is_trusted(&self, link: LinkId) -> bool {
+        self.sessions[link.0 as usize].admit == Admit::Trusted
     }
 
     fn signal_peer(
@@ -664,6 +673,9 @@ impl Shard {
                 Ok(()) => match self.scopes(grant) {
                     Some(scopes) if !scope::may_write(scopes, info.address) => {
                         Err(Refused::Forbidden)
+                    }
+                    _ if marker::is_told_by_us(info.address.as_bytes(), false) => {
+                        Err(Refused::Reserved)
                     }
                     _ => Ok(()),
                 },
