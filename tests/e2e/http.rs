@@ -259,8 +259,15 @@ fn what_is_wrong_is_said_with_what_would_be_right() {
         ("/v1/state/a", vec![put[0], put[1], put[2], "{"], 400, "no JSON"),
         ("/v1/state/a", vec![put[0], put[1]], 400, "0.5"),
         ("/v1/state/a", vec![put[0], put[1], put[2], r#"{"value":1,"tll":2}"#], 400, "ttl"),
-        ("/v1/state/a", vec![put[0], put[1], put[2], "18446744073709551615"], 400, "2^63"),
-        ("/v1/state/a", vec![put[0], put[1], put[2], &long], 413, "1000 bytes"),
+        ("/v1/state/a", vec![put[0], put[1], put[2], "9223372036854775808"], 400, "2^63"),
+        ("/v1/state/a", vec![put[0], put[1], put[2], "18446744073709551616"], 400, "1e19"),
+        ("/v1/emit/a", vec!["-d", r#"{"value":-9223372036854775809}"#], 400, "-922337203"),
+        (
+            "/v1/state/a",
+            vec![put[0], put[1], put[2], &long],
+            413,
+            "1000 bytes here; this one has 1002",
+        ),
         (
             "/v1/state/a",
             vec![put[0], put[1], "-T", "/dev/null", "-H", "content-type: a/b"],
@@ -280,6 +287,10 @@ fn what_is_wrong_is_said_with_what_would_be_right() {
         assert!(detail.contains(said), "{path} {arguments:?}: {detail}");
     }
     assert_eq!(curl(host, "/v1/state/a", &["-H", &headers]).status, 431);
+    let chunked = ["-X", "PUT", "-d", &long, "-H", "transfer-encoding: chunked"];
+    let chunked = curl(host, "/v1/state/a", &chunked).json();
+    let detail = "a body has at most 1000 bytes here; this one has more";
+    assert_eq!((&chunked["status"], &chunked["detail"]), (&json!(413), &json!(detail)));
     let allowed = curl(host, "/v1/state/a", &["-X", "PATCH"]);
     assert!(allowed.header("allow").expect("Allow").contains("DELETE"));
 
@@ -291,6 +302,43 @@ fn what_is_wrong_is_said_with_what_would_be_right() {
     eventually("its place is free", || {
         (curl(host, "/v1/poll?pattern=/**&wait=0", &[]).status == 200).then_some(())
     });
+}
+
+#[test]
+fn a_bundle_that_is_refused_says_which_of_its_messages_is_at_fault() {
+    let (router, host) = router();
+    let mut client = router.join("client");
+    client.ask(json!({"type": "SET", "address": "/held", "value": 1}));
+    for (address, more, status, code, says) in [
+        ("/a//b", json!({}), 400, Json::Null, "empty segment"),
+        ("/a", json!({"value": 18_446_744_073_709_551_615_u64}), 400, Json::Null, "2^63"),
+        ("/held", json!({"revision": 7}), 409, json!(400), "expected 7, actual 1"),
+        ("/clasp/duel", json!({}), 403, json!(403), "reserved"),
+    ] {
+        let mut wrong = json!({"type": "SET", "address": address, "value": 2});
+        for (key, value) in more.as_object().expect("keys") {
+            wrong[key] = value.clone();
+        }
+        let sent = json!([{"type": "SET", "address": "/fine", "value": 1}, wrong]).to_string();
+        let got = curl(host, "/v1/bundle", &["-d", &sent]);
+        assert_eq!(got.status, status, "{}", got.body);
+        assert_eq!(got.header("content-type"), Some("application/problem+json"));
+        let problem = got.json();
+        assert_eq!((&problem["index"], &problem["address"]), (&json!(1), &json!(address)));
+        assert_eq!((&problem["code"], &problem["status"]), (&code, &json!(status)));
+        let detail = problem["detail"].as_str().expect("a detail");
+        assert!(detail.starts_with(&format!("messages[1], {address}: ")), "{detail}");
+        assert!(detail.contains(says), "{detail}");
+    }
+    assert_eq!(curl(host, "/v1/state/fine", &[]).status, 404, "all or nothing");
+    let long = json!([{"type": "SET", "address": "/a", "value": "x".repeat(70_000)}]).to_string();
+    let says = format!("has {} bytes", long.len());
+    let long = TempFile::new("json", &long);
+    let sent = format!("@{}", long.path.display());
+    let got = curl(host, "/v1/bundle", &["-d", &sent]);
+    assert_eq!((got.status, &got.json()["index"]), (413, &json!(0)));
+    let detail = got.json()["detail"].to_string();
+    assert!(detail.contains("65535 bytes") && detail.contains(&says), "{detail}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What is wrong with a request, as `application/problem+json`.
 //!
 //! Source: RFC 9457. `detail` says what was wrong and what would be right; `code` is the CLASP code
-//! where the router refused.
+//! where the router refused; `index` and `address` are those of the message of a bundle at fault.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -21,11 +21,34 @@ pub struct Problem {
     /// The CLASP code, where the router refused.
     pub code: Option<u16>,
     pub retry_after_s: Option<u64>,
+    /// Which message of a bundle is at fault, the first being 0.
+    pub index: Option<usize>,
+    /// The address that it has.
+    pub address: Option<String>,
 }
 
 impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), code: None, retry_after_s: None }
+        let (code, retry_after_s, index, address) = (None, None, None, None);
+        Self { status, detail: detail.into(), code, retry_after_s, index, address }
+    }
+
+    /// The same of a bundle's message number `index`.
+    pub fn of_message(self, index: usize, address: Option<&str>) -> Self {
+        let about = address.map(|address| format!(", {address}")).unwrap_or_default();
+        let detail = format!("messages[{index}]{about}: {}", self.detail);
+        Self { detail, index: Some(index), address: address.map(str::to_owned), ..self }
+    }
+
+    /// The same of a request whose body has so many bytes, where that is what is wrong.
+    pub fn of_body(self, bytes: usize) -> Self {
+        match self.status {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                let detail = format!("{}; the body has {bytes} bytes", self.detail);
+                Self { detail, ..self }
+            }
+            _ => self,
+        }
     }
 
     pub fn wrong(detail: impl Into<String>) -> Self {
@@ -53,6 +76,12 @@ impl Problem {
         });
         if let Some(code) = self.code {
             body["code"] = json!(code);
+        }
+        if let Some(index) = self.index {
+            body["index"] = json!(index);
+        }
+        if let Some(address) = &self.address {
+            body["address"] = json!(address);
         }
         let mut response = Response::new(Body::from(body.to_string()));
         *response.status_mut() = self.status;
@@ -87,7 +116,7 @@ impl From<Failure> for Problem {
             Failure::TimedOut => (StatusCode::GATEWAY_TIMEOUT, None),
             Failure::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, None),
         };
-        Self { status, detail, code: None, retry_after_s }
+        Self { retry_after_s, ..Self::new(status, detail) }
     }
 }
 
@@ -98,7 +127,7 @@ impl From<Refused> for Problem {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Some(1),
             _ => None,
         };
-        Self { status, detail: message, code: Some(code), retry_after_s }
+        Self { code: Some(code), retry_after_s, ..Self::new(status, message) }
     }
 }
 
@@ -114,7 +143,9 @@ fn status_of(refused: u16, message: &str) -> StatusCode {
         code::STATE if says("capacity") => StatusCode::INSUFFICIENT_STORAGE,
         code::STATE => StatusCode::CONFLICT,
         code::INVALID_VALUE => StatusCode::UNPROCESSABLE_ENTITY,
-        code::BUNDLE_REFUSED if says("scope") => StatusCode::FORBIDDEN,
+        code::BUNDLE_REFUSED if says("scope") || says("reserved") => StatusCode::FORBIDDEN,
+        code::BUNDLE_REFUSED if says("invalid address") => StatusCode::BAD_REQUEST,
+        code::BUNDLE_REFUSED if says("can be kept") => StatusCode::UNPROCESSABLE_ENTITY,
         code::BUNDLE_REFUSED if says("lock held") => StatusCode::LOCKED,
         code::BUNDLE_REFUSED => StatusCode::CONFLICT,
         code::RATE_LIMIT => StatusCode::TOO_MANY_REQUESTS,
@@ -143,6 +174,9 @@ mod tests {
             (402, "a merged map holds at most 256 keys", 422),
             (403, "Bundle rejected: no scope of this token allows it", 403),
             (403, "Bundle rejected: revision conflict", 409),
+            (403, "Bundle rejected: reserved: below /clasp/ the router speaks", 403),
+            (403, "Bundle rejected: invalid address: empty segment ('//')", 400),
+            (403, "Bundle rejected: address and value take 9 bytes, at most 8 can be kept", 422),
             (404, "Target session not found", 404),
             (429, "Rate limit exceeded", 429),
             (501, "no session is free on this router", 503),

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::App;
 use super::address::Namespace;
-use super::body;
+use super::body::{self, Sent};
 use super::condition::Condition;
 use super::deleted::{LAST_SECOND, LASTING};
 use super::problem::Problem;
@@ -78,21 +78,21 @@ impl App {
         Ok(params)
     }
 
-    async fn body(&self, request: Request) -> Result<Option<Json>, Problem> {
+    async fn body(&self, request: Request) -> Result<Sent, Problem> {
         let (parts, body) = request.into_parts();
         let most = self.options.body_bytes_max;
-        let too_long = || {
-            let why = format!("a body has at most {most} bytes");
+        let too_long = |has: &str| {
+            let why = format!("a body has at most {most} bytes here; this one has {has}");
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, why)
         };
         let announced = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         let announced = announced.and_then(|length| length.parse::<usize>().ok());
-        if announced.is_some_and(|length| length > most) {
-            return Err(too_long());
+        if let Some(length) = announced.filter(|&length| length > most) {
+            return Err(too_long(&length.to_string()));
         }
         let bytes = timeout(ANSWER_TIMEOUT, to_bytes(body, most)).await;
         let late = || Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time");
-        let bytes = bytes.map_err(|_| late())?.map_err(|_| too_long())?;
+        let bytes = bytes.map_err(|_| late())?.map_err(|_| too_long("more"))?;
         body::read(&parts.headers, &bytes)
     }
 
@@ -140,9 +140,9 @@ impl App {
         change: &Map<String, Json>,
     ) -> Result<Vec<Param>, Problem> {
         let params = self.params(token, pattern).await?;
-        if params.is_empty() {
-            return Ok(params);
-        }
+        let Some(first) = params.first() else { return Ok(params) };
+        // What is wrong with it is wrong with each.
+        body::set(&first.address, Some(Json::Object(change.clone())))?;
         let messages = params.iter().map(|param| {
             let mut message = change.clone();
             message.insert("type".into(), json!("SET"));
@@ -151,8 +151,13 @@ impl App {
         });
         let all = json!({ "messages": messages.collect::<Vec<_>>() });
         // These addresses are those of the router already.
-        let bundle = body::bundle(&Namespace::default(), Some(all))?;
-        self.seats.ask(token, &bundle).await?;
+        let bundle = body::bundle(&Namespace::default(), all.into()).map_err(|problem| {
+            let count = params.len();
+            let detail =
+                format!("{pattern} means {count} params: {}; ask for fewer", problem.detail);
+            Problem { detail, ..problem }
+        })?;
+        self.seats.ask(token, &bundle.ask).await?;
         Ok(params)
     }
 
@@ -210,8 +215,8 @@ pub(super) async fn write(State(app): State<Arc<App>>, request: Request) -> Repl
     if is_pattern(path) {
         let pattern = app.namespace.pattern_of(path).map_err(Problem::wrong)?;
         unconditional(&condition)?;
-        let body = app.body(request).await?;
-        let change = match body.ok_or_else(|| Problem::wrong("a value is needed in the body"))? {
+        let json = app.body(request).await?.exact()?;
+        let change = match json.ok_or_else(|| Problem::wrong("a value is needed in the body"))? {
             Json::Object(map) if map.contains_key("value") => map,
             value => Map::from_iter([("value".to_owned(), value)]),
         };
@@ -219,7 +224,9 @@ pub(super) async fn write(State(app): State<Arc<App>>, request: Request) -> Repl
         return Ok(json_text(StatusCode::OK, json!({ "count": params.len() }).to_string()));
     }
     let address = app.namespace.address_of(path).map_err(Problem::wrong)?;
-    let set = body::set(&address, app.body(request).await?)?;
+    let sent = app.body(request).await?;
+    let bytes = sent.bytes;
+    let set = body::set(&address, sent.exact()?).map_err(|problem| problem.of_body(bytes))?;
     let revision = app.set(token.as_deref(), set, &condition).await?;
     let outside = app.namespace.strip(&address).unwrap_or(&address);
     let text = json!({ "address": outside, "revision": revision }).to_string();
@@ -275,7 +282,10 @@ pub(super) async fn emit(State(app): State<Arc<App>>, request: Request) -> Reply
     let uri = request.uri().clone();
     let address = app.namespace.address_of(app.rest(uri.path(), "/v1/emit"));
     let address = address.map_err(Problem::wrong)?;
-    let publish = body::publish(&address, app.body(request).await?)?;
+    let sent = app.body(request).await?;
+    let bytes = sent.bytes;
+    let publish = body::publish(&address, sent.exact()?);
+    let publish = publish.map_err(|problem| problem.of_body(bytes))?;
     app.seats.ask(token.as_deref(), &publish).await?;
     let outside = app.namespace.strip(&address).unwrap_or(&address);
     Ok(json_text(StatusCode::ACCEPTED, json!({ "address": outside }).to_string()))
@@ -343,8 +353,11 @@ pub(super) async fn signals(State(app): State<Arc<App>>, request: Request) -> Re
 /// `POST /v1/bundle`
 pub(super) async fn bundle(State(app): State<Arc<App>>, request: Request) -> Reply {
     let token = app.token_of(request.headers(), None)?;
-    let bundle = body::bundle(&app.namespace, app.body(request).await?)?;
-    let text = match app.seats.ask(token.as_deref(), &bundle).await? {
+    let sent = app.body(request).await?;
+    let bytes = sent.bytes;
+    let bundle = body::bundle(&app.namespace, sent).map_err(|problem| problem.of_body(bytes))?;
+    let asked = app.seats.ask(token.as_deref(), &bundle.ask).await;
+    let text = match asked.map_err(|failure| bundle.at_fault(&app.namespace, failure))? {
         Answer::Applied { revision: Some(revision) } => json!({ "revision": revision }),
         Answer::Applied { revision: None } => json!({}),
         other => return Err(strange(&other)),

@@ -12,10 +12,14 @@ use super::value;
 /// The frame of a `kind` of message with the keys of `map`.
 pub fn frame(kind: &str, mut map: Map<String, Json>) -> Result<Vec<u8>, JsonError> {
     map.insert("type".to_owned(), Json::String(kind.to_owned()));
-    let whole = Json::Object(map);
-    value::check(&whole)?;
+    frame_of(&Json::Object(map))
+}
+
+/// The frame of a message that names its kind itself.
+pub fn frame_of(message: &Json) -> Result<Vec<u8>, JsonError> {
+    value::check(message)?;
     let mut frame = Vec::new();
-    json::to_frame(&whole.to_string(), &mut frame)?;
+    json::to_frame(&message.to_string(), &mut frame)?;
     Ok(frame)
 }
 

@@ -33,6 +33,41 @@ pub fn check(json: &Json) -> Result<(), JsonError> {
     }
 }
 
+/// The same of the numbers as `text` writes them, which is JSON: what is whole and longer than 64
+/// bits, [`check`] sees as a float.
+pub fn check_text(text: &str) -> Result<(), JsonError> {
+    const DIGITS_TOLD_MAX: usize = 40;
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c == '"' || c == '-' || c.is_ascii_digit()) {
+        rest = rest.get(at..).unwrap_or_default();
+        if let Some(string) = rest.strip_prefix('"') {
+            rest = behind_string(string);
+            continue;
+        }
+        let is_of_number = |c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E');
+        let len = rest.find(|c| !is_of_number(c)).unwrap_or(rest.len());
+        let (number, behind) = rest.split_at(len);
+        let is_whole = !number.contains(['.', 'e', 'E']);
+        if is_whole && number.parse::<i64>().is_err() {
+            let told = number.get(..DIGITS_TOLD_MAX).map(|begin| format!("{begin}.."));
+            return Err(JsonError::Wrong { at: told.unwrap_or(number.to_owned()), need: NEED });
+        }
+        rest = behind;
+    }
+    Ok(())
+}
+
+/// What follows the quotation mark that ends the string which `text` is in.
+fn behind_string(text: &str) -> &str {
+    let mut is_escaped = false;
+    let end = text.bytes().position(|byte| {
+        let ends = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        ends
+    });
+    end.and_then(|end| text.get(end + 1..)).unwrap_or_default()
+}
+
 /// The value as JSON text.
 pub fn text(value: Value<'_>) -> String {
     let mut out = String::new();
@@ -71,6 +106,34 @@ mod tests {
         for nested in [json!(u64::MAX), json!([1, u64::MAX]), json!({ "a": [u64::MAX] })] {
             let error = encode(&nested).expect_err("too large").to_string();
             assert!(error.contains("2^63"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_whole_number_that_is_written_too_long_is_seen_wherever_it_stands() {
+        for fine in [
+            "9223372036854775807",
+            "-9223372036854775808",
+            "[1e19, 18446744073709551616.0, -0]",
+            r#"{"18446744073709551616": "\\\"-9223372036854775809", "a": null}"#,
+            r#""18446744073709551616""#,
+            "true",
+        ] {
+            assert!(serde_json::from_str::<Json>(fine).is_ok(), "{fine}");
+            assert_eq!(check_text(fine), Ok(()), "{fine}");
+        }
+        let long = "9".repeat(300);
+        for wrong in [
+            "9223372036854775808",
+            "18446744073709551616",
+            "-9223372036854775809",
+            r#"{"a": ["\"", 1, 18446744073709551616]}"#,
+            &long,
+        ] {
+            assert!(serde_json::from_str::<Json>(wrong).is_ok(), "{wrong}");
+            let error = check_text(wrong).expect_err("too large").to_string();
+            assert!(error.contains("2^63") && error.contains("1e19"), "{error}");
+            assert!(error.len() < 200, "{error}");
         }
     }
 
