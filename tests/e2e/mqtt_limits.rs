@@ -180,6 +180,13 @@ fn whoever_exceeds_what_the_listener_takes_is_told_so() {
     long.tell(json!({"publish": "stage/long", "payload": "0123456789", "times": 14_000, "qos": 0,
                      "retain": false}));
     assert_eq!(long.next("lost")["lost"], "Packet too large");
+    let mut bulky = Paho::connect(port, "5", 0, json!({"name": "bulky"}));
+    bulky.tell(json!({"publish": "stage/long", "payload": "0123456789", "times": 6_560, "qos": 1,
+                      "retain": true}));
+    let told = bulky.next("published");
+    assert_eq!(told["code"], 0x97, "{told}");
+    let why = told["why"].as_str().expect("words");
+    assert!(why.contains("65600 bytes") && why.contains("65535 bytes"), "{why}");
     let mut other = Paho::connect(port, "5", 0, json!({"name": "other"}));
     other.tell(publish(json!({})));
     assert_eq!(other.next("published")["code"], 0, "everybody else goes on");

@@ -1,6 +1,6 @@
 //! Payloads and values: what the bytes of a message mean, and how a value is written as bytes.
 
-use clasp_rt_bridges::json;
+use clasp_rt_bridges::json::{self, JsonError};
 use clasp_rt_core::value::{Value, code, push_bytes, push_f64, push_i64, push_str};
 use serde::Deserialize;
 
@@ -47,9 +47,17 @@ impl Form {
     }
 }
 
+/// Why a payload is no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    NotOfForm,
+    /// It needs more than the 65535 bytes that a value may have.
+    TooLong,
+}
+
 /// Appends the value that `payload` means. An empty one is null, which deletes.
-pub fn read(form: Form, payload: &[u8], out: &mut Vec<u8>) -> Result<(), NotOfForm> {
-    let too_long = |_| NotOfForm;
+pub fn read(form: Form, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Unread> {
+    let too_long = |_| Unread::TooLong;
     if payload.is_empty() && form != Form::Raw {
         clasp_rt_core::value::push_null(out);
         return Ok(());
@@ -57,14 +65,14 @@ pub fn read(form: Form, payload: &[u8], out: &mut Vec<u8>) -> Result<(), NotOfFo
     let text = std::str::from_utf8(payload);
     match form {
         Form::Raw => push_bytes(out, payload).map_err(too_long),
-        Form::Text => push_str(out, text.map_err(|_| NotOfForm)?).map_err(too_long),
-        Form::Json => read_json(text.map_err(|_| NotOfForm)?, out),
+        Form::Text => push_str(out, text.map_err(|_| Unread::NotOfForm)?).map_err(too_long),
+        Form::Json => read_json(text.map_err(|_| Unread::NotOfForm)?, out),
         Form::Number => {
-            let text = text.map_err(|_| NotOfForm)?.trim();
+            let text = text.map_err(|_| Unread::NotOfForm)?.trim();
             match (text.parse(), text.parse::<f64>()) {
                 (Ok(integer), _) => push_i64(out, integer),
                 (_, Ok(number)) if number.is_finite() => push_f64(out, number),
-                _ => return Err(NotOfForm),
+                _ => return Err(Unread::NotOfForm),
             }
             Ok(())
         }
@@ -75,12 +83,12 @@ pub fn read(form: Form, payload: &[u8], out: &mut Vec<u8>) -> Result<(), NotOfFo
     }
 }
 
-fn read_json(text: &str, out: &mut Vec<u8>) -> Result<(), NotOfForm> {
+fn read_json(text: &str, out: &mut Vec<u8>) -> Result<(), Unread> {
     let before = out.len();
-    let parsed: serde_json::Value = serde_json::from_str(text).map_err(|_| NotOfForm)?;
-    json::push_value(&parsed, out).map_err(|_| {
+    let parsed: serde_json::Value = serde_json::from_str(text).map_err(|_| Unread::NotOfForm)?;
+    json::push_value(&parsed, out).map_err(|why| {
         out.truncate(before);
-        NotOfForm
+        if why == JsonError::TooLong { Unread::TooLong } else { Unread::NotOfForm }
     })
 }
 

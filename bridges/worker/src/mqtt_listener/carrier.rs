@@ -5,7 +5,7 @@ use std::io;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use http::header::{ORIGIN, SEC_WEBSOCKET_PROTOCOL};
+use http::header::SEC_WEBSOCKET_PROTOCOL;
 use http::{HeaderValue, StatusCode};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
 
 use super::wire::PACKET_BYTES_MAX;
+use crate::web::admission;
 
 /// A connection, with TLS or without.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
@@ -103,11 +104,8 @@ fn admit(
         *refused.status_mut() = status;
         Err(refused)
     };
-    if let Some(origin) = request.headers().get(ORIGIN) {
-        let known = |known: &String| known == "*" || known.as_bytes() == origin.as_bytes();
-        if !origins.iter().any(known) {
-            return refuse(StatusCode::FORBIDDEN, "pages of this origin may not connect");
-        }
+    if let Err(why) = admission::look(origins, request.headers()) {
+        return refuse(StatusCode::FORBIDDEN, why);
     }
     let offers = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter();
     let mut offered = offers.filter_map(|offer| offer.to_str().ok()).flat_map(|o| o.split(','));

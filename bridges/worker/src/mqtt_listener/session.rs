@@ -409,6 +409,7 @@ impl Session {
                 }
                 Err(malformed) => {
                     self.counts.malformed += 1;
+                    self.tell(|| format!("a packet is refused: {malformed}"), out);
                     self.end(malformed.reason(), groups, out);
                 }
             }
@@ -586,8 +587,12 @@ impl Session {
     /// Tells the log once that something of this client is refused.
     fn complain(&mut self, what: &str, why: &str, out: &mut Out) {
         self.counts.refused += 1;
+        self.tell(|| format!("{what} is refused: {why}"), out);
+    }
+
+    fn tell(&mut self, words: impl FnOnce() -> String, out: &mut Out) {
         if !std::mem::replace(&mut self.complained, true) {
-            out.complaint = Some(format!("{what} is refused: {why}"));
+            out.complaint = Some(words());
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod write;
 
+use std::fmt;
+
 use bytes::{Bytes, BytesMut};
 use rumqttc::mqttbytes::v4;
 use rumqttc::v5::mqttbytes::v5;
@@ -226,6 +228,17 @@ impl Malformed {
     }
 }
 
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(why) => f.write_str(why),
+            Self::TooLong { bytes } => {
+                write!(f, "it has {bytes} bytes, at most {PACKET_BYTES_MAX} are taken")
+            }
+        }
+    }
+}
+
 /// The version that a first packet asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum First {
@@ -276,11 +289,31 @@ fn lengths(bytes: &[u8]) -> Option<(usize, usize)> {
     None
 }
 
+/// Looks at the lower half of a packet's first byte, which is reserved but in a PUBLISH: "if
+/// invalid flags are received, the receiver MUST close the Network Connection" (MQTT 3.1.1 §2.2.2,
+/// MQTT 5 §2.1.3).
+fn check_flags(bytes: &[u8]) -> Result<(), Malformed> {
+    let Some(&byte) = bytes.first() else { return Ok(()) };
+    let (kind, flags) = (byte >> 4, byte & 0x0F);
+    let must_be = match kind {
+        3 => return Ok(()),
+        // PUBREL, SUBSCRIBE, UNSUBSCRIBE.
+        6 | 8 | 10 => 0b0010,
+        _ => 0b0000,
+    };
+    if flags == must_be {
+        return Ok(());
+    }
+    let why = format!("the flags of a packet of type {kind} are {flags:04b}, not {must_be:04b}");
+    Err(Malformed::Bytes(why))
+}
+
 /// The reason of a good-bye that keeps the will (MQTT 5 §3.14.2.1).
 const WITH_WILL: u8 = 0x04;
 
 /// Takes the first packet off `bytes`; `None`: it is not all there.
 pub fn read(version: Version, bytes: &mut BytesMut) -> Result<Option<Packet>, Malformed> {
+    check_flags(bytes)?;
     let Some((header, rest)) = lengths(bytes) else {
         let no_length = bytes.len() >= 5;
         let malformed = || Malformed::Bytes("a length of more than four bytes".to_owned());
@@ -503,6 +536,44 @@ mod tests {
         ];
         for (bytes, expected) in cases {
             assert_eq!(first(bytes), expected, "{bytes:02x?}");
+        }
+    }
+
+    #[test]
+    fn a_packet_whose_reserved_flags_are_others_is_malformed() {
+        // Type, the rest of a packet that is right, and its flags.
+        let cases: [(u8, &[u8], u8); 8] = [
+            (1, b"\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a", 0),
+            (4, b"\x02\x00\x01", 0),
+            (5, b"\x02\x00\x01", 0),
+            (6, b"\x02\x00\x01", 2),
+            (7, b"\x02\x00\x01", 0),
+            (8, b"\x06\x00\x01\x00\x01a\x00", 2),
+            (10, b"\x05\x00\x01\x00\x01a", 2),
+            (12, b"\x00", 0),
+        ];
+        for (kind, rest, right) in cases {
+            for flags in 0..16 {
+                let bytes = [&[kind << 4 | flags], rest].concat();
+                let read = read(Version::V311, &mut BytesMut::from(&bytes[..]));
+                assert_eq!(read.is_ok(), flags == right, "{kind} {flags:04b}: {read:?}");
+                if let Err(why) = read {
+                    assert_eq!(why.reason(), Reason::Malformed);
+                    assert!(why.to_string().contains(&format!("{right:04b}")), "{why}");
+                }
+            }
+        }
+        for (bytes, right) in [
+            (&b"\xe0\x00"[..], true),
+            (b"\xe1\x00", false),
+            (b"\xc0\x00", true),
+            (b"\xc8\x00", false),
+            (b"\x62\x02\x00\x01", true),
+            (b"\x60\x02\x00\x01", false),
+            (b"\x80\x07\x00\x01\x00\x00\x01a\x00", false),
+        ] {
+            let read = read(Version::V5, &mut BytesMut::from(bytes));
+            assert_eq!(read.is_ok(), right, "{bytes:02x?}: {read:?}");
         }
     }
 

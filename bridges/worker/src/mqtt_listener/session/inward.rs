@@ -1,5 +1,8 @@
 //! From a client to the router: what it publishes, and what it subscribes to.
 
+use std::fmt;
+
+use clasp_rt_core::limits::PAYLOAD_BYTES_MAX;
 use clasp_rt_core::message::{
     Bundle, Message, Publish as Event, Set, Subscribe, SubscribeOptions, Ttl,
 };
@@ -15,8 +18,44 @@ use super::outward::Origin;
 use super::{
     ASKED_MAX, Out, RECEIVE_MAX, SUBSCRIPTIONS_MAX, Session, Subscription, UNRELEASED_MAX,
 };
-use crate::mqtt::payload;
+use crate::mqtt::payload::{self, Unread};
 use crate::mqtt::topic::{Filter, is_topic, push_path};
+
+/// Why the router is not told what a client publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unsaid {
+    Topic,
+    Form,
+    /// So many bytes, which with the topic are more than a message of the router holds.
+    TooLong {
+        bytes: usize,
+    },
+}
+
+impl Unsaid {
+    /// As MQTT 5 has it.
+    fn reason(self) -> Reason {
+        match self {
+            Self::Topic => Reason::TopicInvalid,
+            Self::Form => Reason::PayloadInvalid,
+            Self::TooLong { .. } => Reason::Quota,
+        }
+    }
+}
+
+impl fmt::Display for Unsaid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topic => f.write_str("no address can be made of this topic"),
+            Self::Form => f.write_str("the payload is not of the form that this port takes"),
+            Self::TooLong { bytes } => write!(
+                f,
+                "the payload has {bytes} bytes; topic and value must fit the {PAYLOAD_BYTES_MAX} \
+                 bytes of a message"
+            ),
+        }
+    }
+}
 
 impl Session {
     pub(super) fn publish(&mut self, mut publish: Publish, groups: &mut Groups, out: &mut Out) {
@@ -57,31 +96,32 @@ impl Session {
                 let own = Box::new(own);
                 self.ask_written(Write { address, is_event, id, qos, own, is_param });
             }
-            Err(reason) => {
-                let why = match reason {
-                    Reason::TopicInvalid => "no address can be made of this topic",
-                    _ => "the payload is not of the form that this port takes",
-                };
+            Err(unsaid) => {
+                let why = unsaid.to_string();
                 if qos > 0 {
-                    self.acknowledge(id, qos, reason, why, out);
+                    self.acknowledge(id, qos, unsaid.reason(), &why, out);
                 }
-                self.complain(&own.topic, why, out);
+                self.complain(&own.topic, &why, out);
             }
         }
     }
 
     /// The frame of a message: retained is a SET, all else an event. What is to be confirmed is: a
     /// PUBLISH never is, but a bundle of one.
-    pub(super) fn say(&mut self, publish: &Publish, out: &mut Out) -> Result<String, Reason> {
+    pub(super) fn say(&mut self, publish: &Publish, out: &mut Out) -> Result<String, Unsaid> {
         let mut address = self.settings.namespace.clone();
         let has_address = may_publish(&publish.topic) && push_path(&publish.topic, &mut address);
         if !has_address || clasp_rt_core::address::check(&address).is_err() {
-            return Err(Reason::TopicInvalid);
+            return Err(Unsaid::Topic);
         }
+        let too_long = Unsaid::TooLong { bytes: publish.payload.len() };
         let form = self.settings.payload.of_content(publish.content_type.as_deref());
         let mut bytes = Vec::new();
-        payload::read(form, &publish.payload, &mut bytes).map_err(|_| Reason::PayloadInvalid)?;
-        let value = Value::from_encoded(&bytes).map_err(|_| Reason::PayloadInvalid)?;
+        payload::read(form, &publish.payload, &mut bytes).map_err(|why| match why {
+            Unread::NotOfForm => Unsaid::Form,
+            Unread::TooLong => too_long,
+        })?;
+        let value = Value::from_encoded(&bytes).map_err(|_| Unsaid::Form)?;
         let qos = Qos::from_code(publish.qos);
         let ttl = publish.expiry_s.map(|seconds| Ttl::Sliding(seconds & (u32::MAX >> 1)));
         let (address_text, revision) = (address.as_str(), None);
@@ -99,15 +139,15 @@ impl Session {
             (false, 0) => Message::Publish(event()),
             (false, _) => {
                 let appended = Messages::append(&mut bundled, &Message::Publish(event()));
-                appended.map_err(|_| Reason::PayloadInvalid)?;
+                appended.map_err(|_| too_long)?;
                 let messages = Messages::from_payloads(&bundled, 1);
-                let messages = messages.map_err(|_| Reason::PayloadInvalid)?;
+                let messages = messages.map_err(|_| too_long)?;
                 Message::Bundle(Bundle { timestamp_us: None, messages })
             }
         };
         match push_frame(&message, qos, out) {
             true => Ok(address),
-            false => Err(Reason::PayloadInvalid),
+            false => Err(too_long),
         }
     }
 

@@ -581,3 +581,39 @@ fn a_session_that_ends_with_its_token_says_so() {
         assert_eq!(says, reason == Reason::Expired);
     }
 }
+
+#[test]
+fn a_payload_that_no_message_holds_is_refused_with_the_bound() {
+    let long = "x".repeat(65_600);
+    for (qos, retain) in [(QoS::AtMostOnce, false), (QoS::AtLeastOnce, false)]
+        .into_iter()
+        .chain([(QoS::AtMostOnce, true), (QoS::ExactlyOnce, true)])
+    {
+        let mut bench = Bench::connected();
+        let mut publish = v4::Publish::new("stage/long", qos, long.as_str());
+        (publish.retain, publish.pkid) = (retain, u16::from(qos != QoS::AtMostOnce));
+        let mut bytes = BytesMut::new();
+        v4::Packet::Publish(publish).write(&mut bytes, PACKET_BYTES_MAX).expect("a packet");
+        let mut out = Out::default();
+        let Bench { session, groups, now, .. } = &mut bench;
+        session.step(*now, Input::Bytes(&bytes), groups, &mut out);
+        let complaint = out.complaint.take().expect("the log is told");
+        assert!(complaint.contains("has 65600 bytes"), "{complaint}");
+        assert!(complaint.contains("65535 bytes"), "{complaint}");
+        bench.carry_out(out);
+        assert_eq!((bench.session.counts.refused, bench.close), (1, false));
+        assert_eq!(bench.frames.len(), 0, "{:?}", bench.frames);
+    }
+}
+
+#[test]
+fn a_packet_with_reserved_flags_ends_the_connection_and_the_log_says_why() {
+    let mut bench = Bench::connected();
+    let mut out = Out::default();
+    let Bench { session, groups, now, .. } = &mut bench;
+    session.step(*now, Input::Bytes(b"\xc1\x00"), groups, &mut out);
+    assert!(out.close);
+    let complaint = out.complaint.expect("the log is told");
+    assert!(complaint.contains("type 12 are 0001, not 0000"), "{complaint}");
+    assert_eq!(bench.session.counts.malformed, 1);
+}
