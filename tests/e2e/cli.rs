@@ -1,6 +1,6 @@
 //! The program's commands, as people type them in a shell.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::process::{Command, Output};
 
@@ -171,6 +171,32 @@ fn text(output: &Output) -> String {
 
 fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn whoever_finds_the_router_full_is_told_so() {
+    let limits = ["--shards", "1", "--max-sessions", "1", "--handshake-timeout", "120"];
+    let router = Router::start(&limits);
+    let _only = router.join("the one that it may have");
+    let full = clasp(&router, &["get", "/a"]);
+    assert!(errors(&full).contains("no session is free on this router (501)"), "{full:?}");
+    // Connections that say nothing take the places where others are turned away with a reason.
+    let silent = || TcpStream::connect(router.address()).expect("the router listens");
+    let mut held: Vec<_> = (0..60).map(|_| silent()).collect();
+    let said = loop {
+        let said = errors(&clasp(&router, &["get", "/a"]));
+        if !said.contains("(501)") {
+            break said;
+        }
+        held.push(silent());
+        assert!(held.len() < 200, "there is always a place: {said}");
+    };
+    assert!(said.contains("the connection broke before WELCOME"), "{said}");
+    assert!(said.contains("the router may be full"), "{said}");
+    let mut bridge = command(&router, &["osc", "--bind", "127.0.0.1", "--port", "0"]);
+    let bridge = Program::start(&mut bridge);
+    let hint = "does not let us in: the connection ended before WELCOME; the router may be full";
+    eventually("the bridge says why", || bridge.errors().contains(hint).then_some(()));
 }
 
 #[test]
