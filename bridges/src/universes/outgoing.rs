@@ -142,7 +142,8 @@ impl<W: Default> Outgoing<W> {
         let spacing = self.spacing();
         let mut room = self.frames_at_once();
         while let Some(due) = self.due.next().filter(|due| *due <= now && room > 0) {
-            let place_due = due.max(self.line - TURN);
+            // What should have left more than a frame ago is not made up for.
+            let place_due = due.max(self.line - TURN).max(now - self.interval);
             if place_due > now {
                 break;
             }
@@ -161,7 +162,7 @@ impl<W: Default> Outgoing<W> {
                     if sent && !std::mem::replace(begun, true) {
                         *allowed = pace(*allowed, place_due, self.interval);
                     }
-                    due
+                    due.max(now - REPEAT)
                 }
             };
             let (once, twice) = (self.interval, Span(self.interval.0 * 2));
@@ -182,7 +183,8 @@ impl<W: Default> Outgoing<W> {
                 }
                 None => REPEAT,
             };
-            self.due.set(place, repeat_from + pause);
+            let soonest = now + Span(self.interval.0 / 4);
+            self.due.set(place, (repeat_from + pause).max(soonest));
             if sent {
                 self.line = self.line.max(due) + spacing;
                 room -= 1;

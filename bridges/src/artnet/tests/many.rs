@@ -122,6 +122,19 @@ fn stops_of_the_thread_do_not_add_up_until_a_frame_is_passed_over() {
 }
 
 #[test]
+fn the_repetitions_of_a_long_stop_are_not_made_up_for() {
+    let mut rig = rig("targets = [\"10.0.0.9\"]\npoll = false");
+    for universe in 0..3 {
+        rig.set(&format!("/artnet/{universe}/1"), 1);
+    }
+    rig.wait(Span::from_secs(5));
+    rig.sent_dmx();
+    rig.now = rig.now + Span::from_secs(60);
+    rig.wait(Span::from_millis(100));
+    assert_eq!(rig.sent_dmx().len(), 3);
+}
+
+#[test]
 fn what_was_missed_is_caught_up_with_in_portions() {
     const UNIVERSES: u16 = 1_024;
     let mut rig = rig("targets = [\"10.0.0.9\"]\npoll = false");
