@@ -260,6 +260,7 @@ fn settings(config: &Config, host: &Host, shards: usize, errors: &mut Vec<PlanEr
         critical: critical(config, errors),
         arbitrations: arbitration::arbitrations(config, errors),
         sources: arbitration::sources(config, errors),
+        introduces: config.may_change,
     }
 }
 

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use super::input::Lane;
 use super::known::Place;
 use super::marker::Tag;
-use super::record::{Origin, Record, UNDECLARED};
+use super::record::{Origin, Record};
 use super::refused::Refused;
 use super::session_id::SessionId;
 use super::settings::{OnLoss, Order, Rule};
@@ -123,7 +123,7 @@ impl Shard {
 
     fn note_claim(&mut self, slot: u32, who: &Claimant<'_>, value: Block) -> u32 {
         let policy = match self.store.claims.contest(slot) {
-            Some(contest) => self.store.claims.policy_of_contest(contest),
+            Some(_) => 0,
             None => self.store.claims.policy_of(self.store.address(slot)).unwrap_or(0),
         };
         self.store.claims.claim(self.now, slot, policy, who, value)
@@ -136,9 +136,7 @@ impl Shard {
         tag: Option<Tag<'a>>,
         session: &'a str,
     ) -> Claimant<'a> {
-        let own = (origin.priority != UNDECLARED).then_some(origin.priority);
         let tag = tag.unwrap_or(Tag { id: session, priority: None, by: None });
-        let tag = Tag { priority: tag.priority.or(own), ..tag };
         let ended = |session| self.store.has_ended(session);
         let gone = (origin.ended && !origin.is_router())
             || ended(origin.writer)
@@ -147,7 +145,12 @@ impl Shard {
     }
 
     /// Gives the param the value of the winner's claim, if it has another one.
-    fn settle_contest(&mut self, contest: u32, winner: Option<u32>, fx: &mut impl Effects) {
+    pub(super) fn settle_contest(
+        &mut self,
+        contest: u32,
+        winner: Option<u32>,
+        fx: &mut impl Effects,
+    ) {
         let Some(winner) = winner else { return };
         let slot = self.store.claims.slot(contest);
         if self.store.value(slot) == self.store.claims.value(winner) {
@@ -218,9 +221,8 @@ impl Shard {
     /// Nobody claims the param any more.
     fn abandon(&mut self, contest: u32, fx: &mut impl Effects) {
         let slot = self.store.claims.slot(contest);
-        let policy = self.store.claims.policy_of_contest(contest);
         let mut target = self.lend();
-        match &self.store.claims.policy(policy).on_loss {
+        match &self.store.claims.policy_for(contest).on_loss {
             OnLoss::Hold => {}
             OnLoss::Set { value } => target.extend_from_slice(value),
             OnLoss::Fade { value, .. } => {
@@ -259,17 +261,18 @@ impl Shard {
     fn advance_fade(&mut self, contest: u32, fade: Fade, fx: &mut impl Effects) {
         let slot = self.store.claims.slot(contest);
         let mut encoded = self.lend();
-        let policy = self.store.claims.policy_of_contest(contest);
-        if let OnLoss::Fade { value, over } = &self.store.claims.policy(policy).on_loss {
-            let past = self.now.since(fade.began);
-            let held = self.store.value(slot);
-            write_faded(value, past, *over, fade.from, held, &mut encoded);
-            if past < *over {
-                let due = self.now + self.settings.timeline_interval;
-                self.store.claims.fade(contest, fade, due);
-            } else {
-                self.store.claims.end(contest);
-            }
+        let OnLoss::Fade { value, over } = &self.store.claims.policy_for(contest).on_loss else {
+            // The rules changed while it faded.
+            self.give_back(encoded);
+            return self.abandon(contest, fx);
+        };
+        let past = self.now.since(fade.began);
+        write_faded(value, past, *over, fade.from, self.store.value(slot), &mut encoded);
+        if past < *over {
+            let due = self.now + self.settings.timeline_interval;
+            self.store.claims.fade(contest, fade, due);
+        } else {
+            self.store.claims.end(contest);
         }
         let origin = Origin::router(self.settings.id, SessionId::NONE);
         self.assign(&origin, slot, &encoded, None, fx);
@@ -279,8 +282,7 @@ impl Shard {
     /// Publishes who fights over a param, before what they fight about is seen.
     fn tell_duel(&mut self, slot: u32, contest: u32, duel: &Duel, fx: &mut impl Effects) {
         self.counts.duels += 1;
-        let policy = self.store.claims.policy_of_contest(contest);
-        let order = self.store.claims.policy(policy).order;
+        let order = self.store.claims.policy_for(contest).order;
         let mut encoded = self.lend();
         let written = write_duel(self.store.address(slot), duel, order, &mut encoded);
         if written.is_ok()
@@ -314,6 +316,9 @@ impl Shard {
         let Some(slot) = self.store.find(self.store.hash(about), about) else {
             return self.refuse(origin, Refused::NotFound, Some(asked), fx);
         };
+        if self.arbitrates && !self.store.is_judged(slot) {
+            self.judge(slot, fx);
+        }
         let (mut encoded, mut frame) = (self.lend(), self.lend());
         if self.write_why(slot, &mut encoded).is_ok()
             && let Ok(value) = Value::from_encoded(&encoded)
@@ -350,10 +355,10 @@ impl Shard {
         }
         let contest = claims.contest(slot);
         let policy = match contest {
-            Some(contest) => Some(claims.policy_of_contest(contest)),
-            None => claims.policy_of(self.store.address(slot)),
+            Some(contest) => Some(claims.policy_for(contest)),
+            None => claims.policy_of(self.store.address(slot)).map(|policy| claims.policy(policy)),
         };
-        if let Some(policy) = policy.map(|policy| claims.policy(policy)) {
+        if let Some(policy) = policy {
             value::push_str(map.entry("rule")?, order_name(policy.order))?;
             if let Some(timeout) = policy.timeout {
                 value::push_i64(map.entry("timeout_us")?, timeout.as_micros() as i64);

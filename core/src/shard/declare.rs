@@ -10,14 +10,14 @@
 //! | | `on_loss` `hold`, `set` or `fade` with `value` and `fade_us`; `timeout_us` if there is one |
 //! | `source` | `name`, in which `*` is any run; `priority` 0..=200 |
 //!
-//! Where nothing is arbitrated both are empty.
+//! Where nothing is arbitrated both are empty. Whoever asked is told again when it changes.
 
 use alloc::vec::Vec;
 
 use super::contend::order_name;
 use super::record::Origin;
 use super::refused::Refused;
-use super::settings::{Arbitration, OnLoss, Settings};
+use super::settings::{Arbitration, OnLoss, SourceFor};
 use super::{Effects, Shard};
 use crate::message::ParamValue;
 use crate::value::{self, ArrayWriter, MapWriter, Value};
@@ -34,7 +34,8 @@ impl Shard {
             return self.refuse(origin, Refused::Forbidden, Some(ARBITRATION), fx);
         }
         let (mut encoded, mut frame) = (self.lend(), self.lend());
-        let written = write_declaration(&self.settings, &mut encoded);
+        let policies = self.store.claims.policies();
+        let written = write_declaration(policies, &self.settings.sources, &mut encoded);
         let got = encoded.len();
         let mut snapshot = SnapshotBuilder::start(&mut frame);
         let timestamp_us = Some(self.unix_us());
@@ -55,14 +56,18 @@ impl Shard {
     }
 }
 
-fn write_declaration(settings: &Settings, out: &mut Vec<u8>) -> Result<(), TooLong> {
+fn write_declaration(
+    arbitrations: &[Arbitration],
+    sources: &[SourceFor],
+    out: &mut Vec<u8>,
+) -> Result<(), TooLong> {
     let mut map = MapWriter::start(out);
     let mut tables = ArrayWriter::start(map.entry("arbitration")?);
-    for arbitration in &settings.arbitrations {
+    for arbitration in arbitrations {
         write_arbitration(arbitration, tables.item()?)?;
     }
     let mut tables = ArrayWriter::start(map.entry("source")?);
-    for source in &settings.sources {
+    for source in sources {
         let mut table = MapWriter::start(tables.item()?);
         value::push_str(table.entry("name")?, &source.name)?;
         value::push_i64(table.entry("priority")?, source.priority.into());

@@ -157,7 +157,7 @@ impl Shard {
                 self.store.overwrite_in_place(self.stamp(origin), slot, set.value);
                 slot
             }
-            _ if self.arbitrates && self.store.is_arbitrated(slot, set.address) => {
+            _ if self.is_arbitrated(slot, set.address) => {
                 return self.contend(origin, None, set, (place, hash, slot), None, fx);
             }
             _ => self.weigh(origin, set, hash, slot)?,
@@ -348,7 +348,7 @@ impl Shard {
         fx: &mut impl Effects,
     ) -> Result<(), Refused> {
         let slot = self.store.find(hash, set.address);
-        if self.arbitrates && self.store.is_arbitrated(slot, set.address) {
+        if self.is_arbitrated(slot, set.address) {
             return self.contend(origin, None, set, (None, hash, slot), None, fx).map(drop);
         }
         if slot.is_some_and(|slot| self.store.value(slot) == set.value) {

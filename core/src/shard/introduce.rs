@@ -47,7 +47,7 @@ impl Text {
     }
 }
 
-/// Name and host of each link's session; nothing where nothing is arbitrated.
+/// Name and host of each link's session; nothing where nothing is or will be arbitrated.
 pub(super) struct Introductions {
     of: Box<[(Text, Text)]>,
 }
@@ -59,6 +59,15 @@ impl Introductions {
 
     pub(super) fn memory_bytes(&self) -> u64 {
         size_of_val(&*self.of) as u64
+    }
+
+    pub(super) fn are_kept(&self) -> bool {
+        !self.of.is_empty()
+    }
+
+    /// What [`Introductions::name`] kept of it.
+    pub(super) fn name_of(&self, link: LinkId) -> &str {
+        self.of.get(link.0 as usize).map_or("", |(name, _)| name.as_str())
     }
 
     pub(super) fn name(&mut self, link: LinkId, name: &str) {

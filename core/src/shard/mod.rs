@@ -1,6 +1,7 @@
 //! The shard: one slice of the address space and one set of links, as a machine.
 //!
-//! Read [`Shard::step`] first: it is the only door. What a link says enters by `session`, is
+//! Read [`Shard::step`] first: it is the only door, but for rules that change
+//! ([`Shard::adopt`]). What a link says enters by `session`, is
 //! decided at its address's home by `home`, and leaves by `egress`; with more than one shard the
 //! three may be three shards, and `record` is what they hand to each other.
 
@@ -27,6 +28,7 @@ mod pace;
 mod port;
 mod record;
 mod refused;
+mod ruling;
 mod samples;
 pub mod scope;
 mod session;
@@ -40,6 +42,7 @@ pub mod tokens;
 pub use count::Counts;
 pub use home::SHARDS_MAX;
 pub use input::{Admit, CloseReason, Effects, Input, Lane, Outcome, Room};
+pub use ruling::Ruling;
 pub use session_id::SessionId;
 pub use settings::{
     Action, Arbitration, Grant, OnLoss, Order, Rule, RuleFor, Scope, Settings, SourceFor,
@@ -114,6 +117,8 @@ pub struct Shard {
     expiring: Timers,
     gestures: Gestures,
     introductions: Introductions,
+    /// The first link whose session may not have the priority of the ruling yet.
+    next_ranked: u32,
     /// Links whose frame waits for a bundle's decision.
     held_links: Vec<LinkId>,
     doomed: Vec<(LinkId, CloseReason)>,
@@ -151,12 +156,15 @@ pub struct Shard {
 
 impl Shard {
     /// Takes all the memory that it will ever use.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(mut settings: Settings) -> Self {
+        let arbitrations = core::mem::take(&mut settings.arbitrations);
+        let introduces =
+            settings.introduces || !arbitrations.is_empty() || !settings.sources.is_empty();
         let limits = &settings.limits;
         let seed = settings.seed;
         let links = limits.links_max;
         Self {
-            arbitrates: !settings.arbitrations.is_empty(),
+            arbitrates: !arbitrations.is_empty(),
             now: Time(0),
             clock: (Time(0), 0),
             counts: Counts::default(),
@@ -165,23 +173,14 @@ impl Shard {
             quiet: Timers::new(links),
             expiring: Timers::new(links),
             gestures: Gestures::new(limits, settings.gesture_interval, seed),
-            introductions: Introductions::new(if settings.arbitrations.is_empty() {
-                0
-            } else {
-                links
-            }),
+            introductions: Introductions::new(if introduces { links } else { 0 }),
+            next_ranked: links,
             held_links: Vec::with_capacity(links as usize),
             doomed: Vec::with_capacity(links as usize),
             without_room: None,
             handed: [0; 2],
             known: Known::new(limits, seed),
-            store: Store::new(
-                limits,
-                seed,
-                settings.param_ttl,
-                &settings.rules,
-                &settings.arbitrations,
-            ),
+            store: Store::new(limits, seed, settings.param_ttl, &settings.rules, &arbitrations),
             interests: Interests::new(limits, settings.shards, seed),
             history: History::new(limits.history_bytes),
             timelines: Timelines::new(limits, settings.timeline_interval),
@@ -246,9 +245,9 @@ impl Shard {
         self.store.claims.len()
     }
 
-    /// Whether [`Input::Host`] is of any use: some params have arbitrated sources.
+    /// Whether [`Input::Host`] is of any use: some params have arbitrated sources, or may have.
     pub fn wants_hosts(&self) -> bool {
-        self.arbitrates
+        self.introductions.are_kept()
     }
 
     /// Subscriptions of this shard's links, at present.
@@ -296,6 +295,7 @@ impl Shard {
         [
             self.subscriptions.next_orphan().map(|_| at_once),
             (!self.aside.is_empty()).then_some(at_once),
+            self.is_ruled_anew().then_some(at_once),
             self.quiet.next(),
             self.expiring.next(),
             self.ports.deadline(),
@@ -335,9 +335,11 @@ impl Shard {
         self.expire_params();
         self.lose_claims(fx);
         self.advance_fades(fx);
+        self.judge_rest(fx);
         self.flush_paced(fx);
         self.step_aside(fx);
         if forward_room {
+            self.rank_sessions(fx);
             self.flush_gestures(fx);
             self.start_spanning(fx);
             self.continue_pulls(fx);
@@ -397,6 +399,11 @@ impl Shard {
             Record::Signed { origin } => self.signed(&origin, fx),
             Record::Alive { session, id } => {
                 self.store.claims.keep_alive(self.now, session, id);
+            }
+            Record::Ranked { session, before, priority } => {
+                self.store.rank(session, before, priority);
+                // Until all is judged again.
+                self.arbitrates = true;
             }
             Record::Published { origin, key, tag, frame } => {
                 self.published(&origin, key, tag.as_ref(), frame, fx);

@@ -135,6 +135,12 @@ pub(crate) enum Record<'a> {
         session: SessionId,
         id: &'a str,
     },
+    /// The priority of a session's name is another one now.
+    Ranked {
+        session: SessionId,
+        before: u8,
+        priority: u8,
+    },
 
     /// A frame for all links of this shard that want its address. `tag`: the source of a SET that
     /// came with a marker.
@@ -317,7 +323,8 @@ impl<'a> Record<'a> {
             | Self::Fence { .. }
             | Self::SessionEnded { .. }
             | Self::Released { .. }
-            | Self::Alive { .. } => Lane::Forward,
+            | Self::Alive { .. }
+            | Self::Ranked { .. } => Lane::Forward,
             Self::Published { .. }
             | Self::Reply { .. }
             | Self::Chunk { .. }
@@ -391,6 +398,9 @@ impl<'a> Record<'a> {
                 w.rest(id.as_bytes());
             }
             Self::Signed { origin } => w.u8(22).origin(&origin).rest(&[]),
+            Self::Ranked { session, before, priority } => {
+                w.u8(23).u8(before).u8(priority).rest(&session.0);
+            }
         }
     }
 
@@ -441,6 +451,10 @@ impl<'a> Record<'a> {
             20 => Self::Released { origin: r.origin()?, id: r.text()? },
             21 => Self::Alive { session: SessionId(r.take()?), id: r.text()? },
             22 => Self::Signed { origin: r.origin()? },
+            23 => {
+                let (before, priority) = (r.u8()?, r.u8()?);
+                Self::Ranked { session: SessionId(r.take()?), before, priority }
+            }
             _ => return None,
         })
     }
@@ -495,6 +509,7 @@ mod tests {
             Record::Released { origin, id: "desk" },
             Record::Signed { origin },
             Record::Alive { session: writer, id: "desk" },
+            Record::Ranked { session: writer, before: 255, priority: 7 },
             Record::Reply { origin, frame },
             Record::Chunk { origin, serial: 9, next: u32::MAX, frame },
             Record::Fenced { origin },

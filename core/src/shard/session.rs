@@ -54,9 +54,11 @@ pub(super) struct Session {
     pub id: SessionId,
     quiet: bool,
     /// Of what it writes without a marker: as its name has it.
-    priority: u8,
+    pub priority: u8,
     /// What it is was told at `/clasp/source/<id>`.
     pub introduced: bool,
+    /// It asked what is arbitrated, and is told again when that changes.
+    pub asked_arbitration: bool,
     /// It is told nothing but what it asked for, and the end of that.
     pub asked_only: bool,
     /// Which grant its token has; `UNLIMITED` in open mode.
@@ -102,6 +104,7 @@ impl Session {
         quiet: false,
         priority: UNDECLARED,
         introduced: false,
+        asked_arbitration: false,
         asked_only: false,
         grant: UNLIMITED,
         bucket: None,
@@ -352,7 +355,8 @@ impl Shard {
         let id = SessionId::new(self.settings.seed, self.settings.id, self.sessions_begun);
         self.sessions_begun += 1;
         self.counts.sessions_opened += 1;
-        let priority = self.priority_of(hello.name);
+        self.introductions.name(link, hello.name);
+        let priority = self.priority_of(self.introductions.name_of(link));
         let private = hello.features.bits() & PRIVATE;
         let rate = self.settings.rate_limit.filter(|_| !trusted);
         let session = &mut self.sessions[link.0 as usize];
@@ -368,7 +372,6 @@ impl Shard {
             self.quiet.set(link.0, self.now + timeout);
         }
         self.watch_expiry(link, grant);
-        self.introductions.name(link, hello.name);
 
         let origin = self.origin(link);
         let text = id.text();
@@ -392,10 +395,16 @@ impl Shard {
     }
 
     /// The priority of sessions of this name.
-    fn priority_of(&self, name: &str) -> u8 {
+    pub(super) fn priority_of(&self, name: &str) -> u8 {
         let mut sources = self.settings.sources.iter();
         let found = sources.find(|source| pattern::segment_matches(&source.name, name));
         found.map_or(UNDECLARED, |source| source.priority)
+    }
+
+    /// Who is on `link`, and with which priority, if somebody is.
+    pub(super) fn ranked(&self, link: LinkId) -> Option<(SessionId, u8)> {
+        let Session { state, id, priority, .. } = self.sessions[link.0 as usize];
+        (state == State::Open).then_some((id, priority))
     }
 
     pub(super) fn watch_expiry_anew(&mut self) {

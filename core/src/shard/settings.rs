@@ -46,8 +46,11 @@ pub struct Settings {
     /// The first pattern that matches an address decides who wins it, whatever protocol its sources
     /// speak. Such a param follows no rule of `rules`.
     pub arbitrations: Vec<Arbitration>,
-    /// The first name that a session's name fits gives its writes their priority.
+    /// The first name that a session's name fits gives its writes their priority. Of longer names
+    /// 63 bytes count.
     pub sources: Vec<SourceFor>,
+    /// [`super::Ruling`]s may come: who each session is is kept although nothing is arbitrated yet.
+    pub introduces: bool,
 }
 
 impl Default for Settings {
@@ -70,6 +73,7 @@ impl Default for Settings {
             critical: Vec::new(),
             arbitrations: Vec::new(),
             sources: Vec::new(),
+            introduces: false,
         }
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod claims;
 mod locks;
 mod merge;
 mod param;
+mod ruling;
 mod stage;
 
 use alloc::vec::Vec;
@@ -82,6 +83,9 @@ pub(crate) struct Store {
     removed: u64,
     seed: [u64; 2],
     default_ttl: Option<Span>,
+    /// Params in the slots before it are under the rules that are in force; those behind it are
+    /// judged first. `u32::MAX`: all are.
+    judged: u32,
     rules: Vec<RuleFor>,
     merged: Vec<u8>,
     pub evicted: u64,
@@ -117,6 +121,7 @@ impl Store {
             removed: 0,
             seed,
             default_ttl,
+            judged: u32::MAX,
             rules: rules.to_vec(),
             merged: Vec::with_capacity(PARAM_BYTES_MAX),
             evicted: 0,
@@ -294,7 +299,8 @@ impl Store {
     #[inline]
     pub(crate) fn overwrites(&self, slot: u32, set: &RawSet<'_>) -> bool {
         let param = &self.params[slot as usize];
-        param.takes_all()
+        self.is_judged(slot)
+            && param.takes_all()
             && param.value_len() == set.value.encoded_len()
             && set.revision.is_none()
             && set.ttl.is_none()

@@ -9,10 +9,10 @@ use clasp_rt_core::value::{self, MapWriter, Value};
 use super::net::{Client, Net, f64_value, set_of};
 use super::{A, B, settings};
 
-const C: Client = (0, 2);
-const HEARER: Client = (0, 3);
+pub const C: Client = (0, 2);
+pub const HEARER: Client = (0, 3);
 
-fn arbitration(pattern: &str, order: Order) -> Arbitration {
+pub fn arbitration(pattern: &str, order: Order) -> Arbitration {
     Arbitration {
         pattern: pattern.into(),
         order,
@@ -22,7 +22,7 @@ fn arbitration(pattern: &str, order: Order) -> Arbitration {
     }
 }
 
-fn encoded(number: f64) -> Vec<u8> {
+pub fn encoded(number: f64) -> Vec<u8> {
     let mut bytes = Vec::new();
     value::push_f64(&mut bytes, number);
     bytes
@@ -56,7 +56,7 @@ fn stage_with(shards: u16, change: impl FnOnce(&mut Settings)) -> Net {
 }
 
 /// What the hearer got, without addresses.
-fn heard(net: &mut Net) -> Vec<String> {
+pub fn heard(net: &mut Net) -> Vec<String> {
     net.take(HEARER)
         .iter()
         .map(|line| line.split(' ').skip(2).collect::<Vec<_>>().join(" "))
@@ -64,7 +64,7 @@ fn heard(net: &mut Net) -> Vec<String> {
 }
 
 /// The value of a marker, which `push` fills.
-fn map(push: impl FnOnce(&mut MapWriter<'_>)) -> Vec<u8> {
+pub fn map(push: impl FnOnce(&mut MapWriter<'_>)) -> Vec<u8> {
     let mut bytes = Vec::new();
     push(&mut MapWriter::start(&mut bytes));
     bytes
@@ -86,7 +86,7 @@ fn sign(id: &str, key: &str) -> Vec<u8> {
     })
 }
 
-fn marker(value: &[u8]) -> Message<'_> {
+pub fn marker(value: &[u8]) -> Message<'_> {
     Message::Publish(Publish {
         address: "/clasp/source",
         signal: Some(Signal::Event),
@@ -97,19 +97,26 @@ fn marker(value: &[u8]) -> Message<'_> {
 }
 
 /// A bundle in which `id` sets `address`.
-fn set_as(net: &mut Net, client: Client, id: &str, priority: Option<i64>, address: &str, to: f64) {
+pub fn set_as(
+    net: &mut Net,
+    client: Client,
+    id: &str,
+    priority: Option<i64>,
+    address: &str,
+    to: f64,
+) {
     let (tag, data) = (source(id, priority), to.to_be_bytes());
     let set = Message::Set(Set { value: f64_value(&data), ..set_of(address) });
     net.bundle(client, &[marker(&tag), set], None);
 }
 
 /// The map that `why` answers with, as text.
-fn why(net: &mut Net, client: Client, address: &str) -> String {
+pub fn why(net: &mut Net, client: Client, address: &str) -> String {
     answer(net, client, &format!("/clasp/why{address}"))
 }
 
 /// The value that GET answers with, as text.
-fn answer(net: &mut Net, client: Client, address: &str) -> String {
+pub fn answer(net: &mut Net, client: Client, address: &str) -> String {
     net.take(client);
     net.say(client, &Message::Get { address }, Qos::Fire);
     let frame = net.peers[&client].frames.last().expect("an answer").clone();

@@ -7,6 +7,7 @@ mod lanes;
 mod net;
 mod plans;
 mod remembered;
+mod rulings;
 mod strangers;
 
 use clasp_rt_core::limits::Limits;

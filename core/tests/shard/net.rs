@@ -6,7 +6,9 @@ use clasp_rt_core::address::home_key;
 use clasp_rt_core::index;
 use clasp_rt_core::limits::PEER_ROOM_BYTES;
 use clasp_rt_core::message::{Bundle, Hello, Message, Publish, Set, Subscribe, SubscribeOptions};
-use clasp_rt_core::shard::{Admit, CloseReason, Effects, Input, Lane, Outcome, Settings, Shard};
+use clasp_rt_core::shard::{
+    Admit, CloseReason, Effects, Input, Lane, Outcome, Ruling, Settings, Shard,
+};
 use clasp_rt_core::signal::{Phase, Qos, Signal, SignalMask};
 use clasp_rt_core::time::Time;
 use clasp_rt_core::value::Value;
@@ -109,6 +111,15 @@ impl Net {
             let _ = self.input(shard, Input::Clock { unix_us });
         }
         self.settle();
+    }
+
+    /// Every shard takes a ruling over, if it can at present.
+    pub fn adopt(&mut self, ruling: impl Fn() -> Ruling) -> bool {
+        let now = self.now;
+        let adopt = |shard: &mut Shard| shard.adopt(now, Box::new(ruling())).is_ok();
+        let all = self.shards.iter_mut().map(adopt).fold(true, |all, one| all & one);
+        self.settle();
+        all
     }
 
     pub fn open(&mut self, client: Client, admit: Admit) {

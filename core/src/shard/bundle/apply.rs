@@ -176,7 +176,7 @@ impl Shard {
             let ahead = Ahead { writes, lock, locks, locks_held: locks_held.unwrap_or(0) };
             self.store.check(slot, &set, origin.writer, ahead).map_err(refused)?;
             let mut claim = Block::EMPTY;
-            if self.arbitrates && self.store.is_arbitrated(slot, set.address) {
+            if self.is_arbitrated(slot, set.address) {
                 let text = origin.writer.text();
                 let who = self.claimant(origin, tag, text.as_str());
                 self.store.claims.check(slot, &who, claims, writes).map_err(refused)?;

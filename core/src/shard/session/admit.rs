@@ -638,6 +638,7 @@ impl Shard {
         }
         let grant = self.sessions[origin.link.0 as usize].grant;
         if address == ARBITRATION {
+            self.sessions[origin.link.0 as usize].asked_arbitration = true;
             return self.declare(origin, grant, fx);
         }
         let home = self.home_of(asked_about(address).unwrap_or(address));

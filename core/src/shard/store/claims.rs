@@ -4,6 +4,7 @@
 //! with their last claim: a param that nobody claims has none.
 
 mod entries;
+mod ruling;
 
 use alloc::vec::Vec;
 
@@ -16,7 +17,7 @@ use crate::limits::{BUNDLE_MESSAGES_MAX, Limits};
 use crate::pattern;
 use crate::shard::lists::Owned;
 use crate::shard::marker::ID_BYTES_MAX;
-use crate::shard::record::Origin;
+use crate::shard::record::{Origin, UNDECLARED};
 use crate::shard::refused::Refused;
 use crate::shard::session_id::SessionId;
 use crate::shard::settings::{Arbitration, Order};
@@ -44,6 +45,10 @@ pub(crate) const NONE: u32 = u32::MAX;
 
 pub(crate) struct Claims {
     policies: Vec<Arbitration>,
+    /// Those of the ruling before, for contests that are not judged anew yet.
+    before: Vec<Arbitration>,
+    /// Counts rulings.
+    ruling: u32,
     contests: Vec<Contest>,
     contests_free: Vec<u32>,
     contest_of: Index,
@@ -70,9 +75,16 @@ pub(crate) struct Claims {
 impl Claims {
     pub(crate) fn new(limits: &Limits, seed: [u64; 2], policies: &[Arbitration]) -> Self {
         let max = if policies.is_empty() { 0 } else { limits.claims_max };
+        Self { policies: policies.to_vec(), ..Self::with_room(max, seed) }
+    }
+
+    /// Nothing is arbitrated yet, but there is room for claims.
+    pub(crate) fn with_room(max: u32, seed: [u64; 2]) -> Self {
         let sources = max.min(SOURCES_MAX);
         Self {
-            policies: policies.to_vec(),
+            policies: Vec::new(),
+            before: Vec::new(),
+            ruling: 0,
             contests: alloc::vec![NO_CONTEST; max as usize],
             contests_free: (0..max).rev().collect(),
             contest_of: Index::new(max),
@@ -98,8 +110,8 @@ impl Claims {
     }
 
     pub(crate) fn memory_bytes(&self) -> u64 {
-        let policies: usize = self.policies.iter().map(policy_bytes).sum();
-        (self.policies.capacity() * size_of::<Arbitration>()
+        let policies: usize = self.policies.iter().chain(&self.before).map(policy_bytes).sum();
+        ((self.policies.capacity() + self.before.capacity()) * size_of::<Arbitration>()
             + policies
             + self.contests.len() * (size_of::<Contest>() + size_of::<u32>())
             + self.claims.len() * (size_of::<Claim>() + size_of::<u32>())
@@ -125,8 +137,23 @@ impl Claims {
         found.map(|at| at as u16)
     }
 
+    pub(crate) fn policies(&self) -> &[Arbitration] {
+        &self.policies
+    }
+
+    pub(crate) fn arbitrates(&self) -> bool {
+        !self.policies.is_empty()
+    }
+
     pub(crate) fn policy(&self, policy: u16) -> &Arbitration {
         &self.policies[usize::from(policy)]
+    }
+
+    /// What decides about a contest; until that is judged anew, as it did before.
+    pub(crate) fn policy_for(&self, contest: u32) -> &Arbitration {
+        let Contest { policy, ruling, .. } = self.contests[contest as usize];
+        let policies = if ruling == self.ruling { &self.policies } else { &self.before };
+        &policies[usize::from(policy)]
     }
 
     /// The contest for the param in `slot`, if anybody claims it or it fades.
@@ -136,10 +163,6 @@ impl Claims {
 
     pub(crate) fn contest_of(&self, claim: u32) -> u32 {
         self.claims[claim as usize].contest
-    }
-
-    pub(crate) fn policy_of_contest(&self, contest: u32) -> u16 {
-        self.contests[contest as usize].policy
     }
 
     pub(crate) fn slot(&self, contest: u32) -> u32 {
@@ -213,6 +236,7 @@ impl Claims {
     }
 
     /// Notes what `who` says of the param in `slot`; room was made sure of by [`Claims::check`].
+    /// `policy`: what decides about it, if nobody claims it yet.
     pub(crate) fn claim(
         &mut self,
         now: Time,
@@ -227,9 +251,10 @@ impl Claims {
         self.fading.clear(contest);
         let source = self.find_source(who).unwrap_or_else(|| self.add_source(now, who));
         self.sources[source as usize].origin = who.origin;
-        let policy = &self.policies[usize::from(policy)];
-        let (priority, timeout) =
-            (who.tag.priority.unwrap_or(policy.default_priority), policy.timeout);
+        let policy = self.policy_for(contest);
+        let declared = who.tag.priority.unwrap_or(UNDECLARED);
+        let priority = policy.priority_of(declared, who.origin.priority);
+        let timeout = policy.timeout;
         let claim = match self.find(contest, source) {
             Some(claim) => {
                 let held = &mut self.claims[claim as usize];
@@ -238,7 +263,7 @@ impl Claims {
                     self.turn += 1;
                     (held.changed, held.turn) = (now, self.turn);
                 }
-                (held.heard, held.priority) = (now, priority);
+                (held.heard, held.priority, held.declared) = (now, priority, declared);
                 self.values.free(old);
                 claim
             }
@@ -246,8 +271,9 @@ impl Claims {
                 let claim = self.claims_free.pop().expect("check made sure of a free claim");
                 self.turn += 1;
                 let turn = self.turn;
+                let (heard, changed) = (now, now);
                 self.claims[claim as usize] =
-                    Claim { contest, source, priority, heard: now, changed: now, turn, value };
+                    Claim { contest, source, priority, declared, heard, changed, turn, value };
                 self.of_contest.give(contest, claim);
                 self.of_source.give(source, claim);
                 self.contests[contest as usize].claims += 1;
@@ -266,7 +292,7 @@ impl Claims {
 
     /// Gives the param to who wins it now, and says whose claim that is.
     pub(crate) fn decide(&mut self, now: Time, contest: u32) -> Option<u32> {
-        let order = self.policies[usize::from(self.contests[contest as usize].policy)].order;
+        let order = self.policy_for(contest).order;
         let winner = self
             .of(contest)
             .reduce(|best, other| if self.beats(order, other, best) { other } else { best })?;
@@ -286,13 +312,13 @@ impl Claims {
     /// while, and before [`Claims::decide`].
     pub(crate) fn duel(&mut self, now: Time, claim: u32) -> Option<Duel> {
         let contest = self.claims[claim as usize].contest;
-        let Contest { policy, winner, rival, lost, dueled, .. } = self.contests[contest as usize];
+        let Contest { winner, rival, lost, dueled, .. } = self.contests[contest as usize];
         let said = self.claims[claim as usize];
         let told_lately = dueled.is_some_and(|then| now < then + DUEL_INTERVAL);
         if told_lately || said.changed != now {
             return None;
         }
-        let order = self.policies[usize::from(policy)].order;
+        let order = self.policy_for(contest).order;
         let recent = |then: Time| now.since(then) <= DUEL_WITHIN;
         let other = if order == Order::Latest {
             let takes_back = winner != NONE
@@ -384,9 +410,8 @@ impl Claims {
         }
         while let Some(claim) = self.due.pop(now) {
             let Claim { contest, source, heard, .. } = self.claims[claim as usize];
-            let policy = self.contests[contest as usize].policy;
             let heard = heard.max(self.sources[source as usize].alive);
-            match self.policies[usize::from(policy)].timeout {
+            match self.policy_for(contest).timeout {
                 Some(timeout) if heard + timeout > now => self.due.set(claim, heard + timeout),
                 Some(_) => return Some(claim),
                 None => {}
@@ -502,7 +527,9 @@ impl Claims {
 
     fn begin(&mut self, now: Time, slot: u32, policy: u16) -> u32 {
         let contest = self.contests_free.pop().expect("check made sure of a free contest");
-        self.contests[contest as usize] = Contest { slot, policy, since: now, ..NO_CONTEST };
+        let ruling = self.ruling;
+        self.contests[contest as usize] =
+            Contest { slot, policy, ruling, since: now, ..NO_CONTEST };
         let kept = self.contest_of.insert(self.slot_hash(slot), contest);
         kept.expect("the index holds as many as there are contests");
         contest

@@ -130,6 +130,10 @@ impl Param {
         }
     }
 
+    pub(super) fn set_rule(&mut self, rule: Rule) {
+        self.flags = self.flags & !RULE | code_of(rule);
+    }
+
     pub(super) fn ttl(&self) -> Option<Ttl> {
         match self.flags >> TTL_SHIFT {
             1 => Some(Ttl::Never),

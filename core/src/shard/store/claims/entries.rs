@@ -3,7 +3,7 @@
 use super::NONE;
 use crate::arena::Block;
 use crate::shard::marker::{ID_BYTES_MAX, Tag};
-use crate::shard::record::Origin;
+use crate::shard::record::{Origin, UNDECLARED};
 use crate::shard::session_id::SessionId;
 use crate::time::Time;
 use crate::value::Value;
@@ -62,6 +62,8 @@ pub(super) struct Claim {
     pub(super) contest: u32,
     pub(super) source: u32,
     pub(super) priority: u8,
+    /// What the source said of it; [`UNDECLARED`]: nothing.
+    pub(super) declared: u8,
     pub(super) heard: Time,
     pub(super) changed: Time,
     /// Counts changes of all claims: the later one is greater.
@@ -75,6 +77,8 @@ pub(super) struct Contest {
     /// The param's slot in the store.
     pub(super) slot: u32,
     pub(super) policy: u16,
+    /// Of which ruling its policy is: the last or the one before.
+    pub(super) ruling: u32,
     pub(super) claims: u32,
     /// The claim that has the param.
     pub(super) winner: u32,
@@ -123,6 +127,7 @@ pub(super) const NO_CLAIM: Claim = Claim {
     contest: NONE,
     source: NONE,
     priority: 0,
+    declared: UNDECLARED,
     heard: Time(0),
     changed: Time(0),
     turn: 0,
@@ -132,6 +137,7 @@ pub(super) const NO_CLAIM: Claim = Claim {
 pub(super) const NO_CONTEST: Contest = Contest {
     slot: NONE,
     policy: 0,
+    ruling: 0,
     claims: 0,
     winner: NONE,
     since: Time(0),
