@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::devices::intervals::{self, Line};
 use crate::edge::{Guests, Lull, Parts, Seats};
 use crate::gate::{self, Guest};
-use crate::peers;
+use crate::peers::{self, Inbounds, Outbound};
 use crate::plan_types::{
     BridgePlan, BridgeThreadPlan, Hygiene, ListenerPlan, ListenerTransport, ServicePlan, ShardPlan,
     Threads, Uplink,
@@ -120,8 +120,6 @@ pub fn start(threads: Threads, goes_on: &mut dyn FnMut(&str) -> bool) -> Result<
     let (sockets, listening) = listen(&threads.shards)?;
     let hygiene = granted(threads.hygiene, &sockets, &mut warnings);
     let sleepers: Vec<_> = threads.shards.iter().map(|_| Arc::new(Sleeper::new())).collect();
-    let seats = Arc::new(Seats::new(threads.sessions_max));
-    let lull = Arc::new(Lull::new(threads.shards.len() as u32));
     let clock = Clock::start();
     let mut ports: Vec<Vec<Port>> = threads.shards.iter().map(|_| Vec::new()).collect();
     let recording = threads.recording.map(|recording| {
@@ -129,92 +127,49 @@ pub fn start(threads: Threads, goes_on: &mut dyn FnMut(&str) -> bool) -> Result<
         recording.open().map_err(fault(format!("recording to {folder}")))
     });
     let bridges = threads.bridges.into_iter().chain(recording.transpose()?);
-    let mut lines = Vec::new();
     let bridges = bridges
-        .map(|plan| {
-            let (mut seed, successors) =
-                bridge_seed(plan, &sleepers, &mut ports, threads.exchange_bytes, clock)?;
-            for hosted in &mut seed.hosted {
-                let (pages, counted) = intervals::of(&*hosted.bridge);
-                hosted.pages = pages;
-                lines.extend(counted);
-            }
-            Ok((BridgeSeed { busy_poll: hygiene.busy_poll, ..seed }, successors))
-        })
+        .map(|plan| bridge_seed(plan, &sleepers, &mut ports, threads.exchange_bytes, clock))
         .collect::<Result<Vec<_>, _>>()?;
+    let shard_count = threads.shards.len();
+    let seats = Arc::new(Seats::new(threads.sessions_max));
     let mut running = Running {
         listening,
         shards: Vec::new(),
         bridges: Vec::new(),
-        lines,
+        lines: Vec::new(),
         successors: Vec::new(),
         services: Vec::new(),
         served: Vec::new(),
         warnings,
-        seats,
+        seats: Arc::clone(&seats),
         _awake: awake,
     };
 
-    let shard_count = threads.shards.len();
     let mut gates = Gates::new(shard_count, &threads.services);
-    let exchanges = alloc::touched(|| peers::join(&sleepers, threads.exchange_bytes));
-    let shards = threads.shards.into_iter().zip(sockets).zip(exchanges).zip(ports).zip(sleepers);
-    let mut starting = Vec::with_capacity(shard_count);
-    for ((((plan, listeners), (outbound, inbounds)), ports), sleeper) in shards {
-        let name = format!("shard {}", plan.settings.id.0);
-        let (counters, reader) = counters::page(shard_thread::names());
-        let histograms = threads.histograms.then(|| alloc::touched(|| stages::page(shard_count)));
-        let (page, histograms) = histograms.unzip();
-        let stop = Arc::new(AtomicBool::new(false));
-        let port_count = ports.len() as u32;
+    let (joined, bytes) = (sleepers.clone(), threads.exchange_bytes);
+    let join = move || alloc::touched(|| peers::join(&joined, bytes));
+    let exchanges = made("the exchange between shards", goes_on, join)?;
+    let common = Common {
+        shard_count,
+        hygiene,
+        guests_max: threads.guests_max,
+        idle: threads.idle,
+        histograms: threads.histograms,
+        seats,
+        lull: Arc::new(Lull::new(shard_count as u32)),
+        clock,
+    };
+    let ends = sockets.into_iter().zip(exchanges).zip(ports).zip(sleepers);
+    let starting = threads.shards.into_iter().zip(ends).map(|(plan, ends)| {
+        let (((listeners, exchange), ports), sleeper) = ends;
         let queues = gates.queues_of_next_shard();
-        let parts = Parts {
-            links: plan.settings.limits.links_max,
-            session_timeout: plan.settings.session_timeout,
-            outbound,
-            inbounds,
-            ports,
-            guests: Guests::new(queues, port_count, threads.guests_max),
-            sleeper,
-            seats: Arc::clone(&running.seats),
-            clock,
-            stages: Stages::new(page, clock),
-            spin: threads.idle.spin(),
-            stop: Arc::clone(&stop),
-            lull: Arc::clone(&lull),
-        };
-        let seed = ShardSeed {
-            core: plan.core,
-            hygiene,
-            settings: plan.settings,
-            listeners,
-            parts,
-            counters,
-        };
-        let run = move |ready: Ready| shard_thread::run(seed, rung(ready));
-        starting.push((Starting::launch(name, reader, stop, run), histograms));
-    }
+        common.launch(plan, Ends { listeners, exchange, ports, queues, sleeper })
+    });
     // Each takes its memory on its own thread, all at the same time.
-    let mut first_fault = None;
-    for (starting, histograms) in starting {
-        match starting.and_then(|starting| starting.wait(goes_on)) {
-            Ok(worker) => running.shards.push(Worker { histograms, ..worker }),
-            Err(fault) if fault.is_interruption() => return Err(fault),
-            // The others are waited for all the same: only what runs can be stopped.
-            Err(fault) => first_fault = first_fault.or(Some(fault)),
-        }
-    }
-    if let Some(fault) = first_fault {
-        return Err(fault);
-    }
-    for (number, (seed, successors)) in bridges.into_iter().enumerate() {
-        let names = seed.hosted.iter().map(|hosted| hosted.bridge.name().to_owned());
-        running.successors.push((names.collect(), successors));
-        let (counters, reader) = counters::page(bridge_thread::names());
-        let stop = Arc::clone(&seed.stop);
-        let run = move |ready: Ready| bridge_thread::run(seed, counters, rung(ready));
-        let starting = Starting::launch(format!("bridges {number}"), reader, stop, run)?;
-        running.bridges.push(starting.wait(goes_on)?);
+    let starting: Vec<_> = starting.collect();
+    running.await_shards(starting, goes_on)?;
+    for (seed, successors) in bridges {
+        running.launch_bridges(seed, successors, hygiene, goes_on)?;
     }
     for (number, plan) in threads.services.into_iter().enumerate() {
         running.serve(number, plan, &mut gates, goes_on)?;
@@ -225,6 +180,61 @@ pub fn start(threads: Threads, goes_on: &mut dyn FnMut(&str) -> bool) -> Result<
         running.warnings.push(format!("memory is not locked: {why}"));
     }
     Ok(running)
+}
+
+/// What all shards of a router have in common.
+struct Common {
+    shard_count: usize,
+    hygiene: Hygiene,
+    guests_max: u32,
+    idle: Idle,
+    histograms: bool,
+    seats: Arc<Seats>,
+    lull: Arc<Lull>,
+    clock: Clock,
+}
+
+/// The ends of one shard's ways to everybody else.
+struct Ends {
+    listeners: Listeners,
+    exchange: (Outbound, Inbounds),
+    ports: Vec<Port>,
+    queues: Vec<Consumer<Guest>>,
+    sleeper: Arc<Sleeper>,
+}
+
+/// A shard that has not said yet whether it can start, and what it will have counted of time.
+type StartingShard = Result<(Starting, Option<buckets::Reader>), Fault>;
+
+impl Common {
+    fn launch(&self, plan: ShardPlan, ends: Ends) -> StartingShard {
+        let ShardPlan { core, settings, .. } = plan;
+        let Ends { listeners, exchange: (outbound, inbounds), ports, queues, .. } = ends;
+        let name = format!("shard {}", settings.id.0);
+        let (counters, reader) = counters::page(shard_thread::names());
+        let page = || alloc::touched(|| stages::page(self.shard_count));
+        let (page, histograms) = self.histograms.then(page).unzip();
+        let stop = Arc::new(AtomicBool::new(false));
+        let parts = Parts {
+            links: settings.limits.links_max,
+            session_timeout: settings.session_timeout,
+            outbound,
+            inbounds,
+            guests: Guests::new(queues, ports.len() as u32, self.guests_max),
+            ports,
+            sleeper: ends.sleeper,
+            seats: Arc::clone(&self.seats),
+            clock: self.clock,
+            stages: Stages::new(page, self.clock),
+            spin: self.idle.spin(),
+            stop: Arc::clone(&stop),
+            lull: Arc::clone(&self.lull),
+        };
+        let hygiene = self.hygiene;
+        let seed = ShardSeed { core, hygiene, settings, listeners, parts, counters };
+        let run = move |ready: Ready| shard_thread::run(seed, rung(ready));
+        Ok((Starting::launch(name, reader, stop, run)?, histograms))
+    }
 }
 
 impl Running {
@@ -261,6 +271,51 @@ impl Running {
     /// hear a good-bye. Gives the faults of threads that did not end well.
     pub fn stop(mut self) -> Vec<Fault> {
         self.end()
+    }
+
+    /// Waits until all shards have started, or says why the first did not that could not.
+    fn await_shards(
+        &mut self,
+        starting: Vec<StartingShard>,
+        goes_on: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<(), Fault> {
+        let mut first_fault = None;
+        for starting in starting {
+            let started = starting.and_then(|(starting, histograms)| {
+                Ok(Worker { histograms, ..starting.wait(goes_on)? })
+            });
+            match started {
+                Ok(worker) => self.shards.push(worker),
+                Err(fault) if fault.is_interruption() => return Err(fault),
+                // The others are waited for all the same: only what runs can be stopped.
+                Err(fault) => first_fault = first_fault.or(Some(fault)),
+            }
+        }
+        first_fault.map_or(Ok(()), Err)
+    }
+
+    /// Starts the thread of some bridges, once all shards run.
+    fn launch_bridges(
+        &mut self,
+        mut seed: BridgeSeed,
+        successors: Producer<Box<dyn Bridge>>,
+        hygiene: Hygiene,
+        goes_on: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<(), Fault> {
+        seed.busy_poll = hygiene.busy_poll;
+        for hosted in &mut seed.hosted {
+            let (pages, counted) = intervals::of(&*hosted.bridge);
+            hosted.pages = pages;
+            self.lines.extend(counted);
+        }
+        let names = seed.hosted.iter().map(|hosted| hosted.bridge.name().to_owned());
+        self.successors.push((names.collect(), successors));
+        let name = format!("bridges {}", self.bridges.len());
+        let (counters, reader) = counters::page(bridge_thread::names());
+        let stop = Arc::clone(&seed.stop);
+        let run = move |ready: Ready| bridge_thread::run(seed, counters, rung(ready));
+        self.bridges.push(Starting::launch(name, reader, stop, run)?.wait(goes_on)?);
+        Ok(())
     }
 
     /// Starts the thread of a service, once all shards run.
@@ -392,19 +447,43 @@ impl Starting {
 
     fn wait(self, goes_on: &mut dyn FnMut(&str) -> bool) -> Result<Worker, Fault> {
         let Self { name, counters, stop, told, thread } = self;
-        let bell = loop {
-            match told.recv_timeout(ASK_EVERY) {
-                Ok(bell) => break bell,
-                Err(RecvTimeoutError::Timeout) if goes_on(&name) => {}
-                Err(RecvTimeoutError::Timeout) => break Err(io::ErrorKind::Interrupted.into()),
-                Err(RecvTimeoutError::Disconnected) => {
-                    break Err(io::Error::other("ended before it began"));
-                }
-            }
-        };
-        let bell = bell.map_err(fault(&*name))?;
+        let bell = awaited(&told, &name, goes_on)?.map_err(fault(&*name))?;
         Ok(Worker { name, counters, histograms: None, stop, bell, thread: Some(thread) })
     }
+}
+
+/// What `make` gives on a thread of its own, so that a start can be given up meanwhile.
+fn made<T: Send + 'static>(
+    name: &str,
+    goes_on: &mut dyn FnMut(&str) -> bool,
+    make: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    let (tell, told) = mpsc::channel();
+    let run = move || {
+        // Nobody waits for it once the start was given up.
+        let _ = tell.send(make());
+    };
+    Builder::new().name("start".to_owned()).spawn(run).map_err(fault(name))?;
+    awaited(&told, name, goes_on)
+}
+
+/// What another thread tells, for as long as `goes_on` wants it.
+fn awaited<T>(
+    told: &mpsc::Receiver<T>,
+    name: &str,
+    goes_on: &mut dyn FnMut(&str) -> bool,
+) -> Result<T, Fault> {
+    let why = loop {
+        match told.recv_timeout(ASK_EVERY) {
+            Ok(it) => return Ok(it),
+            Err(RecvTimeoutError::Timeout) if goes_on(name) => {}
+            Err(RecvTimeoutError::Timeout) => break io::ErrorKind::Interrupted.into(),
+            Err(RecvTimeoutError::Disconnected) => {
+                break io::Error::other("ended before it began");
+            }
+        }
+    };
+    Err(fault(name)(why))
 }
 
 impl Worker {

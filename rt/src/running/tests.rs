@@ -667,3 +667,22 @@ fn a_start_that_takes_long_can_be_given_up() {
     assert_eq!(asked, ["shard 7", "shard 7"]);
     drop(release);
 }
+
+#[test]
+fn the_exchange_between_shards_can_be_given_up_while_it_takes_its_memory() {
+    let (release, held) = channel::<()>();
+    let mut asked = Vec::new();
+    let given_up = made(
+        "the exchange",
+        &mut |name| {
+            asked.push(name.to_owned());
+            asked.len() < 2
+        },
+        // Until the test ends.
+        move || held.recv().is_ok(),
+    );
+    assert!(given_up.err().unwrap().is_interruption());
+    assert_eq!(asked, ["the exchange", "the exchange"]);
+    drop(release);
+    assert_eq!(made("the exchange", &mut |_| true, || 7).ok(), Some(7));
+}
