@@ -563,7 +563,7 @@ impl Bridge for Patched {
         next: Box<dyn Bridge>,
         out: &mut dyn Out,
     ) -> Result<(), Box<dyn Bridge>> {
-        let next: Box<Self> = same_kind(next)?;
+        let next: Self = *same_kind(next)?;
         let before = std::mem::replace(&mut self.fixtures, next.fixtures);
         (self.functions, self.universes) = (next.functions, next.universes);
         self.patterns = next.patterns;
@@ -571,6 +571,7 @@ impl Bridge for Patched {
             before.iter().for_each(|old| fixture.remember(old));
             fixture.is_changed = fixture.direction == Direction::Out;
         }
+        self.uplink.ask_as(next.uplink, &mut self.counters, out);
         let patterns = self.patterns.iter().map(String::as_str);
         self.uplink.subscribe_instead(patterns, &mut self.counters, out);
         self.advance(now);

@@ -543,7 +543,7 @@ impl Bridge for Routes {
         next: Box<dyn Bridge>,
         out: &mut dyn Out,
     ) -> Result<(), Box<dyn Bridge>> {
-        let next: Box<Self> = same_kind(next)?;
+        let next: Self = *same_kind(next)?;
         // What waits was made by routes that go.
         self.loops.let_go();
         self.tell(out);
@@ -556,6 +556,7 @@ impl Bridge for Routes {
             }
         }
         let Self { uplink, routes, counters, .. } = self;
+        uplink.ask_as(next.uplink, counters, out);
         uplink.subscribe_instead(patterns(routes).into_iter(), counters, out);
         Ok(())
     }

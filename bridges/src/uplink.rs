@@ -177,6 +177,24 @@ impl Uplink {
         if binary::encode(&Message::Hello(hello), Qos::Fire, &mut self.frame).is_ok() {
             self.flush(&self.frame, counters, out);
         }
+        self.ask(counters, out);
+        self.watched.clear();
+        self.subscribed = 1..1;
+        self.subscribe(patterns, counters, out);
+    }
+
+    /// Asks what `next` would ask who takes the place of this one, if that asks for more.
+    pub(crate) fn ask_as(&mut self, next: Self, counters: &mut Counters, out: &mut dyn Out) {
+        if next.asks_sources && !self.asks_sources {
+            (self.asks_sources, self.declared) = (true, next.declared);
+            if self.joined {
+                self.ask(counters, out);
+            }
+        }
+    }
+
+    /// Asks the router to tell whose the SETs are, and what it arbitrates, where that matters.
+    fn ask(&mut self, counters: &mut Counters, out: &mut dyn Out) {
         if self.asks_sources {
             let tell = |bytes: &mut Vec<u8>| {
                 push_bool(MapWriter::start(bytes).entry("tell")?, true);
@@ -191,9 +209,6 @@ impl Uplink {
                 self.flush(&self.frame, counters, out);
             }
         }
-        self.watched.clear();
-        self.subscribed = 1..1;
-        self.subscribe(patterns, counters, out);
     }
 
     /// Hears `address`, too, as the watch of this `number`, which is below 2^30.

@@ -30,7 +30,7 @@ use crate::open_bridge::notes;
 use crate::plan::Plan;
 use crate::plan_print::{uplink, url};
 use crate::plan_types::ListenerPlan;
-use crate::reload::{Changed, Reload};
+use crate::reload::{Changed, Reload, Rules};
 use crate::running::{self, Running};
 
 /// How often the calm thread looks whether all others still run.
@@ -143,8 +143,16 @@ fn reload(file: Option<&mut Reload>, running: &mut Running) {
     tell_manager(&format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic_ns() / 1_000));
     match file.read() {
         Err(why) => error!("the configuration stays as it was: {why}"),
-        Ok(Changed { successors, waiting }) => {
-            let is_same = successors.is_empty() && waiting.is_empty();
+        Ok(Changed { successors, rules, waiting }) => {
+            let is_same = successors.is_empty() && rules.is_none() && waiting.is_empty();
+            if let Some(Rules { tables, arbitrations, sources }) = rules {
+                let tables = tables.join(", ");
+                if running.rule(&arbitrations, &sources) {
+                    info!("reloaded: {tables}");
+                } else {
+                    warn!("{tables}: not every shard has taken it yet");
+                }
+            }
             for next in successors {
                 let name = next.name().to_owned();
                 if running.succeed(next) {

@@ -7,6 +7,7 @@ mod budget;
 mod feed;
 mod guests;
 mod hosts;
+mod rulings;
 mod seats;
 mod stop;
 
@@ -36,6 +37,7 @@ use crate::conns::{Blocked, Carrier, Conns, End, Farewell, Leaving, Phase, close
 use crate::peers::{Inbounds, Outbound};
 use crate::plan_types::ListenerTransport;
 use crate::port::{Port, Said};
+use crate::rulings::Rulings;
 use crate::stages::Stages;
 
 /// Records taken from one lane in one turn, so that links are not starved by a busy peer.
@@ -75,6 +77,7 @@ pub struct Parts {
     pub ports: Vec<Port>,
     /// Links of services of our own; they follow the ports.
     pub guests: Guests,
+    pub rulings: Rulings,
     pub sleeper: Arc<Sleeper>,
     pub seats: Arc<Seats>,
     pub clock: Clock,
@@ -110,6 +113,7 @@ pub struct Edge {
     inbounds: Inbounds,
     ports: Vec<Port>,
     guests: Guests,
+    rulings: Rulings,
     listeners: Vec<(Socket, ListenerTransport)>,
     /// Tried again with the next tick.
     lost_listeners: Vec<Socket>,
@@ -182,6 +186,7 @@ impl Edge {
             inbounds: parts.inbounds,
             ports: parts.ports,
             guests: parts.guests,
+            rulings: parts.rulings,
             listeners: Vec::new(),
             lost_listeners: Vec::new(),
             sleeper: parts.sleeper,
@@ -256,6 +261,7 @@ impl Edge {
         self.tell_hosts(shard);
         self.take_records(shard);
         self.take_from_ports(shard);
+        self.take_ruling(shard);
         self.offer_again(shard);
         let ticked = self.tick(shard);
         self.elapse(shard);

@@ -29,6 +29,7 @@ mod plan_types;
 mod port;
 mod recording;
 mod reload;
+mod rulings;
 mod running;
 mod service_thread;
 mod shard_thread;

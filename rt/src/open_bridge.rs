@@ -50,6 +50,16 @@ pub fn named_bridges(config: &Config) -> impl Iterator<Item = (String, BridgeAsW
     written.chain(together)
 }
 
+/// Bridges of `config` that were opened when nothing was arbitrated, and so do not say for whom they
+/// speak: what each of them writes is its own.
+pub fn silent_of_sources(config: &Config) -> impl Iterator<Item = String> {
+    let written = config.bridges.iter().enumerate();
+    let silent = written.filter(|(_, bridge)| {
+        SOURCES.contains(&bridge.kind.as_str()) && !bridge.options.contains_key("sources")
+    });
+    silent.map(|(index, bridge)| format!("the sources of bridge[{index}] ({})", bridge.kind))
+}
+
 /// What will run, but perhaps not as it was meant: a network that can bring more params than the
 /// router keeps, universes that nobody sends, and what the bridges say of themselves.
 pub fn notes(threads: &Threads) -> Vec<String> {

@@ -1,21 +1,26 @@
 //! A changed configuration file while the router runs: what of it takes over at once, and what
 //! waits for a restart.
 //!
-//! Routes and the patch take over without missing a frame; a file with a mistake changes nothing.
+//! Routes, the patch, arbitrations and sources take over without missing a frame; a file with a
+//! mistake changes nothing.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clasp_rt_bridges::Bridge;
-use toml::Table;
+use clasp_rt_core::shard::{Arbitration, SourceFor};
+use toml::{Table, Value};
 
 use crate::commands::Failure;
 use crate::commands::server::{self, ServerArgs};
 use crate::config::Config;
-use crate::open_bridge::{Opened, named_bridges, open_bridge};
+use crate::open_bridge::{Opened, named_bridges, open_bridge, silent_of_sources};
 
-/// The tables that can change while the router runs, and the bridge that reads each.
-const AT_ONCE: [(&str, &str); 2] = [("route", "routes"), ("patch", "patch")];
+/// The tables that a bridge reads which can be succeeded while the router runs, and that bridge.
+const BRIDGES: [(&str, &str); 2] = [("route", "routes"), ("patch", "patch")];
+/// The tables that the shards take over.
+const RULES: [&str; 2] = [ARBITRATION, "source"];
+const ARBITRATION: &str = "arbitration";
 
 /// A file, and what of it is in force.
 pub struct Reload {
@@ -27,8 +32,17 @@ pub struct Reload {
 /// What a changed file asks for.
 pub struct Changed {
     pub successors: Vec<Box<dyn Bridge>>,
+    pub rules: Option<Rules>,
     /// Tables that are in force as they were: `server`, `bridge`.
     pub waiting: Vec<String>,
+}
+
+/// Who wins what from now on.
+pub struct Rules {
+    /// The tables that changed.
+    pub tables: Vec<&'static str>,
+    pub arbitrations: Vec<Arbitration>,
+    pub sources: Vec<SourceFor>,
 }
 
 impl Reload {
@@ -42,25 +56,44 @@ impl Reload {
 
     /// Reads the file once more; all its mistakes at once, if it has any.
     pub fn read(&mut self) -> Result<Changed, Failure> {
-        server::decide(&self.args)?;
+        let plan = server::decide(&self.args)?;
         let text = server::read(&self.path)?;
         let (config, _) = Config::parse(&text);
         let config = Config { may_change: true, ..config };
         let table: Table = text.parse().unwrap_or_default();
-        let successors = AT_ONCE.iter().filter_map(|(key, kind)| {
-            let is_changed = table.get(*key) != self.in_force.get(*key);
-            is_changed.then(|| opened(&config, kind)).flatten()
+        let has_changed = |key: &str| table.get(key) != self.in_force.get(key);
+        // Bridges say whose a value is as soon as anything is arbitrated.
+        let is_first = is_empty(&self.in_force, ARBITRATION) && !is_empty(&table, ARBITRATION);
+        let successors = BRIDGES.iter().filter(|(key, _)| is_first || has_changed(key));
+        let successors: Vec<_> = successors.filter_map(|(_, kind)| opened(&config, kind)).collect();
+        let tables: Vec<_> = RULES.into_iter().filter(|key| has_changed(key)).collect();
+        let settings = plan.threads.shards.into_iter().next().map(|shard| shard.settings);
+        let rules = settings.filter(|_| !tables.is_empty()).map(|settings| Rules {
+            tables,
+            arbitrations: settings.arbitrations,
+            sources: settings.sources,
         });
-        let successors: Vec<_> = successors.collect();
-        let waiting = waiting(&self.in_force, &table);
-        for (key, _) in AT_ONCE {
+        let mut waiting = waiting(&self.in_force, &table);
+        if is_first {
+            waiting.extend(silent_of_sources(&config));
+        }
+        for key in at_once() {
             match table.get(key) {
                 Some(value) => drop(self.in_force.insert(key.to_owned(), value.clone())),
                 None => drop(self.in_force.remove(key)),
             }
         }
-        Ok(Changed { successors, waiting })
+        Ok(Changed { successors, rules, waiting })
     }
+}
+
+/// The tables that take over while the router runs.
+fn at_once() -> impl Iterator<Item = &'static str> {
+    BRIDGES.into_iter().map(|(key, _)| key).chain(RULES)
+}
+
+fn is_empty(file: &Table, key: &str) -> bool {
+    file.get(key).and_then(Value::as_array).is_none_or(Vec::is_empty)
 }
 
 /// The bridge `kind` as `config` has it, which may be empty.
@@ -77,7 +110,7 @@ fn opened(config: &Config, kind: &str) -> Option<Box<dyn Bridge>> {
 fn waiting(before: &Table, after: &Table) -> Vec<String> {
     let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
     let differs = |key: &&&String| {
-        before.get(**key) != after.get(**key) && AT_ONCE.iter().all(|(at_once, _)| at_once != **key)
+        before.get(**key) != after.get(**key) && at_once().all(|at_once| at_once != **key)
     };
     keys.iter().filter(differs).map(|key| (*key).clone()).collect()
 }
@@ -91,7 +124,9 @@ mod tests {
         let table = |text: &str| text.parse::<Table>().expect("TOML");
         let before =
             table("[server]\nport = 1\n[[route]]\nfrom = \"/a\"\n[limits]\nparams_max = 1");
-        let after = table("[server]\nport = 2\n[[patch]]\nat = 1\n[limits]\nparams_max = 1");
+        let after = "[server]\nport = 2\n[[patch]]\nat = 1\n[limits]\nparams_max = 1\n\
+                     [[arbitration]]\npattern = \"/a\"\n[[source]]\nname = \"b\"\npriority = 1";
+        let after = table(after);
         assert_eq!(waiting(&before, &after), ["server"]);
         assert_eq!(waiting(&before, &before), [""; 0]);
     }

@@ -12,6 +12,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use clasp_rt_bridges::Bridge;
+use clasp_rt_core::shard::{Arbitration, SourceFor};
 use clasp_rt_perf::buckets;
 use clasp_rt_perf::counters::{self, Reader};
 use clasp_rt_ring::{Alarm, Sleeper, alloc, napi, probe, socket, thread};
@@ -30,6 +31,7 @@ use crate::plan_types::{
     Threads, Uplink,
 };
 use crate::port::Port;
+use crate::rulings::{self, Rulers, Rulings};
 use crate::service_thread::{self, ServiceSeed};
 use crate::shard_thread::{self, ShardSeed};
 use crate::stages::{self, Stages};
@@ -73,6 +75,7 @@ pub struct Running {
     pub lines: Vec<Line>,
     /// In the order of `bridges`.
     successors: Vec<Successors>,
+    rulers: Rulers,
     pub services: Vec<Worker>,
     /// Where services listen, as URLs with the ports that were chosen for port 0.
     pub served: Vec<String>,
@@ -132,12 +135,15 @@ pub fn start(threads: Threads, goes_on: &mut dyn FnMut(&str) -> bool) -> Result<
         .collect::<Result<Vec<_>, _>>()?;
     let shard_count = threads.shards.len();
     let seats = Arc::new(Seats::new(threads.sessions_max));
+    let (rulers, rulings) =
+        rulings::ways(shard_count, threads.shards.first().map(|shard| &shard.settings));
     let mut running = Running {
         listening,
         shards: Vec::new(),
         bridges: Vec::new(),
         lines: Vec::new(),
         successors: Vec::new(),
+        rulers,
         services: Vec::new(),
         served: Vec::new(),
         warnings,
@@ -159,11 +165,11 @@ pub fn start(threads: Threads, goes_on: &mut dyn FnMut(&str) -> bool) -> Result<
         lull: Arc::new(Lull::new(shard_count as u32)),
         clock,
     };
-    let ends = sockets.into_iter().zip(exchanges).zip(ports).zip(sleepers);
+    let ends = sockets.into_iter().zip(exchanges).zip(ports).zip(rulings).zip(sleepers);
     let starting = threads.shards.into_iter().zip(ends).map(|(plan, ends)| {
-        let (((listeners, exchange), ports), sleeper) = ends;
+        let ((((listeners, exchange), ports), rulings), sleeper) = ends;
         let queues = gates.queues_of_next_shard();
-        common.launch(plan, Ends { listeners, exchange, ports, queues, sleeper })
+        common.launch(plan, Ends { listeners, exchange, ports, queues, rulings, sleeper })
     });
     // Each takes its memory on its own thread, all at the same time.
     let starting: Vec<_> = starting.collect();
@@ -200,6 +206,7 @@ struct Ends {
     exchange: (Outbound, Inbounds),
     ports: Vec<Port>,
     queues: Vec<Consumer<Guest>>,
+    rulings: Rulings,
     sleeper: Arc<Sleeper>,
 }
 
@@ -222,6 +229,7 @@ impl Common {
             inbounds,
             guests: Guests::new(queues, ports.len() as u32, self.guests_max),
             ports,
+            rulings: ends.rulings,
             sleeper: ends.sleeper,
             seats: Arc::clone(&self.seats),
             clock: self.clock,
@@ -265,6 +273,12 @@ impl Running {
             worker.ring();
             told
         })
+    }
+
+    /// Lets every shard take over who wins what from now on. `false`: some have not yet.
+    pub fn rule(&mut self, arbitrations: &[Arbitration], sources: &[SourceFor]) -> bool {
+        let Self { rulers, shards, .. } = self;
+        rulers.tell(arbitrations, sources, || shards.iter().for_each(Worker::ring))
     }
 
     /// Stops bridges, so that outputs reach their defined last state, then shards, so that clients

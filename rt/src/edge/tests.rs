@@ -40,6 +40,7 @@ impl Router {
             inbounds,
             ports: Vec::new(),
             guests: Guests::new(Vec::new(), 0, 0),
+            rulings: crate::rulings::ways(1, None).1.remove(0),
             sleeper,
             seats: Arc::new(Seats::new(LINKS)),
             clock,
