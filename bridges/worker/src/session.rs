@@ -39,7 +39,6 @@ pub struct Hearer {
     frame: Vec<u8>,
     /// As WELCOME said it: the writer that a SNAPSHOT names for what this session set.
     session: String,
-    router: String,
     why: Option<String>,
     /// The router said that the token is good no longer.
     has_expired: bool,
@@ -122,11 +121,6 @@ impl Hearer {
     /// The name of this session, as the router gave it.
     pub fn session(&self) -> &str {
         &self.session
-    }
-
-    /// The name of the router.
-    pub fn router(&self) -> &str {
-        &self.router
     }
 
     /// Why the session ended, once it has.
@@ -215,7 +209,6 @@ pub(crate) async fn greet(
         received: Received::default(),
         frame: Vec::new(),
         session: String::new(),
-        router: String::new(),
         why: None,
         has_expired: false,
         heard: now,
@@ -243,11 +236,9 @@ pub(crate) async fn greet(
         token: who.token.as_deref(),
     });
     speaker.say(&hello, Qos::Fire).await.map_err(JoinError::Lost)?;
-    let welcomed = loop {
+    hearer.session = loop {
         match hearer.next().await.map(|heard| heard.message) {
-            Some(Message::Welcome(welcome)) => {
-                break (welcome.session.to_owned(), welcome.name.to_owned());
-            }
+            Some(Message::Welcome(welcome)) => break welcome.session.to_owned(),
             Some(Message::Error(error)) => {
                 let message = error.message.to_owned();
                 return Err(JoinError::Refused { code: error.code, message });
@@ -256,7 +247,6 @@ pub(crate) async fn greet(
             None => return Err(JoinError::Lost(io::Error::other(hearer.why_ended().to_owned()))),
         }
     };
-    (hearer.session, hearer.router) = welcomed;
     counters.sessions.add(1);
     Ok((speaker, hearer))
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use clasp_rt_bridges::ConfigError;
 use serde::Deserialize;
+use tokio_rustls::rustls::client::WantsClientCert;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig};
 
 /// The key `tls` of a service that listens: with it the port speaks TLS 1.2 and 1.3, and nothing
 /// else.
@@ -48,10 +49,7 @@ pub fn client(
         Some(path) => roots("ca", path)?,
         None => system_roots()?,
     };
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|why| ConfigError::new("ca", why.to_string()))?
-        .with_root_certificates(roots);
+    let builder = believing(roots)?;
     let config = match identity {
         None => builder.with_no_client_auth(),
         Some((cert, key)) => builder
@@ -63,11 +61,16 @@ pub fn client(
 
 /// A client that believes nobody, for one that is to meet no server with TLS.
 pub fn client_of_nobody() -> Result<Arc<ClientConfig>, ConfigError> {
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|why| ConfigError::new("ca", why.to_string()))?;
-    let config = builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
-    Ok(Arc::new(config))
+    Ok(Arc::new(believing(RootCertStore::empty())?.with_no_client_auth()))
+}
+
+fn believing(
+    roots: RootCertStore,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, ConfigError> {
+    let builder = ClientConfig::builder_with_provider(provider());
+    let builder = builder.with_safe_default_protocol_versions();
+    let builder = builder.map_err(|why| ConfigError::new("ca", why.to_string()))?;
+    Ok(builder.with_root_certificates(roots))
 }
 
 /// What a server needs: who it is, and, with `client_ca`, who may come at all.
