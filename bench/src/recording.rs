@@ -59,7 +59,7 @@ pub struct Recording {
 }
 
 /// The files of a recording: `path` itself, or those of its folder, in order.
-pub fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -81,6 +81,18 @@ pub fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
 /// Whether the bytes are a recording and not, say, a pcap file.
 pub fn is_one(file: &[u8]) -> bool {
     file.starts_with(&capture::MAGIC)
+}
+
+/// What the files of a recording hold, in order. A recorder that was killed before its first block
+/// was written leaves a file of nothing, which is left out.
+pub fn load(path: &Path) -> io::Result<Vec<Vec<u8>>> {
+    let files = files(path)?;
+    let mut files = files.iter().map(fs::read).collect::<io::Result<Vec<_>>>()?;
+    files.retain(|file| !file.is_empty());
+    if files.is_empty() {
+        return Err(io::Error::other(format!("{} is empty: nothing to play", path.display())));
+    }
+    Ok(files)
 }
 
 /// Reads files of one recording, in order.
@@ -324,6 +336,7 @@ mod tests {
     use clasp_rt_core::value::push_i64;
     use clasp_rt_core::wire::binary::SnapshotBuilder;
     use clasp_rt_perf::capture::{Header, Record};
+    use clasp_rt_tests::temporary::TempFolder;
 
     use super::*;
 
@@ -394,5 +407,18 @@ mod tests {
         assert_eq!(awaited.arrived("/b", 2), None);
         assert_eq!(awaited.arrived("/a", 2), Some((20, 0)));
         assert_eq!(awaited.count, 0);
+    }
+
+    #[test]
+    fn a_file_of_nothing_is_left_out_and_alone_it_is_named() {
+        let folder = TempFolder::new();
+        fs::write(folder.join("1.clasprec"), file(&[Item::End])).unwrap();
+        fs::write(folder.join("2.clasprec"), []).unwrap();
+        assert_eq!(load(&folder).unwrap(), [file(&[Item::End])]);
+        fs::write(folder.join("1.clasprec"), []).unwrap();
+        for path in [folder.to_path_buf(), folder.join("2.clasprec")] {
+            let why = load(&path).unwrap_err().to_string();
+            assert!(why.ends_with("is empty: nothing to play"), "{why}");
+        }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
@@ -44,8 +43,7 @@ pub struct Command {
 impl Command {
     pub fn run(&self) -> io::Result<()> {
         let Self { file, to, speed, router } = self;
-        let files = recording::files(file)?;
-        let mut files = files.iter().map(fs::read).collect::<io::Result<Vec<_>>>()?;
+        let mut files = recording::load(file)?;
         if files.iter().all(|file| recording::is_one(file)) {
             let recording = recording::read(&files).map_err(io::Error::other)?;
             let mut subscriber = watcher(router)?;
