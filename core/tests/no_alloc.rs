@@ -7,7 +7,7 @@ use clasp_rt_core::message::{
 };
 use clasp_rt_core::shard::{
     Admit, Arbitration, CloseReason, Effects, Input, Lane, OnLoss, Order, Outcome, Rule, RuleFor,
-    Settings, Shard,
+    Ruling, Settings, Shard, SourceFor,
 };
 use clasp_rt_core::signal::{Phase, Qos, Signal, SignalMask};
 use clasp_rt_core::time::{Span, Time};
@@ -114,6 +114,8 @@ impl Effects for Out {
 struct Router {
     shards: Vec<Shard>,
     outs: Vec<Out>,
+    /// For each shard what it takes over next.
+    rulings: Vec<Option<Box<Ruling>>>,
     now: Time,
     random: u64,
     record: Vec<u8>,
@@ -164,6 +166,7 @@ impl Router {
         Self {
             shards,
             outs: (0..count).map(|_| out()).collect(),
+            rulings: (0..count).map(|_| Some(Box::new(ruling()))).collect(),
             now: Time(0),
             random: 1,
             record: Vec::with_capacity(1 << 20),
@@ -225,11 +228,24 @@ impl Router {
                 }
             }
             self.now = self.now + Span::from_micros(500);
+            if step % 4_001 == 0 {
+                self.rule_anew();
+            }
             if step % 4 == 0 {
                 self.settle(step % 1_024 == 0);
             }
         }
         self.settle(true);
+    }
+
+    /// Every shard takes the next ruling over; what it needs no more is the one after that.
+    fn rule_anew(&mut self) {
+        for (shard, ruling) in self.shards.iter_mut().zip(&mut self.rulings) {
+            if let Some(next) = ruling.take() {
+                let (Ok(rest) | Err(rest)) = shard.adopt(self.now, next);
+                *ruling = Some(rest);
+            }
+        }
     }
 
     /// Hands everything over, and lets time do its part, until nothing is left.
@@ -388,6 +404,16 @@ fn arbitrations() -> Vec<Arbitration> {
             default_priority: 100,
         })
         .collect()
+}
+
+/// Other addresses than at first, another order, and sessions with a priority.
+fn ruling() -> Ruling {
+    let [ltp, htp] = arbitrations().try_into().expect("two of them");
+    let rules = vec![
+        Arbitration { pattern: "/rig4/**".into(), timeout: None, ..ltp },
+        Arbitration { pattern: "/rig2/**".into(), on_loss: OnLoss::Hold, ..htp },
+    ];
+    Ruling::new(rules, vec![SourceFor { name: "no_*".into(), priority: 50 }])
 }
 
 /// A map with an `id`, and with a key that is true.

@@ -25,6 +25,7 @@ const TABLES_MAX: usize = 1_024;
 
 /// `[[arbitration]]`: who wins the addresses of a pattern, whatever protocol its sources speak. The
 /// first pattern that matches an address counts; such an address follows no `[[rule]]`.
+/// What changes takes over at SIGHUP.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArbitrationAsWritten {
@@ -48,8 +49,8 @@ pub struct ArbitrationAsWritten {
     pub default_priority: Option<u8>,
 }
 
-/// `[[source]]`: the priority of what a session writes, by the name that it gave in HELLO. The
-/// first name that fits counts.
+/// `[[source]]`: the priority of what a session writes, by the name that it gave in HELLO, of which
+/// 63 bytes count. The first name that fits counts. What changes takes over at SIGHUP.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceAsWritten {

@@ -316,7 +316,8 @@ impl Shard {
         let Some(slot) = self.store.find(self.store.hash(about), about) else {
             return self.refuse(origin, Refused::NotFound, Some(asked), fx);
         };
-        if self.arbitrates && !self.store.is_judged(slot) {
+        // What a bundle across homes was promised stays until it is decided.
+        if !self.store.is_judged(slot) && !self.bundles.holds_home() {
             self.judge(slot, fx);
         }
         let (mut encoded, mut frame) = (self.lend(), self.lend());
