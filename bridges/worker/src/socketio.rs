@@ -7,7 +7,7 @@
 //!
 //! All other addresses are reached by events that have one object each, answered by their
 //! acknowledgement: `set`, `get`, `emit`, `subscribe`, `unsubscribe`, `snapshot`, `bundle`; the
-//! table of `web/client.rs` has their keys, and their names are no addresses. What was subscribed
+//! table of `web/program.rs` has their keys, and their names are no addresses. What was subscribed
 //! to comes as `value` and `event`. A room is a pattern that was subscribed to.
 //!
 //! An acknowledgement is `{type: "ack", address, revision}` or `{type: "error", code, message}`;

@@ -3,8 +3,8 @@
 use http::uri::Authority;
 
 pub(crate) mod admission;
-pub mod client;
 pub(crate) mod message;
+pub mod program;
 pub(crate) mod seats;
 pub(crate) mod serve;
 pub mod talk;

@@ -2,7 +2,7 @@
 //!
 //! A text message is one object: `{"op": "set", "address": "/a", "value": 0.5, "id": 1}`; `type`
 //! may be written for `op`. What can be said, and what is answered, stands in the table of
-//! `web/client.rs`. Said plainly, without an `op`, it still means something, as it does with the
+//! `web/program.rs`. Said plainly, without an `op`, it still means something, as it does with the
 //! reference's bridge:
 //!
 //! | message | sets |

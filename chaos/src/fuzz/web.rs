@@ -6,7 +6,7 @@ use clasp_rt_core::error::code;
 use clasp_rt_core::message::{Ack, ErrorReply, Message, Publish, SubscribeOptions, Sync};
 use clasp_rt_core::signal::{Qos, SignalMask};
 use clasp_rt_core::wire::{binary, header};
-use clasp_rt_worker::web::client::{Client, Out};
+use clasp_rt_worker::web::program::{Out, Program};
 use clasp_rt_worker::web::talk::{Answer, Ask, Heard, SetAsk, Talk};
 use serde_json::Value as Json;
 
@@ -34,33 +34,33 @@ fn refused(address: Option<&str>, code: u16) -> Message<'_> {
 
 /// A program and the router by turns: pieces that begin with a brace are the program's.
 pub fn client(bytes: &[u8]) {
-    let mut client = Client::default();
+    let mut program = Program::default();
     for piece in pieces(bytes) {
         let mut outs = Vec::new();
         if piece.first() != Some(&b'{') {
-            let was_waiting = client.is_waiting();
+            let was_waiting = program.is_waiting();
             let Some(message) = message(piece) else { continue };
-            client.heard(&message, &mut outs);
+            program.heard(&message, &mut outs);
             let answers = look(&outs);
-            assert!(answers.is_empty() || (was_waiting && !client.is_waiting()));
+            assert!(answers.is_empty() || (was_waiting && !program.is_waiting()));
             continue;
         }
         // Whoever drives it lets no program speak before; the router says no at last.
-        if client.is_waiting() {
-            client.heard(&refused(None, code::INVALID_MESSAGE), &mut outs);
-            assert!(!client.is_waiting() && look(&outs).len() == 1, "an ERROR ends what waits");
+        if program.is_waiting() {
+            program.heard(&refused(None, code::INVALID_MESSAGE), &mut outs);
+            assert!(!program.is_waiting() && look(&outs).len() == 1, "an ERROR ends what waits");
             outs.clear();
         }
         let Ok(Json::Object(mut map)) = serde_json::from_slice(piece) else {
-            client.refuse(None, "no JSON", &mut outs);
+            program.refuse(None, "no JSON", &mut outs);
             assert_eq!(look(&outs).len(), 1);
             continue;
         };
         let op = map.remove("op");
         let id = map.get("id").filter(|id| !id.is_null()).cloned();
-        client.said(op.as_ref().and_then(Json::as_str).unwrap_or_default(), map, &mut outs);
+        program.said(op.as_ref().and_then(Json::as_str).unwrap_or_default(), map, &mut outs);
         let answers = look(&outs);
-        match client.is_waiting() {
+        match program.is_waiting() {
             true => assert!(answers.is_empty() && !outs.is_empty(), "it asks, and nothing more"),
             false => assert_eq!(answers, [id], "it is answered at once"),
         }

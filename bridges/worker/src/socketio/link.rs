@@ -28,7 +28,7 @@ use super::names::Names;
 use super::packet::{self, As, Assembly, Event, Packed, Packet};
 use super::speech::{self, Told};
 use crate::mqtt::waiting::Waiting;
-use crate::web::client::{Client, Out, error_text};
+use crate::web::program::{Out, Program, error_text};
 use crate::web::seats::{ANSWER_TIMEOUT, FEATURES};
 use crate::web::talk::Refused;
 use crate::{Context, Hearer, Running, Service, Speaker, Who};
@@ -140,7 +140,7 @@ struct Link {
     taken: Instant,
 
     session: Option<(Speaker, Hearer)>,
-    client: Client,
+    program: Program,
     /// Sessions of ours, newest last.
     sessions: Vec<String>,
     wishes: VecDeque<String>,
@@ -178,7 +178,7 @@ impl Link {
             last_id: 0,
             taken: now,
             session: None,
-            client: Client::default(),
+            program: Program::default(),
             sessions: Vec::new(),
             wishes: VecDeque::new(),
             inward: Waiting::default(),
@@ -233,7 +233,7 @@ impl Link {
                 heard = hear(&mut self.session), if hears_router => {
                     let mut outs = Vec::new();
                     match heard {
-                        Some(heard) => self.client.heard(&heard.message, &mut outs),
+                        Some(heard) => self.program.heard(&heard.message, &mut outs),
                         None => self.router_lost(None),
                     }
                     self.carry(outs).await;
@@ -409,7 +409,7 @@ impl Link {
     fn router_lost(&mut self, why: Option<&str>) {
         let Some((_, hearer)) = self.session.take() else { return };
         warn!("{NAME} lost the router: {}", why.unwrap_or_else(|| hearer.why_ended()));
-        self.client = Client::default();
+        self.program = Program::default();
         self.wishes.clear();
         match self.asked.take() {
             // It is asked again, unless there is a newer value.
@@ -439,12 +439,12 @@ impl Link {
             if let Some(pattern) = self.wishes.pop_front() {
                 let keys = [("pattern".to_owned(), json!(pattern)), ("id".to_owned(), json!(0))];
                 self.asked = Some(Asked::Subscription(pattern));
-                self.client.said("subscribe", Map::from_iter(keys), &mut outs);
+                self.program.said("subscribe", Map::from_iter(keys), &mut outs);
             } else if let Some(said) = self.again.take().or_else(|| self.inward.pop().map(Box::new))
             {
                 let (op, map) = (said.op, said.map.clone());
                 self.asked = Some(Asked::Said(said));
-                self.client.said(op, map, &mut outs);
+                self.program.said(op, map, &mut outs);
             } else {
                 return;
             }

@@ -4,7 +4,7 @@ use clasp_rt_core::pattern;
 use serde_json::{Map, Value as Json, json};
 
 use super::names::Names;
-use crate::web::client::OPS;
+use crate::web::program::OPS;
 
 /// What an event asks of the router: an operation and its keys, `id` among them, so that every
 /// answer is given (the acknowledgement has its own number). `plain`: what an event does that is no

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::names::Names;
 use super::payload::{self, Argument, Arguments};
 use super::speech::{asked, told};
-use crate::web::client::{Client, Out, error_text};
+use crate::web::program::{Out, Program, error_text};
 use crate::web::seats::ANSWER_TIMEOUT;
 use crate::web::talk::Refused;
 use crate::{Context, Hearer, Speaker};
@@ -172,13 +172,13 @@ pub(super) struct Talk {
 impl Talk {
     /// Goes on until the client or the session is gone.
     pub(super) async fn run(mut self) {
-        let mut client = Client::default();
+        let mut program = Program::default();
         let mut outs = Vec::new();
         let mut ack = None;
         let mut answer_due = Instant::now() + ANSWER_TIMEOUT;
         let mut slow_until = Instant::now();
         let all = Map::from_iter([("pattern".to_owned(), json!(self.names.pattern()))]);
-        client.said("subscribe", all, &mut outs);
+        program.said("subscribe", all, &mut outs);
         // A token whose scopes do not cover it may still say events; it just hears none.
         let mut is_own = true;
         loop {
@@ -204,7 +204,7 @@ impl Talk {
                 }
             }
             let now = Instant::now();
-            let is_waiting = client.is_waiting();
+            let is_waiting = program.is_waiting();
             if is_waiting && now >= answer_due {
                 return self.end().await;
             }
@@ -217,7 +217,7 @@ impl Talk {
             let due = if is_waiting { answer_due } else { slow_until };
             tokio::select! {
                 heard = self.hearer.next() => match heard {
-                    Some(heard) => client.heard(&heard.message, &mut outs),
+                    Some(heard) => program.heard(&heard.message, &mut outs),
                     None => return self.end().await,
                 },
                 Some(Refusal { ack, refused }) = self.taken.refusals.recv() => {
@@ -230,7 +230,7 @@ impl Talk {
                     let Some(mut said) = said else { return };
                     answer_due = Instant::now() + ANSWER_TIMEOUT;
                     ack = said.ack.take();
-                    self.say(&mut client, said, &mut outs);
+                    self.say(&mut program, said, &mut outs);
                 }
                 () = sleep_until(due), if is_waiting || !listens => {}
                 () = self.taken.flood.notified() => return self.end().await,
@@ -252,16 +252,16 @@ impl Talk {
         }
     }
 
-    fn say(&mut self, client: &mut Client, said: Said, outs: &mut Vec<Out>) {
+    fn say(&mut self, program: &mut Program, said: Said, outs: &mut Vec<Out>) {
         let Said { event, arguments, .. } = said;
         match asked(&self.names, self.op, &event, arguments) {
             Ok((op, map)) => {
                 if let Some(pattern) = map.get("pattern").and_then(Json::as_str) {
                     self.rooms.asked(op, pattern);
                 }
-                client.said(op, map, outs);
+                program.said(op, map, outs);
             }
-            Err(why) => client.refuse(None, &why, outs),
+            Err(why) => program.refuse(None, &why, outs),
         }
     }
 

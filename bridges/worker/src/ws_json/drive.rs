@@ -25,7 +25,7 @@ use tokio_util::either::Either;
 use tracing::{debug, info, warn};
 
 use super::{NAME, WsJsonOptions};
-use crate::web::client::{Client, Out, error_text};
+use crate::web::program::{Out, Program, error_text};
 use crate::web::seats::{ANSWER_TIMEOUT, FEATURES};
 use crate::web::serve::{Stream, Voice};
 use crate::web::talk::Refused;
@@ -295,7 +295,7 @@ struct Conversation<'c> {
     context: &'c Context,
     speaker: Speaker,
     hearer: Hearer,
-    client: Client,
+    program: Program,
     /// When the router must have answered what was said last.
     answer_due: Instant,
     slow_until: Instant,
@@ -309,9 +309,9 @@ impl<'c> Conversation<'c> {
         (speaker, hearer): (Speaker, Hearer),
     ) -> Self {
         let now = Instant::now();
-        let client = Client::default();
+        let program = Program::default();
         let (answer_due, slow_until, heard) = (now, now, now);
-        Self { options, context, speaker, hearer, client, answer_due, slow_until, heard }
+        Self { options, context, speaker, hearer, program, answer_due, slow_until, heard }
     }
 
     /// Goes on until one side ends it. `first` is said on behalf of the program, the last first.
@@ -329,7 +329,7 @@ impl<'c> Conversation<'c> {
                 }
             }
             let now = Instant::now();
-            let is_waiting = self.client.is_waiting();
+            let is_waiting = self.program.is_waiting();
             if !is_waiting && let Some((op, map)) = first.pop() {
                 self.say(&op, map, &mut outs);
                 continue;
@@ -356,7 +356,7 @@ impl<'c> Conversation<'c> {
             }
             tokio::select! {
                 heard = self.hearer.next() => match heard {
-                    Some(heard) => self.client.heard(&heard.message, &mut outs),
+                    Some(heard) => self.program.heard(&heard.message, &mut outs),
                     None => return self.left_by_router(),
                 },
                 message = socket.next(), if listens => match message {
@@ -411,7 +411,7 @@ impl<'c> Conversation<'c> {
 
     fn say(&mut self, op: &str, map: Map<String, Json>, outs: &mut Vec<Out>) {
         self.answer_due = Instant::now() + ANSWER_TIMEOUT;
-        self.client.said(op, map, outs);
+        self.program.said(op, map, outs);
     }
 
     async fn take(&mut self, message: Message, outs: &mut Vec<Out>) -> Result<(), Ended> {
@@ -431,7 +431,7 @@ impl<'c> Conversation<'c> {
             }
             Err(Unread { id, why }) => {
                 self.context.counters.malformed.add(1);
-                self.client.refuse(id, &why, outs);
+                self.program.refuse(id, &why, outs);
                 Ok(())
             }
         }
@@ -445,13 +445,13 @@ impl<'c> Conversation<'c> {
     ) -> Result<(), Ended> {
         let id = map.get("id").cloned();
         let Some(token) = map.get("token").and_then(Json::as_str) else {
-            self.client.refuse(id, "auth needs `token`", outs);
+            self.program.refuse(id, "auth needs `token`", outs);
             return Ok(());
         };
         match enter(Some(token.to_owned()), self.context).await {
             Ok((speaker, hearer)) => {
                 (self.speaker, self.hearer) = (speaker, hearer);
-                self.client = Client::default();
+                self.program = Program::default();
                 outs.push(Out::Answer { text: auth_ack(id.clone()), id });
                 Ok(())
             }

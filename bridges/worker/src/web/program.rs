@@ -17,7 +17,7 @@
 //! `gesture` is the number of a gesture. What is wrong is said as `error` with `code`, `message`.
 //!
 //! One thing is done at a time, in the order in which it was said: whoever drives this hands over
-//! the next when [`Client::is_waiting`] says that it may.
+//! the next when [`Program::is_waiting`] says that it may.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -52,7 +52,7 @@ pub const OPS: [&str; 8] =
 
 /// The session of one program.
 #[derive(Debug, Default)]
-pub struct Client {
+pub struct Program {
     talk: Talk,
     asked: Asked,
     /// The numbers of subscriptions by their patterns.
@@ -71,7 +71,7 @@ struct Asked {
     pattern: Option<String>,
 }
 
-impl Client {
+impl Program {
     /// Whether what was said last is not done.
     pub fn is_waiting(&self) -> bool {
         self.talk.is_waiting()
@@ -352,17 +352,17 @@ mod tests {
 
     use super::*;
 
-    fn said(client: &mut Client, text: &str) -> Vec<Out> {
+    fn said(program: &mut Program, text: &str) -> Vec<Out> {
         let Json::Object(mut map) = serde_json::from_str(text).expect("JSON") else { panic!() };
         let op = map.remove("op").expect("an op");
         let mut outs = Vec::new();
-        client.said(op.as_str().expect("text"), map, &mut outs);
+        program.said(op.as_str().expect("text"), map, &mut outs);
         outs
     }
 
-    fn heard(client: &mut Client, message: &Message<'_>) -> Vec<String> {
+    fn heard(program: &mut Program, message: &Message<'_>) -> Vec<String> {
         let mut outs = Vec::new();
-        client.heard(message, &mut outs);
+        program.heard(message, &mut outs);
         let texts = outs.into_iter().filter_map(|out| match out {
             Out::Answer { text, .. } | Out::News { text, .. } => Some(text),
             Out::Slow => Some("slow".to_owned()),
@@ -391,27 +391,27 @@ mod tests {
 
     #[test]
     fn what_has_an_id_is_answered_and_what_has_none_is_not() {
-        let mut client = Client::default();
-        let outs = said(&mut client, r#"{"op":"set","address":"/a","value":1,"id":7}"#);
+        let mut program = Program::default();
+        let outs = said(&mut program, r#"{"op":"set","address":"/a","value":1,"id":7}"#);
         assert_eq!(frames(&outs), ["Set"]);
-        assert!(client.is_waiting());
+        assert!(program.is_waiting());
         assert_eq!(
-            heard(&mut client, &ack(Some("/a"), Some(3))),
+            heard(&mut program, &ack(Some("/a"), Some(3))),
             [r#"{"type":"ack","id":7,"address":"/a","revision":3}"#]
         );
-        assert!(!client.is_waiting());
-        said(&mut client, r#"{"op":"set","address":"/a","value":1}"#);
-        assert_eq!(heard(&mut client, &ack(Some("/a"), Some(4))), [""; 0]);
-        let outs = said(&mut client, r#"{"op":"emit","address":"/go","gesture":2,"id":"x"}"#);
+        assert!(!program.is_waiting());
+        said(&mut program, r#"{"op":"set","address":"/a","value":1}"#);
+        assert_eq!(heard(&mut program, &ack(Some("/a"), Some(4))), [""; 0]);
+        let outs = said(&mut program, r#"{"op":"emit","address":"/go","gesture":2,"id":"x"}"#);
         assert_eq!(frames(&outs), ["Publish", "Sync"]);
         let sync = Message::Sync(Sync { t1: 1, t2: None, t3: None });
-        assert_eq!(heard(&mut client, &sync), [r#"{"type":"ack","id":"x","address":"/go"}"#]);
-        assert_eq!(frames(&said(&mut client, r#"{"op":"ping"}"#)), [r#"{"type":"pong"}"#]);
+        assert_eq!(heard(&mut program, &sync), [r#"{"type":"ack","id":"x","address":"/go"}"#]);
+        assert_eq!(frames(&said(&mut program, r#"{"op":"ping"}"#)), [r#"{"type":"pong"}"#]);
     }
 
     #[test]
     fn errors_are_always_said_and_too_many_slow_the_program_down() {
-        let mut client = Client::default();
+        let mut program = Program::default();
         for (text, says) in [
             (r#"{"op":"shout"}"#, "unsubscribe"),
             (r#"{"op":"set","address":"/a"}"#, "value"),
@@ -423,25 +423,25 @@ mod tests {
             (r#"{"op":"bundle","messages":[{"type":"GET","address":"/a"}]}"#, "GESTURE"),
             (r#"{"op":"bundle","messages":[{"op":"subscribe","pattern":"/a"}]}"#, "GESTURE"),
         ] {
-            let outs = frames(&said(&mut client, text));
+            let outs = frames(&said(&mut program, text));
             assert!(outs[0].contains("\"error\"") && outs[0].contains(says), "{text}: {outs:?}");
-            assert!(!client.is_waiting());
+            assert!(!program.is_waiting());
         }
-        said(&mut client, r#"{"op":"set","address":"/a","value":1}"#);
+        said(&mut program, r#"{"op":"set","address":"/a","value":1}"#);
         let error = ErrorReply { code: 429, message: "much", address: None, correlation_id: None };
-        let told = heard(&mut client, &Message::Error(error));
+        let told = heard(&mut program, &Message::Error(error));
         assert_eq!(told, [r#"{"type":"error","code":429,"message":"much"}"#, "slow"]);
-        said(&mut client, r#"{"op":"get","address":"/a"}"#);
+        said(&mut program, r#"{"op":"get","address":"/a"}"#);
         let missing = ErrorReply { code: 201, address: Some("/a"), ..error };
-        let told = heard(&mut client, &Message::Error(missing));
+        let told = heard(&mut program, &Message::Error(missing));
         assert!(told[0].contains("\"code\":201") && told[0].contains("/a"), "{told:?}");
     }
 
     #[test]
     fn a_pattern_is_subscribed_once_and_forgotten_where_it_is_refused() {
-        let mut client = Client::default();
+        let mut program = Program::default();
         let wish = r#"{"op":"subscribe","pattern":"/a/**","types":["param"],"max_rate":10,"id":1}"#;
-        assert_eq!(frames(&said(&mut client, wish)), ["Subscribe"]);
+        assert_eq!(frames(&said(&mut program, wish)), ["Subscribe"]);
         let value = Value::NULL;
         let set = Set {
             address: "/a/x",
@@ -452,23 +452,23 @@ mod tests {
             ttl: None,
         };
         assert_eq!(
-            heard(&mut client, &Message::Set(set)),
+            heard(&mut program, &Message::Set(set)),
             [r#"{"type":"value","address":"/a/x","value":null,"revision":2}"#]
         );
         assert_eq!(
-            heard(&mut client, &ack(Some("/a/**"), None)),
+            heard(&mut program, &ack(Some("/a/**"), None)),
             [r#"{"type":"ack","id":1,"pattern":"/a/**"}"#]
         );
-        said(&mut client, wish);
-        heard(&mut client, &ack(Some("/a/**"), None));
-        assert_eq!((client.subscriptions.len(), client.last_number), (1, 1));
-        said(&mut client, r#"{"op":"subscribe","pattern":"/b"}"#);
+        said(&mut program, wish);
+        heard(&mut program, &ack(Some("/a/**"), None));
+        assert_eq!((program.subscriptions.len(), program.last_number), (1, 1));
+        said(&mut program, r#"{"op":"subscribe","pattern":"/b"}"#);
         let error =
             ErrorReply { code: 301, message: "no", address: Some("/b"), correlation_id: None };
-        heard(&mut client, &Message::Error(error));
-        assert_eq!(client.subscriptions.len(), 1);
-        let outs = said(&mut client, r#"{"op":"unsubscribe","pattern":"/a/**"}"#);
+        heard(&mut program, &Message::Error(error));
+        assert_eq!(program.subscriptions.len(), 1);
+        let outs = said(&mut program, r#"{"op":"unsubscribe","pattern":"/a/**"}"#);
         assert_eq!(frames(&outs)[1], "Sync");
-        assert!(client.subscriptions.is_empty());
+        assert!(program.subscriptions.is_empty());
     }
 }
