@@ -88,7 +88,7 @@ use here::{Here, Interface};
 use input::{Ignored, Inputs};
 use nodes::Nodes;
 use output::{Origin, Outputs};
-use packet::{PORT, Packet, PortAddress};
+use packet::{PORT, Packet, PortAddress, port_address_of};
 use station::{Station, Trouble};
 use telling::Telling;
 use timecode::Timecodes;
@@ -161,8 +161,9 @@ impl Artnet {
             .map(|target| resolve("targets", target, Some(PORT), config.bind))
             .collect::<Result<Vec<_>, _>>()?;
         let own: Vec<_> = interfaces.iter().map(|one| IpAddr::from(one.ip)).collect();
-        let hears_itself =
-            targets.iter().copied().find(|target| is_ourselves(*target, config.bind, &own));
+        let is_own = |target: &SocketAddr| is_ourselves(*target, config.bind, &own);
+        let heard: Vec<_> = targets.iter().copied().filter(is_own).collect();
+        let hears_itself = heard.first().copied();
         if let Some(target) = hears_itself.filter(|target| *target == config.bind) {
             let why = format!("{target} is where this bridge listens itself: name the node");
             return Err(ConfigError::new("targets", why));
@@ -174,7 +175,7 @@ impl Artnet {
             uplink: Uplink::new(&config.name, config.token.clone()).arbitrated(config.arbitrated()),
             inputs: Inputs::new(config.merge, config.tells_claims(), universes_max),
             outputs: Outputs::new(interval, universes_max, config.sync, keeps_last),
-            nodes: Nodes::new(&config, targets),
+            nodes: Nodes::new(&config, targets, heard),
             station: Station::new(&config, Here::new(&config, interfaces)),
             events: Events::new(&config.namespace, config.trigger_oem),
             timecodes: Timecodes::new(&config.namespace),
@@ -220,6 +221,14 @@ impl Artnet {
             }
         };
         self.counters.packets_in += 1;
+        // Levels are compared with those that left last.
+        if !matches!(packet, Packet::Dmx(_))
+            && self.station.may_be_ours(from.ip())
+            && self.nodes.comes_back(now, bytes)
+        {
+            self.counters.dropped += 1;
+            return;
+        }
         match packet {
             Packet::Dmx(dmx) => self.levels(now, from.ip(), &dmx, out),
             Packet::Sync => {
@@ -414,7 +423,7 @@ impl Artnet {
                 Some("nodes") => {}
                 Some("trigger" | "command" | "nzs" | "rdm") => {
                     let value = &update.value;
-                    if !is_held && events.hear(place, value, nodes, counters, out).is_err() {
+                    if !is_held && events.hear(now, place, value, nodes, counters, out).is_err() {
                         counters.refused += 1;
                     }
                 }
@@ -474,7 +483,7 @@ impl Artnet {
             self.poll_at = Some(now + POLL_INTERVAL);
             self.nodes.poll(&mut self.counters, out);
         }
-        self.timecodes.send_due(now, &self.nodes, &mut self.counters, out);
+        self.timecodes.send_due(now, &mut self.nodes, &mut self.counters, out);
         self.station.answer(now, &self.inputs, &self.outputs, &mut self.counters, out);
         let sent = self.outputs.send_due(now, &mut self.nodes, &mut self.counters, out);
         if sent && self.config.sync {
@@ -578,10 +587,11 @@ fn place_of(place: &str) -> Option<(PortAddress, Option<usize>)> {
         return Some((PortAddress::new(number)?, Some(slot - 1)));
     }
     match place.split_once('/') {
-        None => Some((PortAddress::parse(place)?, None)),
+        None => Some((port_address_of(place)?, None)),
         Some((port_address, slot)) => {
-            let slot = slot.parse::<usize>().ok().filter(|slot| (1..=SLOTS).contains(slot))?;
-            Some((PortAddress::parse(port_address)?, Some(slot - 1)))
+            let slot = usize::from(namespace::number(slot)?);
+            let slot = Some(slot).filter(|slot| (1..=SLOTS).contains(slot))?;
+            Some((port_address_of(port_address)?, Some(slot - 1)))
         }
     }
 }

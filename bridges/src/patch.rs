@@ -42,7 +42,7 @@ use crate::datum::Datum;
 use crate::level::{Floats, to_level};
 use crate::merge::SLOTS;
 use crate::uplink::{Bid, Kind, Source, Uplink, Whose};
-use crate::{Bridge, ConfigError, Counters, Input, Out, same_kind};
+use crate::{Bridge, ConfigError, Counters, Input, Out, namespace, same_kind};
 
 use bidders::Bidders;
 use channel::{Channel, Form};
@@ -509,7 +509,7 @@ fn desk(
     let Some((universe, slot)) = address.rsplit_once('/') else { return true };
     let Some(fixtures) = universes.get(universe) else { return true };
     // What else a bridge tells below a universe, such as its priority, is no slot.
-    let Ok(slot) = slot.parse::<usize>() else { return true };
+    let Some(slot) = namespace::number(slot).map(usize::from) else { return true };
     let Some(level) = to_level(value, Floats::Auto) else { return false };
     fixtures.iter().for_each(|fixture| each(*fixture, slot, level));
     true

@@ -501,10 +501,10 @@ fn place(namespace: &str, address: &str) -> Option<Place> {
     if first == "discovery" {
         return Some(Place::Told);
     }
-    let universe = <Universe as Number>::parse(first)?;
+    let universe = Universe::new(namespace::number(first)?)?;
     let slot = |text: &str| {
-        let slot = text.parse::<usize>().ok().filter(|slot| (1..=SLOTS).contains(slot))?;
-        Some(slot - 1)
+        let slot = usize::from(namespace::number(text)?);
+        (1..=SLOTS).contains(&slot).then(|| slot - 1)
     };
     match (second, third) {
         (None, _) => Some(Place::Universe(universe)),

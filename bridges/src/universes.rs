@@ -29,8 +29,8 @@ pub(crate) fn first_of<const N: usize>(due: [Option<Time>; N]) -> Option<Time> {
 }
 
 /// Universe and slot, as they are written, of a `place` such as `19/512`: up to five digits, a
-/// slash, up to three. Most addresses below a namespace are such a one; whatever else there is, and
-/// other ways to write the same, is `None`.
+/// slash, up to three, neither with zeros in front. Most addresses below a namespace are such a
+/// one; whatever else there is, is `None`.
 pub(crate) fn plain_slot(place: &[u8]) -> Option<(u16, u16)> {
     let (universe, rest) = leading_number(place, 5)?;
     let (slot, rest) = leading_number(rest.strip_prefix(b"/")?, 3)?;
@@ -49,7 +49,8 @@ fn leading_number(text: &[u8], digits_max: usize) -> Option<(u32, &[u8])> {
         number = number * 10 + u32::from(digit);
         count += 1;
     }
-    (count > 0).then(|| (number, text.get(count..).unwrap_or_default()))
+    let has_zeros = count > 1 && text.first() == Some(&b'0');
+    (count > 0 && !has_zeros).then(|| (number, text.get(count..).unwrap_or_default()))
 }
 
 /// The number of a universe, as one protocol counts them.
@@ -137,7 +138,10 @@ mod tests {
         let cases = [
             ("19/512", Some((19, 512))),
             ("0/1", Some((0, 1))),
-            ("00019/007", Some((19, 7))),
+            ("0/0", Some((0, 0))),
+            ("00019/7", None),
+            ("19/007", None),
+            ("00/1", None),
             ("65535/999", Some((65_535, 999))),
             ("65536/1", None),
             ("000001/1", None),

@@ -12,10 +12,10 @@ use clasp_rt_core::wire::TooLong;
 
 use super::nodes::Nodes;
 use super::packet::{ANYBODY, Diag, Nzs, PortAddress, RDM_BYTES_MAX, Rdm, TextCommand, TodControl};
-use super::packet::{TOD_UIDS_MAX, TodData, TodRequest, Trigger, UID_BYTES};
-use super::send;
+use super::packet::{TOD_UIDS_MAX, TodData, TodRequest, Trigger, UID_BYTES, port_address_of};
 use crate::datum::Datum;
 use crate::merge::SLOTS;
+use crate::namespace;
 use crate::uplink::Uplink;
 use crate::{Counters, Out};
 
@@ -203,9 +203,10 @@ impl Events {
     /// Sends an event of the router: `place` is its address below the namespace.
     pub(super) fn hear(
         &mut self,
+        now: Time,
         place: &str,
         value: &Datum<'_>,
-        nodes: &Nodes,
+        nodes: &mut Nodes,
         counters: &mut Counters,
         out: &mut dyn Out,
     ) -> Result<(), Meaningless> {
@@ -229,16 +230,14 @@ impl Events {
                 nodes.at(port_address).into_iter().collect()
             }
             Some(("rdm", port_address)) => {
-                let port_address = PortAddress::parse(port_address).ok_or(Meaningless)?;
+                let port_address = port_address_of(port_address).ok_or(Meaningless)?;
                 let Datum::Other(map) = value else { return Err(Meaningless) };
                 let is_answer = self.write_rdm(port_address, *map).ok_or(Meaningless)?;
                 self.receivers(port_address, *map, is_answer, nodes).ok_or(Meaningless)?
             }
             _ => return Err(Meaningless),
         };
-        for to in to {
-            send(to, &self.packet, counters, out);
-        }
+        nodes.spread(now, to, &self.packet, counters, out);
         Ok(())
     }
 
@@ -264,8 +263,9 @@ impl Events {
     /// Writes an ArtNzs of `{port-address}/{start code}`.
     fn write_nzs(&mut self, place: &str, value: &Datum<'_>) -> Option<PortAddress> {
         let (port_address, start_code) = place.split_once('/')?;
-        let port_address = PortAddress::parse(port_address)?;
-        let start_code = start_code.parse().ok().filter(|code| Nzs::is_allowed(*code))?;
+        let port_address = port_address_of(port_address)?;
+        let start_code = u8::try_from(namespace::number(start_code)?).ok();
+        let start_code = start_code.filter(|code| Nzs::is_allowed(*code))?;
         let Datum::Other(value) = value else { return None };
         let data = value.as_bytes().filter(|data| (1..=SLOTS).contains(&data.len()))?;
         // 0 would say that we do not count.

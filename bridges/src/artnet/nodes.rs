@@ -7,9 +7,10 @@
 //! left three polls unanswered.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::hash::{DefaultHasher, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
-use clasp_rt_core::time::Time;
+use clasp_rt_core::time::{Span, Time};
 use clasp_rt_core::value::{ArrayWriter, push_bool, push_i64, push_str};
 use clasp_rt_core::wire::TooLong;
 
@@ -27,8 +28,16 @@ pub(super) const SHOWN_MAX: usize = 256;
 /// Params of each.
 pub(super) const NODE_PARAMS: usize = 6;
 
+/// How soon a packet that goes to ourselves has come back, and how many may be on their way.
+const RETURN: Span = Span::from_secs(1);
+const RETURNING_MAX: usize = 64;
+
 pub(super) struct Nodes {
     targets: Vec<SocketAddr>,
+    /// Those at which this bridge hears itself.
+    own: Vec<SocketAddr>,
+    /// Digests of what was sent to these and has not come back, oldest first.
+    returning: VecDeque<(Time, u64)>,
     broadcast: Option<SocketAddr>,
     broadcast_levels: bool,
     broadcast_universes_max: usize,
@@ -64,9 +73,11 @@ struct Told {
 }
 
 impl Nodes {
-    pub(super) fn new(config: &Config, targets: Vec<SocketAddr>) -> Self {
+    pub(super) fn new(config: &Config, targets: Vec<SocketAddr>, own: Vec<SocketAddr>) -> Self {
         Self {
             targets,
+            own,
+            returning: VecDeque::new(),
             broadcast: config.broadcast.map(|ip| SocketAddr::from((ip, PORT))),
             broadcast_levels: config.broadcast_levels,
             broadcast_universes_max: config.broadcast_universes_max.into(),
@@ -266,6 +277,38 @@ impl Nodes {
         self.wanting(port_address).chain(self.targets.iter().copied()).collect()
     }
 
+    /// Sends what is no level to each of `to`.
+    pub(super) fn spread(
+        &mut self,
+        now: Time,
+        to: impl IntoIterator<Item = SocketAddr>,
+        packet: &[u8],
+        counters: &mut Counters,
+        out: &mut dyn Out,
+    ) {
+        for to in to {
+            if self.own.contains(&to) {
+                if self.returning.len() == RETURNING_MAX {
+                    self.returning.pop_front();
+                }
+                self.returning.push_back((now, digest(packet)));
+            }
+            send(to, packet, counters, out);
+        }
+    }
+
+    /// Whether `packet`, which came from this machine, is one that [`Nodes::spread`] sent: each
+    /// comes back once.
+    pub(super) fn comes_back(&mut self, now: Time, packet: &[u8]) -> bool {
+        self.returning.retain(|(sent, _)| now.since(*sent) <= RETURN);
+        if self.returning.is_empty() {
+            return false;
+        }
+        let found = digest(packet);
+        let at = self.returning.iter().position(|(_, sent)| *sent == found);
+        at.and_then(|at| self.returning.remove(at)).is_some()
+    }
+
     /// Sends an ArtSync to everybody who may have been sent levels.
     pub(super) fn sync(&mut self, counters: &mut Counters, out: &mut dyn Out) {
         packet::write_sync(&mut self.packet);
@@ -279,6 +322,13 @@ impl Nodes {
             send(to, &self.packet, counters, out);
         }
     }
+}
+
+/// The same for the same octets, in every run.
+fn digest(packet: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(packet);
+    hasher.finish()
 }
 
 fn push_ports(value: &mut Vec<u8>, ports: &BTreeSet<&PortAddress>) -> Result<(), TooLong> {

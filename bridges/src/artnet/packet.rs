@@ -15,6 +15,7 @@ mod reply;
 mod tests;
 
 use crate::merge::SLOTS;
+use crate::namespace;
 
 pub use cue::{TextCommand, TimeCode, Trigger};
 pub use levels::{Dmx, Nzs, dmx, is_stale, write_dmx, write_sync};
@@ -83,6 +84,13 @@ impl PortAddress {
             }
         }
     }
+}
+
+/// A port-address as an address of the router names it: in either form, but without zeros in front,
+/// so that `016` is not the universe 16 once more.
+pub(super) fn port_address_of(text: &str) -> Option<PortAddress> {
+    let is_plain = text.split(':').all(|part| namespace::number(part).is_some());
+    if is_plain { PortAddress::parse(text) } else { None }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -133,6 +133,11 @@ impl Station {
             && self.here.may_be(from)
     }
 
+    /// Whether what comes from `ip` may be of this machine.
+    pub(super) fn may_be_ours(&self, ip: IpAddr) -> bool {
+        self.here.may_be(ip)
+    }
+
     /// Notes a poll, to be answered within a second. `false`: it is not, for lack of room.
     pub(super) fn asked(
         &mut self,

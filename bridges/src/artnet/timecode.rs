@@ -19,10 +19,9 @@ use clasp_rt_core::value::{push_f64, push_str};
 use super::events::{Meaningless, Voice, whole};
 use super::nodes::Nodes;
 use super::packet::TimeCode;
-use super::send;
 use crate::datum::Datum;
 use crate::midi::timecode::{Rate, Timecode};
-use crate::{Counters, Out};
+use crate::{Counters, Out, namespace};
 
 /// Time codes that we send at once.
 const RUNS_MAX: usize = 8;
@@ -149,7 +148,7 @@ impl Timecodes {
         now: Time,
         place: &str,
         value: &Datum<'_>,
-        nodes: &Nodes,
+        nodes: &mut Nodes,
         counters: &mut Counters,
         out: &mut dyn Out,
     ) -> Result<(), Meaningless> {
@@ -159,7 +158,9 @@ impl Timecodes {
             None => (rest, false),
         };
         let stream = match rest.strip_prefix('/') {
-            Some(stream) => stream.parse().map_err(|_| Meaningless)?,
+            Some(stream) => namespace::number(stream)
+                .and_then(|stream| u8::try_from(stream).ok())
+                .ok_or(Meaningless)?,
             None => 0,
         };
         if is_rate {
@@ -170,7 +171,10 @@ impl Timecodes {
         let rate = self.meant.get(&stream).copied().unwrap_or(Rate::Pal25);
         let time = read(value, rate).ok_or(Meaningless)?;
         match self.run(now, stream, time) {
-            Some(true) => self.send(stream, time.count(), time.rate, nodes, counters, out),
+            Some(true) => {
+                let count = (time.count(), time.rate);
+                self.send(now, stream, count, nodes, counters, out);
+            }
             Some(false) => {}
             None => counters.overflowed += 1,
         }
@@ -217,7 +221,7 @@ impl Timecodes {
     pub(super) fn send_due(
         &mut self,
         now: Time,
-        nodes: &Nodes,
+        nodes: &mut Nodes,
         counters: &mut Counters,
         out: &mut dyn Out,
     ) {
@@ -226,27 +230,26 @@ impl Timecodes {
             let Some(run) = self.runs.get_mut(index) else { return };
             if run.moves && run.next() <= now {
                 run.sent = run.count_at(now).max(run.sent + 1);
-                let (stream, count, rate) = (run.stream, run.sent, run.rate);
-                self.send(stream, count, rate, nodes, counters, out);
+                let (stream, count) = (run.stream, (run.sent, run.rate));
+                self.send(now, stream, count, nodes, counters, out);
             }
         }
     }
 
+    /// Shows frame `count` of its rate.
     fn send(
         &mut self,
+        now: Time,
         stream: u8,
-        count: u64,
-        rate: Rate,
-        nodes: &Nodes,
+        (count, rate): (u64, Rate),
+        nodes: &mut Nodes,
         counters: &mut Counters,
         out: &mut dyn Out,
     ) {
         let Timecode { hours, minutes, seconds, frames, rate } = Timecode::from_count(count, rate);
         let rate = RATES.iter().position(|(one, _)| *one == rate).unwrap_or(0) as u8;
         TimeCode { stream, hours, minutes, seconds, frames, rate }.write(&mut self.packet);
-        for to in nodes.everybody() {
-            send(to, &self.packet, counters, out);
-        }
+        nodes.spread(now, nodes.everybody(), &self.packet, counters, out);
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {

@@ -93,6 +93,7 @@ fn a_desk_s_slots_become_functions_when_all_of_one_are_known() {
     // Not of this fixture, not a slot.
     assert_eq!(rig.set("/sacn/7/1", |out| push_i64(out, 255)), [""; 0]);
     assert_eq!(rig.set("/sacn/7/priority", |out| push_i64(out, 100)), [""; 0]);
+    assert_eq!(rig.set("/sacn/7/02", |out| push_i64(out, 0)), [""; 0]);
     let universe = [9, 255, 255, 255, 0, 51];
     let lines = rig.set("/sacn/7", |out| push_bytes(out, &universe).expect("short"));
     assert_eq!(lines, ["SET /desk/spot1/colour [1.0, 0.0, 0.2]"]);

@@ -1,10 +1,12 @@
 //! Many universes at once: what waits, what is spread, and what a show may fill.
 
 use clasp_rt_core::message::{Bundle, Set};
-use clasp_rt_core::signal::Qos;
+use clasp_rt_core::signal::{Qos, Signal};
+use clasp_rt_core::value::push_str;
 use clasp_rt_core::wire::list::Messages;
 
 use super::*;
+use crate::uplink::tests::publish_frame;
 
 #[test]
 fn a_router_without_room_is_told_the_newest_look_and_never_misses_the_last() {
@@ -305,4 +307,79 @@ fn what_a_bridge_sends_to_itself_is_no_desk_and_another_desk_there_is_heard() {
     }
     rig.dmx("127.0.0.1:6454", 200, 0, &[0, 7]);
     assert_eq!(rig.said.take_lines().last().map(String::as_str), Some("  SET /artnet/0/2 7"));
+}
+
+#[test]
+fn an_event_that_a_bridge_sends_to_itself_is_not_heard_and_the_same_from_others_is() {
+    let mut rig = rig("targets = [\"127.0.0.1\", \"10.0.0.9\"]\npoll = false");
+    let show = |rig: &mut Rig| {
+        let trigger = publish_frame("/artnet/trigger/show", Signal::Event, |out| push_i64(out, 5));
+        rig.step(Input::Frame(&trigger));
+        let time = |out: &mut Vec<u8>| push_str(out, "00:00:01:00").expect("short");
+        rig.step(Input::Frame(&set_frame("/artnet/timecode", time)));
+        let command = |out: &mut Vec<u8>| push_str(out, "go").expect("short");
+        let command = publish_frame("/artnet/command", Signal::Event, command);
+        rig.step(Input::Frame(&command));
+        std::mem::take(&mut rig.said.packets)
+    };
+    let sent = show(&mut rig);
+    assert_eq!(sent.len(), 6, "to each target, once");
+    let own: Vec<_> = sent.iter().filter(|(to, _)| to.ip().is_loopback()).collect();
+    for (to, bytes) in &own {
+        rig.receive(&to.to_string(), bytes);
+    }
+    assert_eq!(rig.said.take_lines(), [""; 0]);
+    assert_eq!(rig.bridge.counters().dropped, 3);
+    // Somebody else on this machine says the same: each of ours came back once.
+    for (to, bytes) in &own {
+        rig.receive(&to.to_string(), bytes);
+    }
+    let told = rig.said.take_lines();
+    for line in ["trigger/show 5", "command \"go\"", "timecode \"00:00:01:00\""] {
+        assert!(told.iter().any(|told| told.ends_with(line)), "{line}: {told:?}");
+    }
+    // What has not come back within a second is somebody else's.
+    let late = show(&mut rig);
+    rig.wait(Span::from_millis(1_500));
+    for (to, bytes) in late.iter().filter(|(to, _)| to.ip().is_loopback()) {
+        rig.receive(&to.to_string(), bytes);
+    }
+    assert!(rig.said.take_lines().iter().any(|line| line.ends_with("trigger/show 5")));
+    assert_eq!(rig.bridge.counters().dropped, 3);
+}
+
+#[test]
+fn events_on_their_way_back_are_remembered_up_to_a_bound() {
+    let mut rig = rig("targets = [\"127.0.0.1\"]\npoll = false");
+    for number in 0..100 {
+        let trigger =
+            publish_frame("/artnet/trigger/macro", Signal::Event, |out| push_i64(out, number));
+        rig.step(Input::Frame(&trigger));
+    }
+    for (to, bytes) in std::mem::take(&mut rig.said.packets) {
+        rig.receive(&to.to_string(), &bytes);
+    }
+    assert_eq!(rig.bridge.counters().dropped, 64, "the newest");
+    assert_eq!(rig.said.take_lines().len(), 36);
+}
+
+#[test]
+fn an_address_with_zeros_in_front_is_no_slot() {
+    let mut rig = rig("targets = [\"10.0.0.9\"]\npoll = false");
+    rig.set("/artnet/16/3", 1);
+    for (count, address) in
+        (1..).zip(["/artnet/016/3", "/artnet/16/003", "/artnet/0:01:0/3", "/artnet/00/1"])
+    {
+        rig.set(address, 9);
+        assert_eq!(rig.bridge.counters().refused, count, "{address}");
+    }
+    for address in ["/artnet/016", "/artnet/nzs/016/145"] {
+        let bytes = |out: &mut Vec<u8>| push_bytes(out, &[9; 4]).expect("short");
+        rig.step(Input::Frame(&publish_frame(address, Signal::Event, bytes)));
+    }
+    assert_eq!(rig.bridge.counters().refused, 6);
+    rig.wait(GATHER);
+    let sent = rig.sent_dmx();
+    let levels: Vec<_> = sent.iter().map(|(_, universe, _, levels)| (*universe, levels)).collect();
+    assert_eq!(levels, [(16, &vec![0, 0, 1, 0])]);
 }

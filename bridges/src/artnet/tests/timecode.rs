@@ -89,12 +89,13 @@ fn time_code_is_written_as_text_or_as_a_map() {
     for (address, text) in [
         ("/artnet/timecode", "01:02:03:25"),
         ("/artnet/timecode/256", "01:02:03:04"),
+        ("/artnet/timecode/07", "01:02:03:04"),
         ("/artnet/timecodes", "01:02:03:04"),
         ("/artnet/timecode/rate", "fast"),
     ] {
         rig.show(address, text);
     }
-    assert_eq!((rig.shown().len(), rig.bridge.counters().refused), (0, 4));
+    assert_eq!((rig.shown().len(), rig.bridge.counters().refused), (0, 5));
     for stream in 10..20 {
         rig.show(&format!("/artnet/timecode/{stream}"), "00:00:00:00");
     }
