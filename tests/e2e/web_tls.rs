@@ -131,3 +131,39 @@ fn certificates_that_cannot_be_read_are_told_under_the_flag_that_was_typed() {
     assert!(!output.status.success());
     assert!(errors.contains("--cert") && errors.contains("/nowhere.pem"), "{errors}");
 }
+
+#[test]
+fn a_pair_that_cannot_be_used_is_told_as_what_it_is_by_check_and_at_start() {
+    let keys = Keys::new();
+    for (name, form) in [("locked.key", None), ("old.key", Some("-traditional"))] {
+        let mut openssl = Command::new("openssl");
+        openssl.args(["pkey", "-aes256", "-passout", "pass:show", "-in", &keys.file("server.key")]);
+        let output = run(openssl.args(form).args(["-out", &keys.file(name)]));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let cases = [
+        ("server.pem", "locked.key", "tls.key", "the key is encrypted"),
+        ("server.pem", "old.key", "tls.key", "the key is encrypted"),
+        ("server.pem", "client.key", "tls.key", "not the key of the first certificate in"),
+        ("server.pem", "server.pem", "tls.key", "holds a certificate and no private key"),
+        ("server.key", "server.key", "tls.cert", "holds a private key and no certificate"),
+        ("server.ext", "server.key", "tls.cert", "holds no certificate"),
+    ];
+    let config = keys.file("router.toml");
+    for (cert, key, named, why) in cases {
+        let [cert, key] = [cert, key].map(|name| keys.file(name));
+        let text = format!(
+            "[[bridge]]\ntype = \"http\"\nbind = \"127.0.0.1:0\"\n\
+             tls = {{ cert = \"{cert}\", key = \"{key}\" }}\n"
+        );
+        std::fs::write(&config, text).expect("a file");
+        let file = if named == "tls.key" { &key } else { &cert };
+        for arguments in [vec!["check", &config], vec!["server", "--config", &config]] {
+            let output = run(Command::new(clasp_rt()).args(arguments));
+            let said = String::from_utf8_lossy(&output.stderr);
+            let place = format!("line 4: bridge[0].{named}: {file}: ");
+            assert!(!output.status.success() && said.contains(&place), "{said}");
+            assert!(said.contains(why), "{why}: {said}");
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! TLS from files of certificates and keys, with one provider in the whole program: `ring`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,12 +11,15 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{
+    ClientConfig, ConfigBuilder, Error, InconsistentKeys, RootCertStore, ServerConfig,
+};
 
 /// The key `tls` of a service that listens: with it the port speaks TLS 1.2 and 1.3, and nothing
 /// else.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(expecting = "a table such as { cert = \"cert.pem\", key = \"key.pem\" }")]
 pub struct TlsFiles {
     /// PEM file of the certificate, with its chain behind it.
     pub cert: PathBuf,
@@ -54,7 +58,7 @@ pub fn client(
         None => builder.with_no_client_auth(),
         Some((cert, key)) => builder
             .with_client_auth_cert(certificates("cert", cert)?, private_key(key)?)
-            .map_err(|why| ConfigError::new("cert", why.to_string()))?,
+            .map_err(|why| no_pair(cert, key, &why))?,
     };
     Ok(Arc::new(config))
 }
@@ -94,7 +98,7 @@ pub fn server(
     };
     let config = builder
         .with_single_cert(certificates("cert", cert)?, private_key(key)?)
-        .map_err(|why| ConfigError::new("cert", why.to_string()))?;
+        .map_err(|why| no_pair(cert, key, &why))?;
     Ok(Arc::new(config))
 }
 
@@ -126,15 +130,44 @@ fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     let read: Result<Vec<_>, _> = read.collect();
     let certificates = read.map_err(|why| wrong(&why))?;
     if certificates.is_empty() {
-        return Err(wrong(&"it holds no certificate"));
+        return Err(wrong(match fs::read_to_string(path) {
+            Ok(text) if text.contains(A_KEY) => &"it holds a private key and no certificate",
+            _ => &"it holds no certificate",
+        }));
     }
     Ok(certificates)
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ConfigError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|why| {
-        ConfigError::new("key", format!("{}: {why}; a PEM file is wanted", path.display()))
+    let wrong =
+        |why: &dyn std::fmt::Display| ConfigError::new("key", format!("{}: {why}", path.display()));
+    let text = fs::read(path).map_err(|why| wrong(&why))?;
+    let holds = |words: &str| text.windows(words.len()).any(|found| found == words.as_bytes());
+    // Both forms name it, in the first line or in the second.
+    if holds(A_KEY) && holds("ENCRYPTED") {
+        return Err(wrong(
+            &"the key is encrypted, and nobody is asked for its password: name one that \
+              `openssl pkey -in ENCRYPTED -out PLAIN` made of it",
+        ));
+    }
+    PrivateKeyDer::from_pem_slice(&text).map_err(|why| match holds("BEGIN CERTIFICATE") {
+        true => wrong(&"it holds a certificate and no private key; a PEM file of one is wanted"),
+        false => wrong(&format!("{why}; a PEM file of a private key is wanted")),
     })
+}
+
+/// Ends the first line of every private key.
+const A_KEY: &str = "PRIVATE KEY-----";
+
+fn no_pair(cert: &Path, key: &Path, why: &Error) -> ConfigError {
+    let (cert, key) = (cert.display(), key.display());
+    match why {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => ConfigError::new(
+            "key",
+            format!("{key}: it is not the key of the first certificate in {cert}; name that one"),
+        ),
+        why => ConfigError::new("cert", format!("{cert}: {why}")),
+    }
 }
 
 #[cfg(test)]
