@@ -100,7 +100,8 @@ enum Over {
 }
 
 impl End {
-    /// Opens the device again and again, and drives it as long as it is there.
+    /// Opens the device again and again, and drives it as long as it is there. Where it cannot be
+    /// opened that is said as "{what} {why}".
     fn keep<D>(
         &mut self,
         what: &str,
@@ -121,7 +122,7 @@ impl End {
                 }
                 Err(why) => {
                     if said.as_ref() != Some(&why) {
-                        warn!("{}: {what} is not there: {why}", self.who);
+                        warn!("{}: {what} {why}", self.who);
                     }
                     said = Some(why);
                 }

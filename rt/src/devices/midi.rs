@@ -158,7 +158,8 @@ pub(super) fn run(mut end: End, port: &MidiPort) {
     let open = || {
         let (hear, heard) = sync_channel(HEARD_MAX);
         let ring = Arc::clone(&bell);
-        open(port, Hearing { hear, ring }, heard)
+        let opened = open(port, Hearing { hear, ring }, heard);
+        opened.map_err(|why| format!("is not there: {why}"))
     };
     end.keep(&what, open, |end, _, open| carry(end, port, open));
 }

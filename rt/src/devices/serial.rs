@@ -1,7 +1,7 @@
 //! A serial line: bytes both ways, no more of them on their way out than it sends in a moment.
 
 use std::fs;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
@@ -45,7 +45,10 @@ pub(super) fn open(
     let path = find(device)?;
     hurry(&path);
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::open(&path, flags, Mode::empty()).map_err(|why| why.to_string())?;
+    let file = rustix::fs::open(&path, flags, Mode::empty()).map_err(cannot_open)?;
+    if !file.is_terminal() {
+        return Err(format!("is there, but it is no serial port; {}", ports_there()));
+    }
     let settings = serialport::new(&path, baud)
         .data_bits(DataBits::Eight)
         .parity(Parity::None)
@@ -56,8 +59,38 @@ pub(super) fn open(
         .flow_control(FlowControl::None)
         .timeout(LOOK)
         .open_native()
-        .map_err(|why| why.to_string())?;
+        .map_err(|why| format!("cannot be set up: {why}"))?;
     Ok((path, Line { settings, file }))
+}
+
+/// What follows the name of a device that cannot be opened.
+fn cannot_open(why: Errno) -> String {
+    match why {
+        Errno::NOENT | Errno::NODEV | Errno::NXIO => {
+            format!("is not there; {}", ports_there())
+        }
+        Errno::ACCESS | Errno::PERM => "is there, but this user may not open it: \
+             `sudo usermod -aG dialout $USER` allows it from the next login on"
+            .to_owned(),
+        Errno::BUSY => "is there, but another program has it".to_owned(),
+        other => format!("cannot be opened: {other}"),
+    }
+}
+
+/// Names that would be right.
+fn ports_there() -> String {
+    /// More than a person looks through.
+    const NAMED_MAX: usize = 8;
+    // Without that folder the list cannot be made.
+    let found = match Path::new("/sys/class/tty").exists() {
+        true => serialport::available_ports().unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let names: Vec<_> = found.into_iter().map(|port| port.port_name).take(NAMED_MAX).collect();
+    match names.as_slice() {
+        [] => "one is named like /dev/ttyUSB0 or /dev/ttyACM0, and none is plugged in".to_owned(),
+        names => format!("those that are: {}", names.join(", ")),
+    }
 }
 
 /// How a person would name it.
@@ -79,14 +112,14 @@ fn find(device: &SerialDevice) -> Result<String, String> {
     }
     // Without that folder the list cannot be made.
     if !Path::new("/sys/class/tty").exists() {
-        return Err("/sys is not there to be searched; name its path".to_owned());
+        return Err("is not found: /sys is not there to be searched; name its path".to_owned());
     }
-    let ports = serialport::available_ports().map_err(|why| why.to_string())?;
+    let ports = serialport::available_ports().map_err(|why| format!("is not found: {why}"))?;
     let found = ports.into_iter().find(|port| match &port.port_type {
         SerialPortType::UsbPort(usb) => wanted(usb),
         _ => false,
     });
-    found.map(|port| port.port_name).ok_or_else(|| "none is plugged in".to_owned())
+    found.map(|port| port.port_name).ok_or_else(|| "is not plugged in".to_owned())
 }
 
 /// Lets an FTDI adapter hand over what it received after 1 ms instead of 16, where that is allowed.
@@ -149,6 +182,34 @@ fn carry(end: &mut End, line: &Line) -> io::Result<Over> {
         }
         if unsaid > 0 && end.thread.say(Heard::Bytes(buffer.get(..unsaid).unwrap_or_default())) {
             unsaid = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_cannot_be_opened_is_told_as_what_it_is() {
+        let open = |path: &str| {
+            let opened = open(&SerialDevice::Path(path.to_owned()), 250_000, StopBits::Two);
+            opened.err().expect("no serial port")
+        };
+        let is_there = open("/dev/null");
+        assert!(is_there.starts_with("is there, but it is no serial port; "), "{is_there}");
+        let is_not = open("/dev/no-such-device");
+        assert!(is_not.starts_with("is not there; "), "{is_not}");
+        for said in [is_there, is_not] {
+            assert!(said.contains("/dev/tty"), "which names would be right: {said}");
+        }
+        let cases = [
+            (Errno::ACCESS, "sudo usermod -aG dialout"),
+            (Errno::BUSY, "another program has it"),
+            (Errno::IO, "cannot be opened: "),
+        ];
+        for (why, said) in cases {
+            assert!(cannot_open(why).contains(said), "{why}: {}", cannot_open(why));
         }
     }
 }
