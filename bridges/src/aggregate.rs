@@ -28,6 +28,7 @@ pub const WINDOW_MAX: usize = 1_024;
 /// As the configuration writes it: `{ type = "moving_average", window_size = 8 }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(expecting = "a table such as { type = \"average\" }")]
 pub enum Aggregate {
     Average {},
     Sum {},

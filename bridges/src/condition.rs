@@ -12,6 +12,7 @@ use crate::expression::Expression;
 /// every comparison; only `not` and an expression can make a yes of it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(expecting = "a table such as { type = \"greater_than\", value = 0.5 }")]
 pub enum Condition {
     GreaterThan {
         value: f64,

@@ -71,6 +71,7 @@ impl<'a> Datum<'a> {
 /// A scalar that the configuration gives.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
+#[serde(expecting = "expected a number, a text in quotes, true or false")]
 pub enum Constant {
     Bool(bool),
     Int(i64),

@@ -110,6 +110,7 @@ impl Default for Config {
 /// One interface. `port` and `usb_serial` exclude each other.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[serde(expecting = "a table such as { port = \"/dev/ttyUSB0\" }")]
 pub struct DeviceConfig {
     /// Universe of its (first) port, 0-65535. Default 0.
     pub universe: u16,
@@ -162,6 +163,7 @@ impl Default for DeviceConfig {
 /// gives out with an API key: `[bridge.device.second]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(expecting = "a table such as { universe = 1, label = 9 }")]
 pub struct Second {
     /// Universe of the port, 0-65535.
     pub universe: u16,
@@ -178,6 +180,7 @@ pub struct Second {
 /// One message that is said whenever the interface is plugged in.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(expecting = "a table such as { label = 13, data = [1, 2] }")]
 pub struct Setup {
     pub label: u8,
     pub data: Vec<u8>,

@@ -7,6 +7,7 @@
 
 pub mod aggregate;
 pub mod artnet;
+pub mod bind;
 pub mod condition;
 pub mod curve;
 pub mod datum;
@@ -21,6 +22,7 @@ pub mod midi;
 pub mod namespace;
 pub mod osc;
 pub mod patch;
+pub mod read;
 pub mod record;
 #[cfg(test)]
 mod rig;
@@ -33,6 +35,7 @@ pub mod universes;
 mod uplink;
 #[cfg(test)]
 mod vectors;
+pub mod words;
 
 use std::any::Any;
 use std::fmt;
@@ -40,8 +43,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use clasp_rt_core::time::Time;
-use serde::de::DeserializeOwned;
-
+use read::read;
 pub use stream::{Peer, StreamId, StreamPlan};
 pub use target::{is_ourselves, own_addresses};
 
@@ -356,11 +358,6 @@ fn same_kind<B: Bridge>(next: Box<dyn Bridge>) -> Result<Box<B>, Box<dyn Bridge>
     } else {
         Err(next)
     }
-}
-
-/// Reads the table of one bridge; what is wrong with it is named by the reader.
-fn read<C: DeserializeOwned>(table: serde_json::Value) -> Result<C, ConfigError> {
-    serde_json::from_value(table).map_err(|error| ConfigError::new("bridge", error.to_string()))
 }
 
 #[cfg(test)]

@@ -136,6 +136,7 @@ impl Default for Config {
 /// One device. `port`, `virtual` and `serial` exclude each other.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[serde(expecting = "a table such as { port = \"Launchpad\" }")]
 pub struct DeviceConfig {
     /// The segment of its addresses. Default none, which only one device may have.
     pub name: String,

@@ -80,6 +80,7 @@ impl Default for Config {
 /// `[[patch]]`: one fixture.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(expecting = "a table: begin it with [[patch]]")]
 pub struct Patch {
     /// The address below which its functions are.
     pub fixture: String,

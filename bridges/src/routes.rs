@@ -84,6 +84,7 @@ impl Default for Config {
 /// `[[route]]`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(expecting = "a table such as { from = \"/a/*\", to = \"/b/{1}\" }")]
 pub struct Route {
     /// One pattern, or a list of them: [`crate::map`] tells what `*`, `**` and `{name}` take.
     pub from: From,
@@ -117,6 +118,7 @@ const fn loop_window_ms() -> u16 {
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
+#[serde(expecting = "expected a pattern such as \"/desk/*\", or a list of them")]
 pub enum From {
     One(String),
     Many(Vec<String>),

@@ -19,6 +19,7 @@ use crate::expression::Expression;
 /// One step, as the configuration writes it: `{ type = "scale", from_min = 0, ... }`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(expecting = "a table such as { type = \"invert\" }")]
 pub enum Transform {
     /// The value itself.
     Identity {},

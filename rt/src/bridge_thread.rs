@@ -69,6 +69,8 @@ pub struct BridgeSeed {
 
 pub struct Hosted {
     pub bridge: Box<dyn Bridge>,
+    /// Whose a fault of its start is: [`crate::plan_types::BridgePlan::place`].
+    pub place: String,
     /// For the intervals of its lines: [`crate::devices::intervals::of`].
     pub pages: Vec<buckets::Writer>,
     pub to: To,
@@ -161,32 +163,44 @@ enum File {
 
 impl Host {
     fn new(seed: BridgeSeed) -> io::Result<(Self, Alarm)> {
+        let places: Vec<_> = seed.hosted.iter().map(|one| one.place.clone()).collect();
+        Self::open(seed).map_err(|(of, why)| {
+            let place = of.map_or_else(|| places.join(", "), |guest| places[guest].clone());
+            io::Error::new(why.kind(), format!("{place}: {why}"))
+        })
+    }
+
+    /// A fault is that of one of its bridges, by number, or of the thread.
+    fn open(seed: BridgeSeed) -> Result<(Self, Alarm), (Option<usize>, io::Error)> {
+        let ours = |why| (None, why);
         if let Some(core) = seed.core {
-            thread::pin(core)?;
+            thread::pin(core).map_err(ours)?;
         }
-        thread::wake_punctually()?;
+        thread::wake_punctually().map_err(ours)?;
         thread::prefault_stack();
         let plans: Vec<_> = seed.hosted.iter().flat_map(|one| one.bridge.streams()).collect();
         let sizes = Sizes { accepted_max: streams::connections_max(plans.iter()), ..SIZES };
-        let mut ring = Ring::new(&sizes)?;
+        let mut ring = Ring::new(&sizes).map_err(ours)?;
         if let Some(limit) = seed.busy_poll {
-            napi::poll_while_waiting(&ring, limit)?;
+            napi::poll_while_waiting(&ring, limit).map_err(ours)?;
         }
-        let alarm = ring.alarm()?;
+        let alarm = ring.alarm().map_err(ours)?;
         let mut owners = vec![None; (FILES_MAX + sizes.accepted_max) as usize];
         let mut guests = Vec::with_capacity(seed.hosted.len());
         for (number, hosted) in seed.hosted.into_iter().enumerate() {
+            let of_it = |why| (Some(number), why);
             let way = match hosted.to {
                 To::Port(port) => Way::Port(port),
                 To::Remote(remote) => {
                     let Remote { host, port, .. } = remote.clone();
                     let goal = Goal { what: "router".to_owned(), host, port };
-                    let dialer = Dialer::start(goal, alarm.clone())?;
+                    let dialer = Dialer::start(goal, alarm.clone()).map_err(of_it)?;
                     Way::Remote { remote, dialer, socket: None }
                 }
             };
-            let guest =
-                Guest::new(hosted.bridge, hosted.pages, Uplink::new(way), &mut ring, &alarm)?;
+            let Hosted { bridge, pages, .. } = hosted;
+            let guest = Guest::new(bridge, pages, Uplink::new(way), &mut ring, &alarm);
+            let guest = guest.map_err(of_it)?;
             for (packets, socket) in (0..).zip(&guest.sockets) {
                 let file = File::Packets(packets);
                 owners[socket.index()] = Some(Owner { guest: number, file });
@@ -199,7 +213,7 @@ impl Host {
         }
         let announcements: Vec<_> =
             guests.iter().flat_map(|guest| guest.bridge.announcements()).collect();
-        let announced = Announced::new(&announcements)?;
+        let announced = Announced::new(&announcements).map_err(ours)?;
         seed.sleeper.attach(ring.number());
         let host = Self {
             ring,

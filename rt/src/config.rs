@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use clasp_rt_bridges::words::unknown;
 use clasp_rt_core::limits::Limits;
 use clasp_rt_core::shard::Rule;
 use serde::Deserialize;
@@ -14,7 +15,7 @@ use serde::de;
 use toml::de::{DeTable, DeValue};
 
 use crate::arbitration::{ArbitrationAsWritten, SourceAsWritten};
-use crate::document::{Document, Node, Problem, unknown};
+use crate::document::{Document, Node, Problem};
 use crate::recording::Recording;
 use crate::waiting::BusyPoll;
 
@@ -60,6 +61,9 @@ const SECTIONS: &[&str] = &[
     "patch",
     "record",
 ];
+
+/// Those of them that are there once.
+const TABLES: &[&str] = &["server", "limits", "auth", "log", "lanes", "record"];
 
 /// `[server]`, and the flags of `clasp-rt server`.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -217,8 +221,10 @@ pub struct RuleAsWritten {
 }
 
 /// `[[bridge]]`: what belongs to the router, and what the bridge itself reads.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct BridgeAsWritten {
+    /// Where its table begins, of a file.
+    pub line: Option<usize>,
     pub kind: String,
     /// The core of its thread; without one the system chooses.
     pub core: Option<usize>,
@@ -296,6 +302,9 @@ impl Config {
     fn read(document: &Document<'_>, problems: &mut Vec<Problem>) -> Self {
         let mut config = Self::default();
         for (name, node) in document.sections() {
+            if TABLES.contains(&name) && !document.is_table(name, node, problems) {
+                continue;
+            }
             match name {
                 "server" => config.server = section(document, node, problems),
                 "limits" => config.limits = section(document, node, problems),
@@ -453,7 +462,8 @@ fn bridge<'a>(
     let own = Node::new(node.span(), DeValue::Table(own));
     let own: Own = document.decode(&own, problems)?;
     let options = document.decode(&rest, problems)?;
-    Some(BridgeAsWritten { kind: own.kind, core: own.core, options })
+    let line = Some(document.line(node.span()));
+    Some(BridgeAsWritten { line, kind: own.kind, core: own.core, options })
 }
 
 fn put(bound: &mut u32, written: Option<u32>) {
@@ -535,7 +545,22 @@ mod tests {
                 "[limits]\nhistory_bytes = \"1 MB\"",
                 "line 2: `history_bytes`: `MB` is not a unit: use KiB, MiB or GiB",
             ),
-            ("[server]\nbind = \"localhost\"", "line 2: `bind`: invalid IP address syntax"),
+            (
+                "[server]\nbind = \"localhost\"",
+                "line 2: `bind`: \"localhost\" should be an IP address such as \"0.0.0.0\" or \
+                 \"::1\"",
+            ),
+            ("server = 1", "line 1: `server` is one table: begin it with [server]"),
+            ("[[server]]\nport = 1", "line 1: `server` is one table: begin it with [server]"),
+            (
+                "listen = [1]",
+                "line 1: `listen` is a list: begin each of its tables with [[listen]]",
+            ),
+            (
+                "[log]\nlevel = 1",
+                "line 2: `level`: 1 should be one of \"error\", \"warn\", \"info\", \
+                 \"debug\", \"trace\"",
+            ),
             (
                 "[[rule]]\npattern = \"/a\"\nrule = \"mrge\"",
                 "line 3: `rule`: unknown value `mrge`: did you mean `merge`?",

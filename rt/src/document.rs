@@ -6,6 +6,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use clasp_rt_bridges::words::{explain, one_of};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -105,11 +106,18 @@ impl<'a> Document<'a> {
                 return None; // Only missing because its value was wrong, which was said already.
             }
             let span = error.span().unwrap_or_else(|| node.span());
+            let is_no_word = error.message() == "wanted string or table";
+            let words = is_no_word.then(|| words_at::<T>(node.clone(), &span)).flatten();
             let taken = take_out(node.get_mut(), &span);
-            problems.push(Problem {
-                line: Some(self.line(span)),
-                what: explain(taken.as_deref(), error.message()),
-            });
+            let found = self.text.get(span.clone()).unwrap_or_default();
+            let why = match words {
+                Some(words) => format!("{found} should be {words}"),
+                None => explain(found, error.message()),
+            };
+            // An unknown key is named by what is said of it.
+            let of_key = taken.as_ref().filter(|_| !error.message().starts_with("unknown field"));
+            let of_key = of_key.map(|key| format!("`{key}`: ")).unwrap_or_default();
+            problems.push(Problem { line: Some(self.line(span)), what: format!("{of_key}{why}") });
             removed.push(taken?);
         }
     }
@@ -150,7 +158,10 @@ impl<'a> Document<'a> {
         node: &'n Node<'a>,
         problems: &mut Vec<Problem>,
     ) -> &'n [Node<'a>] {
-        let DeValue::Array(elements) = node.get_ref() else {
+        let elements = node.get_ref().as_array();
+        let elements =
+            elements.filter(|elements| elements.iter().all(|one| one.get_ref().is_table()));
+        let Some(elements) = elements else {
             problems.push(Problem {
                 line: Some(self.line(node.span())),
                 what: format!("`{name}` is a list: begin each of its tables with [[{name}]]"),
@@ -160,27 +171,25 @@ impl<'a> Document<'a> {
         elements
     }
 
+    /// Whether a `[table]` is one.
+    pub fn is_table(&self, name: &str, node: &Node<'a>, problems: &mut Vec<Problem>) -> bool {
+        let is_table = node.get_ref().is_table();
+        if !is_table {
+            problems.push(Problem {
+                line: Some(self.line(node.span())),
+                what: format!("`{name}` is one table: begin it with [{name}]"),
+            });
+        }
+        is_table
+    }
+
     pub fn line(&self, span: Range<usize>) -> usize {
         line_at(self.text, span.start)
     }
 }
 
-/// `name` is not one of `known`; says which of them may have been meant.
-pub fn unknown(kind: &str, name: &str, known: &[&str]) -> String {
-    let nearest = known
-        .iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    match nearest {
-        // Below 0.8 names share a few letters by chance: `bind` and `pings`.
-        Some((likeness, candidate)) if likeness >= 0.8 => {
-            format!("unknown {kind} `{name}`: did you mean `{candidate}`?")
-        }
-        _ => format!("unknown {kind} `{name}`: known are {}", known.join(", ")),
-    }
-}
-
-fn split_index(step: &str) -> (&str, Option<usize>) {
+/// `rule[1]` as its name and its number in the list.
+pub fn split_index(step: &str) -> (&str, Option<usize>) {
     match step.strip_suffix(']').and_then(|inner| inner.split_once('[')) {
         Some((name, index)) => (name, index.parse().ok()),
         None => (step, None),
@@ -223,6 +232,14 @@ fn infinite<'n>(value: &'n Node<'_>) -> Option<(&'n str, Range<usize>)> {
     }
 }
 
+/// The words that may stand at `span` of a table.
+fn words_at<T: DeserializeOwned>(mut node: Node<'_>, span: &Range<usize>) -> Option<String> {
+    let DeValue::Table(table) = node.get_mut() else { return None };
+    let (_, value) = table.iter_mut().find(|(_, value)| value.span() == *span)?;
+    *value.get_mut() = DeValue::String("".into());
+    one_of(T::deserialize(node.into_deserializer()).err()?.message())
+}
+
 fn stands_at(value: &Node<'_>, span: &Range<usize>) -> bool {
     let inside = value.get_ref().as_array();
     value.span() == *span || inside.is_some_and(|items| items.iter().any(|i| i.span() == *span))
@@ -230,54 +247,6 @@ fn stands_at(value: &Node<'_>, span: &Range<usize>) -> bool {
 
 fn misses(message: &str, name: &str) -> bool {
     message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) == Some(name)
-}
-
-/// serde's words in those of somebody who writes a configuration.
-///
-/// serde hands a format only its finished sentence, so the sentence is taken apart again; one that
-/// is not recognised is passed on as it is.
-pub fn explain(key: Option<&str>, message: &str) -> String {
-    let quoted = quoted(message);
-    if message.starts_with("unknown field") {
-        return match quoted.split_first() {
-            Some((name, known)) if !known.is_empty() => unknown("key", name, known),
-            _ => message.to_owned(),
-        };
-    }
-    let of_key = key.map(|key| format!("`{key}`: ")).unwrap_or_default();
-    if message.starts_with("unknown variant")
-        && let Some((name, known)) = quoted.split_first()
-    {
-        return format!("{of_key}{}", unknown("value", name, known));
-    }
-    if let Some((found, expected)) = message.split_once(", expected ") {
-        let found = found.split_once(": ").map_or(found, |(_, found)| found);
-        return format!("{of_key}{found} should be {}", in_words(expected));
-    }
-    if let Some([name]) = message.starts_with("missing field").then_some(quoted.as_slice()) {
-        return format!("{of_key}key `{name}` is missing");
-    }
-    format!("{of_key}{message}")
-}
-
-/// What stands between backquotes.
-fn quoted(message: &str) -> Vec<&str> {
-    message.split('`').skip(1).step_by(2).collect()
-}
-
-fn in_words(expected: &str) -> String {
-    let max = match expected {
-        "u8" => u64::from(u8::MAX),
-        "u16" => u64::from(u16::MAX),
-        "u32" => u64::from(u32::MAX),
-        "u64" | "usize" => return "a whole number, 0 or greater".to_owned(),
-        "f64" | "f32" => return "a number".to_owned(),
-        "a boolean" => return "true or false".to_owned(),
-        "a string" => return "a \"text\" in quotes".to_owned(),
-        "a sequence" => return "a [list]".to_owned(),
-        other => return other.to_owned(),
-    };
-    format!("a whole number from 0 to {max}")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
+use clasp_rt_bridges::bind::{self, Transport};
 use clasp_rt_perf::buckets;
 use clasp_rt_perf::counters::Reader;
 use clasp_rt_perf::export::{
@@ -56,7 +57,8 @@ struct Told {
 /// Answers at `addr` for as long as the process runs. Gives the address with the port that was
 /// chosen.
 pub fn serve(addr: SocketAddr, running: &Running) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind(addr)?;
+    let listener = TcpListener::bind(addr);
+    let listener = listener.map_err(|why| bind::explained(Transport::Tcp, addr, why))?;
     let bound = listener.local_addr()?;
     let (pages, ways, lines) = (pages(running), ways(running), running.lines.clone());
     let told = Told { pages, ways, lines, start_us: clock::unix_us() };

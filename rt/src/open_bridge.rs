@@ -1,17 +1,21 @@
 //! Opens bridges from what a person wrote, and says where each mistake stands.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 
+use clasp_rt_bridges::read::WHOLE_TABLE;
+use clasp_rt_bridges::words::unknown;
 use clasp_rt_bridges::{BRIDGES, Bridge, ConfigError};
 use clasp_rt_core::shard::Grant;
 use clasp_rt_worker::{SERVICES, Service};
 
 use crate::config::{BridgeAsWritten, Config};
-use crate::document::{explain, unknown};
 use crate::host::Host;
 use crate::plan::{PlanError, Ports, absent, error, note, too_long};
 use crate::plan_types::{BridgePlan, BridgeThreadPlan, ServicePlan, Threads, Uplink};
+
+mod mistakes;
+
+use mistakes::Options;
 
 /// Bridges that speak for many senders, and can say for whom.
 const SOURCES: [&str; 4] = ["artnet", "midi", "osc", "sacn"];
@@ -45,7 +49,7 @@ pub fn named_bridges(config: &Config) -> impl Iterator<Item = (String, BridgeAsW
         if arbitrates {
             options.insert("sources".to_owned(), true.into());
         }
-        (String::new(), BridgeAsWritten { kind: kind.to_owned(), core: None, options })
+        (String::new(), BridgeAsWritten { kind: kind.to_owned(), options, ..Default::default() })
     });
     written.chain(together)
 }
@@ -150,13 +154,15 @@ pub fn place_bridges(
         if let Some(opened) = &opened {
             around.fit(&at, &written, opened, errors);
         }
+        let place = opened.as_ref().map(|opened| place(&at, &written, opened.name()));
+        let place = place.unwrap_or_default();
         let bridge = match opened {
             None => continue,
             Some(Opened::Service(service)) => {
-                services.push(ServicePlan { core, service, uplink });
+                services.push(ServicePlan { place, core, service, uplink });
                 continue;
             }
-            Some(Opened::Bridge(bridge)) => BridgePlan { bridge, uplink },
+            Some(Opened::Bridge(bridge)) => BridgePlan { place, bridge, uplink },
         };
         match threads.iter_mut().find(|thread| thread.core == core) {
             Some(thread) => thread.bridges.push(bridge),
@@ -164,6 +170,17 @@ pub fn place_bridges(
         }
     }
     (threads, services)
+}
+
+/// Where `written` stands in the file, with its kind, and its name where that is another.
+fn place(at: &str, written: &BridgeAsWritten, name: &str) -> String {
+    let kind = &written.kind;
+    let line = written.line.map(|line| format!("line {line}: ")).unwrap_or_default();
+    match at {
+        "" => kind.clone(),
+        at if name == kind => format!("{line}{at} ({kind})"),
+        at => format!("{line}{at} ({kind} `{name}`)"),
+    }
 }
 
 /// By its name a bridge is told what changes in the file, and so nobody else may have it.
@@ -185,7 +202,7 @@ pub enum Opened {
 }
 
 impl Opened {
-    fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Bridge(bridge) => bridge.name(),
             Self::Service(service) => service.name(),
@@ -217,84 +234,18 @@ pub fn open_bridge(at: &str, written: &BridgeAsWritten) -> Result<Opened, Vec<Pl
         let known: Vec<_> = known.chain(SERVICES.iter().map(|entry| entry.name)).collect();
         return Err(vec![error(below("type"), unknown("bridge", &written.kind, &known))]);
     };
-    let open = |options| opener(serde_json::Value::Object(options));
-    let wrong = match open(written.options.clone()) {
-        Ok(bridge) => return Ok(bridge),
-        Err(wrong) => wrong,
+    let open = |options: &Options| opener(serde_json::Value::Object(options.clone()));
+    let first = match open(&written.options) {
+        Ok(opened) => return Ok(opened),
+        Err(first) => first,
     };
-    // A bridge stops at its first mistake, and cannot always say where that is. So each piece is
-    // tried by itself: no key needs another in order to be read.
-    let mut errors: Vec<_> = pieces(&written.options)
-        .filter_map(|(piece, options)| {
-            let wrong = open(options).err()?;
-            match (wrong.key.as_str(), &piece) {
-                (WHOLE_TABLE, _) => Some(error(below(&piece.path()), explain(None, &wrong.why))),
-                (key, Piece::Element { list, .. }) => {
-                    let key = key.replacen(&format!("{list}[0]"), &piece.path(), 1);
-                    Some(error(below(&key), wrong.why))
-                }
-                // Alone it misses what belongs to it; together it may be right.
-                (_, Piece::Key(_)) => None,
-            }
-        })
-        .collect();
-    if errors.is_empty() {
-        errors.push(match wrong.key.as_str() {
-            WHOLE_TABLE => error(at, explain(None, &wrong.why)),
-            key => error(below(key), wrong.why),
-        });
-    }
-    Err(errors)
-}
-
-/// What of a bridge's options is tried by itself.
-enum Piece<'a> {
-    Key(&'a str),
-    /// One table of a list of tables.
-    Element {
-        list: &'a str,
-        index: usize,
-    },
-}
-
-impl Piece<'_> {
-    fn path(&self) -> String {
-        match self {
-            Self::Key(key) => (*key).to_owned(),
-            Self::Element { list, index } => format!("{list}[{index}]"),
-        }
-    }
-}
-
-type Options = serde_json::Map<String, serde_json::Value>;
-
-fn pieces(options: &Options) -> impl Iterator<Item = (Piece<'_>, Options)> {
-    // Which targets can be reached depends on it.
-    let is_address = |bind: &&serde_json::Value| {
-        bind.as_str().is_some_and(|bind| bind.parse::<SocketAddr>().is_ok())
+    let all = mistakes::all(&written.options, first, |options| open(options).err());
+    let named = |ConfigError { key, why }| match key.as_str() {
+        WHOLE_TABLE => error(at, why),
+        key => error(below(key), why),
     };
-    let bind = options.get("bind").filter(is_address);
-    let bind = bind.map(|bind| ("bind".to_owned(), bind.clone()));
-    options.iter().flat_map(move |(key, value)| {
-        let alone = |value| Options::from_iter([(key.clone(), value)]);
-        match value.as_array() {
-            Some(list) if !list.is_empty() && list.iter().all(serde_json::Value::is_object) => list
-                .iter()
-                .enumerate()
-                .map(|(index, one)| {
-                    let one = serde_json::Value::Array(vec![one.clone()]);
-                    let mut options = alone(one);
-                    options.extend(bind.clone());
-                    (Piece::Element { list: key, index }, options)
-                })
-                .collect::<Vec<_>>(),
-            _ => vec![(Piece::Key(key), alone(value.clone()))],
-        }
-    })
+    Err(all.into_iter().map(named).collect())
 }
-
-/// What a bridge names as the key when it cannot read its table.
-const WHOLE_TABLE: &str = "bridge";
 
 #[cfg(test)]
 mod tests {

@@ -115,13 +115,14 @@ impl Plan {
 
     /// A plan without shards: one bridge that is the client of a router elsewhere.
     pub fn of_bridge(opened: Opened, uplink: Uplink, log: LogLevel, host: &Host) -> Self {
+        let place = opened.name().to_owned();
         let (bridges, services) = match opened {
             Opened::Bridge(bridge) => {
-                let bridges = vec![BridgePlan { bridge, uplink }];
+                let bridges = vec![BridgePlan { place, bridge, uplink }];
                 (vec![BridgeThreadPlan { core: None, bridges }], Vec::new())
             }
             Opened::Service(service) => {
-                (Vec::new(), vec![ServicePlan { core: None, service, uplink }])
+                (Vec::new(), vec![ServicePlan { place, core: None, service, uplink }])
             }
         };
         let mut plan = Self::of_client(bridges, None, log, host);
@@ -585,7 +586,7 @@ mod tests {
             "bridge[0].bnid",
             "bridge[0].targets",
             "bridge[1].inputs",
-            "route[1]",
+            "route[1].too",
             "route[2].from",
         ];
         assert_eq!(keys, expected, "{errors:?}");

@@ -88,12 +88,16 @@ impl BridgeThreadPlan {
 }
 
 pub struct BridgePlan {
+    /// Where a person wrote it, and its name: `line 3: bridge[0] (osc)`.
+    pub place: String,
     pub bridge: Box<dyn Bridge>,
     pub uplink: Uplink,
 }
 
 /// One thread and the service that it runs.
 pub struct ServicePlan {
+    /// As of a bridge.
+    pub place: String,
     /// `None`: the kernel places the thread.
     pub core: Option<usize>,
     pub service: Box<dyn Service>,

@@ -93,7 +93,8 @@ impl RecordingPlan {
         let Self { core, patterns, reel, uplink, token } = self;
         let tape = Box::new(RingTape::start(reel)?);
         let bridge = record::open(patterns, token, tape).map_err(io::Error::other)?;
-        Ok(BridgeThreadPlan { core, bridges: vec![BridgePlan { bridge, uplink }] })
+        let place = "recording".to_owned();
+        Ok(BridgeThreadPlan { core, bridges: vec![BridgePlan { place, bridge, uplink }] })
     }
 }
 

@@ -12,6 +12,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use clasp_rt_bridges::Bridge;
+use clasp_rt_bridges::bind::{self, Transport};
 use clasp_rt_core::shard::{Arbitration, SourceFor};
 use clasp_rt_perf::buckets;
 use clasp_rt_perf::counters::{self, Reader};
@@ -46,7 +47,10 @@ pub struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.why)
+        match self.what.as_str() {
+            "" => write!(f, "{}", self.why),
+            what => write!(f, "{what}: {}", self.why),
+        }
     }
 }
 
@@ -328,7 +332,9 @@ impl Running {
         let (counters, reader) = counters::page(bridge_thread::names());
         let stop = Arc::clone(&seed.stop);
         let run = move |ready: Ready| bridge_thread::run(seed, counters, rung(ready));
-        self.bridges.push(Starting::launch(name, reader, stop, run)?.wait(goes_on)?);
+        let started = Starting::launch(name, reader, stop, run)?.wait(goes_on);
+        // It says itself which of its bridges it is.
+        self.bridges.push(started.map_err(|fault| Fault { what: String::new(), ..fault })?);
         Ok(())
     }
 
@@ -340,7 +346,7 @@ impl Running {
         gates: &mut Gates,
         goes_on: &mut dyn FnMut(&str) -> bool,
     ) -> Result<(), Fault> {
-        let ServicePlan { core, service, uplink } = plan;
+        let ServicePlan { place, core, service, uplink } = plan;
         let door = match uplink {
             Uplink::Remote(remote) => Door::Remote(remote.url()),
             Uplink::Shard(first) => {
@@ -367,7 +373,8 @@ impl Running {
         };
         let never = Arc::new(AtomicBool::new(false));
         let starting = Starting::launch(format!("service {number}"), reader, never, run)?;
-        self.services.push(starting.wait(goes_on)?);
+        let started = starting.wait(goes_on);
+        self.services.push(started.map_err(|fault| Fault { what: place, ..fault })?);
         self.served.extend(served.try_iter().flatten());
         Ok(())
     }
@@ -563,7 +570,7 @@ fn bridge_seed(
 ) -> Result<(BridgeSeed, Producer<Box<dyn Bridge>>), Fault> {
     let sleeper = Arc::new(Sleeper::new());
     let mut hosted = Vec::with_capacity(plan.bridges.len());
-    for BridgePlan { bridge, uplink } in plan.bridges {
+    for BridgePlan { place, bridge, uplink } in plan.bridges {
         let to = match uplink {
             Uplink::Remote(remote) => To::Remote(remote),
             Uplink::Shard(shard) => {
@@ -578,7 +585,7 @@ fn bridge_seed(
                 To::Port(near_end)
             }
         };
-        hosted.push(Hosted { bridge, pages: Vec::new(), to });
+        hosted.push(Hosted { bridge, place, pages: Vec::new(), to });
     }
     let stop = Arc::new(AtomicBool::new(false));
     let (tell, successors) = RingBuffer::new(SUCCESSORS_MAX);
@@ -610,6 +617,7 @@ fn listen(shards: &[ShardPlan]) -> Result<(Vec<Listeners>, Vec<Listening>), Faul
                 listeners.push((socket, transport));
                 Ok(bound)
             });
+            let bound = bound.map_err(|why| bind::explained(Transport::Tcp, addr, why));
             let bound = bound.map_err(fault(format!("cannot listen on {addr}")))?;
             if known.is_none() {
                 chosen.insert((transport, addr), bound);

@@ -228,6 +228,40 @@ fn check_finds_every_mistake_with_its_line() {
 }
 
 #[test]
+fn check_says_of_each_wrong_value_of_a_bridge_where_it_stands_and_which_are_right() {
+    let text = "[[bridge]]\ntype = \"osc\"\nreply = \"sendr\"\nbundle_ms = 5000\n\
+        [[bridge]]\ntype = \"http\"\ntls = \"cert.pem\"\n\
+        [[bridge.poll]]\nurl = 1\nvalues = { \"/a\" = 2 }\n\
+        [[bridge.webhook]]\npattern = \"/cue/*\"\nurl = \"http://127.0.0.1/\"\n\
+        method = 3\ntries_max = \"4\"\n\
+        [[route]]\nfrom = \"/a\"\nto = \"/b\"\n\
+        transform = [{ type = \"scale\", from_min = \"0\", from_max = 1, to_min = 0, to_mx = 1 }]\n\
+        [[route]]\nfrom = 1\nto = \"/b\"\naggregate = \"average\"\n";
+    let file = Scratch::new("values.toml", text);
+    let output = run(&["check", file.path()]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output).replace(&format!("{}: ", file.path()), "");
+    let mut lines: Vec<_> = said.lines().map(str::trim).collect();
+    assert_eq!(lines.remove(0), "clasp-rt: 11 problems", "{said}");
+    let told = [
+        "line 3: bridge[0].reply: string \"sendr\" should be a port such as 9000, or \"sender\"",
+        "line 4: bridge[0].bundle_ms: 5000 must be 0 to 1000",
+        "line 7: bridge[1].tls: string \"cert.pem\" should be a table such as { cert =",
+        "line 9: bridge[1].poll[0].url: integer `1` should be a \"text\" in quotes",
+        "line 10: bridge[1].poll[0].values./a: integer `2` should be a \"text\" in quotes",
+        "line 14: bridge[1].webhook[0].method: integer `3` should be one of \"POST\", \"PUT\",",
+        "line 15: bridge[1].webhook[0].tries_max: string \"4\" should be a whole number from 0 to",
+        "line 19: route[0].transform[0].from_min: string \"0\" should be a number",
+        "line 19: route[0].transform[0].to_mx: unknown key `to_mx`: did you mean `to_max`?",
+        "line 21: route[1].from: integer `1` should be a pattern such as \"/desk/*\", or a list of",
+        "line 23: route[1].aggregate: string \"average\" should be a table such as { type =",
+    ];
+    for (line, told) in lines.iter().zip(told) {
+        assert!(line.starts_with(told), "{line}, not {told}");
+    }
+}
+
+#[test]
 fn check_touches_nothing() {
     let tokens = Scratch::new("tokens", "secret read:/**\n");
     let file = Scratch::new(
@@ -294,5 +328,38 @@ fn a_port_in_use_is_named() {
     let port = taken.local_addr().expect("an address").port().to_string();
     let output = run(&["server", "--bind", "127.0.0.1", "--port", &port]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains(&format!("127.0.0.1:{port}")), "{}", stderr(&output));
+    let said = stderr(&output);
+    let us = format!("(process {}) has port {port}: end it, or", std::process::id());
+    assert!(said.contains(&format!("127.0.0.1:{port}: cli")) && said.contains(&us), "{said}");
+}
+
+#[test]
+fn what_a_bridge_cannot_have_is_told_with_its_place_in_the_file_and_what_it_can_have() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("an address").to_string();
+    let us = format!("(process {}) has port", std::process::id());
+    let cases = [
+        ("osc", "192.0.2.7:9000", "cannot use UDP 192.0.2.7:9000: 192.0.2.7 is no address of"),
+        ("http", taken.as_str(), us.as_str()),
+        ("websocket", "192.0.2.7:0", "is no address of this machine, which has "),
+        ("mqtt-listener", taken.as_str(), us.as_str()),
+    ];
+    for (kind, bind, why) in cases {
+        for (more, named) in [("", kind.to_owned()), ("name = \"b\"\n", format!("{kind} `b`"))] {
+            // Not all services have a name of their own.
+            if !more.is_empty() && kind != "osc" {
+                continue;
+            }
+            let text = format!(
+                "[server]\nport = 0\nbind = \"127.0.0.1\"\n[[bridge]]\ntype = \"osc\"\n\
+                 bind = \"127.0.0.1:0\"\n[[bridge]]\ntype = \"{kind}\"\nbind = \"{bind}\"\n{more}"
+            );
+            let file = Scratch::new(&format!("start-{kind}.toml"), &text);
+            let output = run(&["server", "--config", file.path()]);
+            assert_eq!(output.status.code(), Some(1), "{kind}");
+            let said = stderr(&output);
+            let place = format!("clasp-rt: line 7: bridge[1] ({named}): cannot ");
+            assert!(said.contains(&place) && said.contains(why), "{said}");
+        }
+    }
 }

@@ -119,6 +119,7 @@ impl Default for Config {
 /// Where senders listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
+#[serde(expecting = "expected a port such as 9000, or \"sender\"")]
 pub enum Reply {
     /// At their IP address, on this port.
     Port(u16),
@@ -136,6 +137,7 @@ pub enum ReplyWhere {
 /// `[[bridge.target]]`: a target that is told a part, or by other names.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(expecting = "a table such as { to = \"10.0.0.5:9000\" }")]
 pub struct Target {
     /// As one of `targets`.
     pub to: String,
@@ -158,6 +160,7 @@ pub struct Target {
 /// One of `ranges`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(expecting = "a table such as { pattern = \"/osc/a\", min = 0.0, max = 1.0 }")]
 pub struct Range {
     /// CLASP pattern of the addresses.
     pub pattern: String,
@@ -168,6 +171,7 @@ pub struct Range {
 /// `{ address = "/xremote", every_s = 8 }`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(expecting = "a table such as { address = \"/xremote\", every_s = 8 }")]
 pub struct Repeat {
     /// As OSC names it, without the namespace.
     pub address: String,

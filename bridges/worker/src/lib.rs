@@ -31,7 +31,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use clasp_rt_bridges::ConfigError;
-use serde::de::DeserializeOwned;
+use clasp_rt_bridges::read::read;
 
 pub use counters::AtomicCounters;
 pub use router::{Door, Gate, JoinError, Router, Who};
@@ -119,11 +119,6 @@ pub const SERVICES: &[Entry] = &[
         open: |table| socketio::open(read(table)?),
     },
 ];
-
-/// Reads the table of one service; what is wrong with it is named by the reader.
-pub fn read<C: DeserializeOwned>(table: serde_json::Value) -> Result<C, ConfigError> {
-    serde_json::from_value(table).map_err(|error| ConfigError::new("bridge", error.to_string()))
-}
 
 #[cfg(test)]
 mod tests {

@@ -44,10 +44,7 @@ pub fn run(
     };
     match bound {
         Ok(urls) => ready(Ok(urls)),
-        Err(why) => {
-            let why = io::Error::new(why.kind(), format!("{}: {why}", service.name()));
-            return refuse(ready, why);
-        }
+        Err(why) => return refuse(ready, why),
     }
     let context = Context { router, counters: Arc::clone(&counters), stop: stop.clone() };
     let all = async {

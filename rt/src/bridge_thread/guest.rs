@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
+use clasp_rt_bridges::bind::{self, Transport};
 use clasp_rt_bridges::{Bridge, Input, Out, Peer, SocketPlan, StreamId};
 use clasp_rt_bridges::{is_ourselves, own_addresses};
 use clasp_rt_core::time::Time;
@@ -113,7 +114,8 @@ fn open_sockets(bridge: &dyn Bridge, ring: &mut Ring) -> io::Result<Opening> {
         (Vec::new(), Vec::new(), Memberships::default());
     for plan in bridge.sockets() {
         let (socket, file, groups) = open_socket(&plan, ring).map_err(|why| {
-            let what = format!("{} cannot use UDP {}: {why}", bridge.name(), plan.bind);
+            let why = bind::explained(Transport::Udp, plan.bind, why);
+            let what = format!("cannot use UDP {}: {why}", plan.bind);
             io::Error::new(why.kind(), what)
         })?;
         if plan.bind.port() == 0 {

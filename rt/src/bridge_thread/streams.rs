@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 
+use clasp_rt_bridges::bind::{Transport, explained};
 use clasp_rt_bridges::{Bridge, StreamId, StreamPlan};
 use clasp_rt_core::time::{Span, Time};
 use clasp_rt_perf::buckets::Writer;
@@ -157,7 +158,8 @@ impl Streams {
         let sources = bridge.streams().into_iter().map(|plan| match plan {
             StreamPlan::Listen { bind, connections_max } => {
                 let failed = |why: io::Error| {
-                    let what = format!("{} cannot listen on TCP {bind}: {why}", bridge.name());
+                    let why = explained(Transport::Tcp, bind, why);
+                    let what = format!("cannot listen on TCP {bind}: {why}");
                     io::Error::new(why.kind(), what)
                 };
                 socket::check_free(bind).map_err(failed)?;
@@ -169,7 +171,7 @@ impl Streams {
             }
             StreamPlan::Connect { to } => {
                 let wrong = || {
-                    let what = format!("{}: `{to}` is not HOST:PORT", bridge.name());
+                    let what = format!("`{to}` is not HOST:PORT");
                     io::Error::new(io::ErrorKind::InvalidInput, what)
                 };
                 let (host, port) = to.rsplit_once(':').ok_or_else(wrong)?;

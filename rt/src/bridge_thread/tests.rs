@@ -106,10 +106,11 @@ impl Rig {
             let bridge = Box::new(Puppet { plans, tell, wants: wanted, open: VecDeque::new() });
             let sleeper = Arc::new(Sleeper::new());
             let (port, _shard) = Port::pair(1 << 16, &sleeper, &Arc::new(Sleeper::new()));
+            let place = "puppet".to_owned();
             let seed = BridgeSeed {
                 core: None,
                 busy_poll: None,
-                hosted: vec![Hosted { bridge, pages: Vec::new(), to: To::Port(port) }],
+                hosted: vec![Hosted { bridge, place, pages: Vec::new(), to: To::Port(port) }],
                 successors: rtrb::RingBuffer::new(1).1,
                 sleeper,
                 clock: Clock::start(),

@@ -49,7 +49,7 @@ pub(super) fn run(
     let typed = options.into_iter().chain([("token", json!(join.router.token))]);
     let typed = typed.filter(|(_, value)| !value.is_null());
     let options: Map<_, _> = typed.map(|(key, value)| (key.to_owned(), value)).collect();
-    let written = BridgeAsWritten { kind: kind.to_owned(), core: None, options };
+    let written = BridgeAsWritten { kind: kind.to_owned(), options, ..Default::default() };
     let opened =
         open_bridge("", &written).map_err(|errors| Failure::Wrong(joined(kind, &errors)))?;
     let uplink = Uplink::Remote(remote(&join.router.router)?);

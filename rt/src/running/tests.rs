@@ -403,7 +403,7 @@ fn what_the_host_cannot_give_is_named() {
     let bridge = Box::new(Doorbell::new());
     no_shard.bridges = vec![BridgeThreadPlan {
         core: None,
-        bridges: vec![BridgePlan { bridge, uplink: Uplink::Shard(3) }],
+        bridges: vec![BridgePlan { place: String::new(), bridge, uplink: Uplink::Shard(3) }],
     }];
     let taken_port = taken.local_addr().unwrap().to_string();
     let cases = [
@@ -424,7 +424,11 @@ fn a_bridge_inside_the_router_carries_both_ways() {
     let port = doorbell.addr;
     threads.bridges = vec![BridgeThreadPlan {
         core: None,
-        bridges: vec![BridgePlan { bridge: Box::new(doorbell), uplink: Uplink::Shard(1) }],
+        bridges: vec![BridgePlan {
+            place: String::new(),
+            bridge: Box::new(doorbell),
+            uplink: Uplink::Shard(1),
+        }],
     }];
     let running = start(threads).unwrap();
     let desk = client(&running, ListenerTransport::Tcp, "desk");
@@ -450,7 +454,7 @@ fn a_bridge_elsewhere_comes_back_after_its_router() {
         alone.shards.clear();
         alone.bridges = vec![BridgeThreadPlan {
             core: None,
-            bridges: vec![BridgePlan { bridge: Box::new(doorbell), uplink }],
+            bridges: vec![BridgePlan { place: String::new(), bridge: Box::new(doorbell), uplink }],
         }];
         let bridge = start(alone).unwrap();
         let desk = client(&router, transport, "desk");

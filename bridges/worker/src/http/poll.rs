@@ -22,6 +22,7 @@ use crate::web::value;
 /// one that fails is asked more and more rarely, down to once a minute or `every_s`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(expecting = "a table { url = \"http://x.org\", values = { \"/a\" = \"/b\" } }")]
 pub struct PollOptions {
     /// `http://HOST:PORT/PATH`, or `https://`.
     pub url: String,

@@ -30,6 +30,7 @@ use crate::mqtt::waiting::{PARAMS_MAX, Waiting};
 /// (4xx), was tried often enough, or has no room is counted as dropped, and the next is said.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(expecting = "a table { pattern = \"/cue/*\", url = \"https://x.org/{1}\" }")]
 pub struct WebhookOptions {
     /// Which addresses, such as `/cue/*`; what a wildcard or `{name}` in it stands for can be used
     /// in `url` and `body`.

@@ -369,7 +369,7 @@ mod tests {
             (json!({"publish": ["mqtt"]}), "publish[0]", "'/'"),
             (json!({"map": [{"topic": "a+"}]}), "map[0].topic", "one whole level"),
             (json!({"map": [{"topic": "a/+", "address": "/b"}]}), "map[0].address", "wildcards"),
-            (json!({"version": "4.2"}), "bridge", "3.1.1"),
+            (json!({"version": "4.2"}), "version", "3.1.1"),
         ];
         for (table, key, said) in cases {
             let error = plan(table.clone()).expect_err(&table.to_string());

@@ -13,6 +13,7 @@ use super::topic::{FILTER_RULES, Filter, push_path, push_topic};
 /// One entry of `map`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[serde(expecting = "a table such as { topic = \"sensors/+/temp\", qos = 1 }")]
 pub struct RuleAsWritten {
     /// The filter of its topics, such as `sensors/+/temp`.
     pub topic: String,

@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn every_mistake_is_told_under_its_key() {
         let cases = [
-            (json!({"bind": "here"}), "bridge", "socket address"),
+            (json!({"bind": "here"}), "bind", "an address and a port"),
             (json!({"namespace": "/"}), "namespace", "slash"),
             (json!({"clients_max": 0}), "clients_max", "1 to 65536"),
             (json!({"origins": ["show.example"]}), "origins", "https://show.example"),

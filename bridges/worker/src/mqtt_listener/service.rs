@@ -22,6 +22,7 @@ use super::names::{Entry, Names, Place, Visit};
 use super::session::{Counts, Input, Join, Out, Session};
 use super::wire::Reason;
 use crate::router::ALL_WITHOUT_ECHO;
+use crate::web::serve::no_port;
 use crate::{Context, Hearer, JoinError, Running, Service, Speaker, Who};
 
 /// A client that takes nothing for so long, or does not finish a handshake, is given up.
@@ -60,8 +61,7 @@ impl Service for Listener {
 
     fn bind(&mut self) -> io::Result<Vec<String>> {
         let bind = self.plan.bind;
-        let named = |why: io::Error| io::Error::new(why.kind(), format!("{bind}: {why}"));
-        let socket = std::net::TcpListener::bind(bind).map_err(named)?;
+        let socket = std::net::TcpListener::bind(bind).map_err(|why| no_port(bind, why))?;
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
         self.socket = Some(TcpListener::from_std(socket)?);

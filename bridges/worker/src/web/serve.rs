@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use clasp_rt_bridges::ConfigError;
+use clasp_rt_bridges::bind::{Transport, explained};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -166,6 +167,12 @@ impl AsyncWrite for Placed {
     }
 }
 
+/// A port that cannot be had, with what would be right.
+pub fn no_port(bind: SocketAddr, why: io::Error) -> io::Error {
+    let why = explained(Transport::Tcp, bind, why);
+    io::Error::new(why.kind(), format!("cannot listen on {bind}: {why}"))
+}
+
 impl Entrance {
     /// Reads the certificates, and touches no port.
     pub fn new(bind: SocketAddr, tls: Option<&TlsFiles>) -> Result<Self, ConfigError> {
@@ -188,9 +195,7 @@ impl Entrance {
             let address = listener.local_addr()?;
             Ok((listener, address))
         };
-        let opened =
-            open().map_err(|why: io::Error| io::Error::new(why.kind(), format!("{bind}: {why}")));
-        let (listener, address) = opened?;
+        let (listener, address) = open().map_err(|why| no_port(bind, why))?;
         self.listener = Some(listener);
         let scheme = if self.tls.is_some() { secure } else { plain };
         Ok(vec![format!("{scheme}://{address}")])

@@ -90,7 +90,8 @@ async fn tell(speaker: &mut Speaker, address: &str, number: i64) -> std::io::Res
 
 fn with_mirror(shards: u16, uplink: Uplink) -> Threads {
     let mut threads = plan(shards);
-    threads.services = vec![ServicePlan { core: None, service: Box::new(Mirror), uplink }];
+    threads.services =
+        vec![ServicePlan { place: String::new(), core: None, service: Box::new(Mirror), uplink }];
     threads.guests_max = PLACES;
     threads
 }
