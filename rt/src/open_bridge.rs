@@ -54,8 +54,8 @@ pub fn named_bridges(config: &Config) -> impl Iterator<Item = (String, BridgeAsW
     written.chain(together)
 }
 
-/// Bridges of `config` that were opened when nothing was arbitrated, and so do not say for whom they
-/// speak: what each of them writes is its own.
+/// Bridges of `config` that were opened when nothing was arbitrated, and so do not say for whom
+/// they speak: what each of them writes is its own.
 pub fn silent_of_sources(config: &Config) -> impl Iterator<Item = String> {
     let written = config.bridges.iter().enumerate();
     let silent = written.filter(|(_, bridge)| {
