@@ -57,7 +57,7 @@ pub async fn drive(mut events: Events, tell: mpsc::Sender<News>) {
                     () = sleep(backoff.next_wait()) => {}
                     () = tell.closed() => return,
                 }
-                events.mend(&past);
+                events.mend(&mut past);
                 continue;
             }
         };
@@ -99,6 +99,21 @@ impl Past {
         self.taken(news_v5(event))
     }
 
+    /// The id of a message at QoS 2 that was taken before and not released: the broker did not hear
+    /// so (MQTT 5 §4.3.3, method B).
+    fn again_v4(&self, event: &v4::Event) -> Option<u16> {
+        let v4::Event::Incoming(v4::Packet::Publish(publish)) = event else { return None };
+        let is_known = publish.qos == v4::QoS::ExactlyOnce && self.received.contains(&publish.pkid);
+        is_known.then_some(publish.pkid)
+    }
+
+    fn again_v5(&self, event: &v5::Event) -> Option<u16> {
+        use v5::mqttbytes::{QoS, v5::Packet};
+        let v5::Event::Incoming(Packet::Publish(publish)) = event else { return None };
+        let is_known = publish.qos == QoS::ExactlyOnce && self.received.contains(&publish.pkid);
+        is_known.then_some(publish.pkid)
+    }
+
     fn taken(&mut self, news: Option<News>) -> Option<News> {
         if let Some(News::Taken(id)) = news {
             self.order.taken(id);
@@ -120,6 +135,11 @@ macro_rules! mend {
                 publish.pkid != 0 && known.insert(publish.pkid)
             }
             Request::PubRel(release) => known.insert(release.pkid),
+            // The router has the message; the broker will send it again.
+            Request::PubRec(taken) => {
+                $past.received.insert(taken.pkid);
+                false
+            }
             _ => false,
         });
         $events.pending.make_contiguous().sort_by_key(|request| match request {
@@ -149,10 +169,19 @@ impl Events {
         match self {
             Self::V4(events) => {
                 let event = events.poll().await.map_err(|why| why.to_string())?;
+                if let Some(id) = past.again_v4(&event) {
+                    events.pending.push_back(v4::Request::PubRec(v4::PubRec::new(id)));
+                    return Ok(None);
+                }
                 Ok(past.read_v4(event))
             }
             Self::V5(events) => {
                 let event = events.poll().await.map_err(|why| why.to_string())?;
+                if let Some(id) = past.again_v5(&event) {
+                    let taken = v5::mqttbytes::v5::PubRec::new(id, None);
+                    events.pending.push_back(v5::Request::PubRec(taken));
+                    return Ok(None);
+                }
                 Ok(past.read_v5(event))
             }
         }
@@ -163,11 +192,19 @@ impl Events {
         match self {
             Self::V4(events) => {
                 let unread = std::mem::take(&mut events.state.events);
-                unread.into_iter().filter_map(|event| past.read_v4(event)).collect()
+                let mut read = |event| match past.again_v4(&event) {
+                    Some(_) => None,
+                    None => past.read_v4(event),
+                };
+                unread.into_iter().filter_map(&mut read).collect()
             }
             Self::V5(events) => {
                 let unread = std::mem::take(&mut events.state.events);
-                unread.into_iter().filter_map(|event| past.read_v5(event)).collect()
+                let mut read = |event| match past.again_v5(&event) {
+                    Some(_) => None,
+                    None => past.read_v5(event),
+                };
+                unread.into_iter().filter_map(&mut read).collect()
             }
         }
     }
@@ -187,7 +224,7 @@ impl Events {
     /// The library counts what it releases as taken, though it had forgotten that it was on its
     /// way, and takes a release of what it received for an error. Both are put back by telling it
     /// again what had come.
-    fn mend(&mut self, past: &Past) {
+    fn mend(&mut self, past: &mut Past) {
         match self {
             Self::V4(events) => {
                 use v4::{Packet, PubRec, Publish, QoS, Request};
@@ -277,4 +314,95 @@ fn news_v5(event: v5::Event) -> Option<News> {
 fn property(properties: Option<&PublishProperties>, name: &str) -> Option<String> {
     let mut found = properties?.user_properties.iter().filter(|(key, _)| key == name);
     found.next().map(|(_, value)| value.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::timeout;
+
+    use super::super::broker::Client;
+    use super::*;
+
+    /// Longer than any machine takes.
+    async fn within<T>(it: impl Future<Output = T>) -> T {
+        timeout(Duration::from_secs(20), it).await.expect("it comes")
+    }
+
+    /// The next packet, as short ones are written.
+    async fn packet(broker: &mut TcpStream) -> Vec<u8> {
+        let mut packet = vec![0; 2];
+        within(broker.read_exact(&mut packet)).await.expect("a packet");
+        let len = usize::from(packet[1]);
+        packet.resize(2 + len, 0);
+        within(broker.read_exact(&mut packet[2..])).await.expect("all of it");
+        packet
+    }
+
+    /// Takes a connection; `connack` has the rest of the packet.
+    async fn accept(broker: &TcpListener, connack: &[u8]) -> TcpStream {
+        let (mut connection, _) = within(broker.accept()).await.expect("a connection");
+        assert_eq!(packet(&mut connection).await[0], 0x10, "CONNECT");
+        let head = [0x20, connack.len() as u8];
+        connection.write_all(&[&head, connack].concat()).await.expect("it is there");
+        connection
+    }
+
+    async fn message(news: &mut mpsc::Receiver<News>) -> Message {
+        match within(news.recv()).await {
+            Some(News::Message(message)) => *message,
+            other => panic!("{other:?} is no message"),
+        }
+    }
+
+    /// `none`: what stands for no properties.
+    async fn said_again(listener: TcpListener, client: Client, events: Events, none: &[u8]) {
+        let (tell, mut news) = mpsc::channel(8);
+        let driving = tokio::spawn(drive(events, tell));
+        let publish = |first: u8, text: u8| {
+            let body = [&[0, 1, b'a', 0, 7], none, &[text]].concat();
+            [&[first, body.len() as u8], &body[..]].concat()
+        };
+        let mut broker = accept(&listener, &[&[0, 0], none].concat()).await;
+        assert!(matches!(within(news.recv()).await, Some(News::Connected { kept: false, .. })));
+        broker.write_all(&publish(0x34, b'x')).await.expect("it is there");
+        let first = message(&mut news).await;
+        drop(broker);
+        let Some(News::Lost { heard, .. }) = within(news.recv()).await else { panic!("a loss") };
+        // It was taken, which the broker cannot hear any more.
+        assert!(client.acknowledge(&first.ack).is_ok());
+        drop(heard);
+
+        let mut broker = accept(&listener, &[&[1, 0], none].concat()).await;
+        assert!(matches!(within(news.recv()).await, Some(News::Connected { kept: true, .. })));
+        broker.write_all(&publish(0x3C, b'x')).await.expect("it is there");
+        assert_eq!(packet(&mut broker).await, [0x50, 2, 0, 7], "PUBREC");
+        broker.write_all(&[0x62, 2, 0, 7]).await.expect("it is there");
+        assert_eq!(packet(&mut broker).await, [0x70, 2, 0, 7], "PUBCOMP");
+        broker.write_all(&publish(0x34, b'y')).await.expect("it is there");
+        assert_eq!(message(&mut news).await.payload, "y", "the id is somebody else's now");
+        driving.abort();
+    }
+
+    #[tokio::test]
+    async fn a_message_that_was_taken_when_the_connection_broke_is_not_taken_again() {
+        let listener = || TcpListener::bind(("127.0.0.1", 0));
+        let at_v4 = listener().await.expect("a free port");
+        let port = at_v4.local_addr().expect("it is bound").port();
+        let mut options = v4::MqttOptions::new("it", "127.0.0.1", port);
+        options.set_clean_session(false).set_manual_acks(true);
+        let (client, events) = v4::AsyncClient::new(options, 8);
+        said_again(at_v4, Client::V4(client), Events::V4(Box::new(events)), &[]).await;
+
+        let at_v5 = listener().await.expect("a free port");
+        let port = at_v5.local_addr().expect("it is bound").port();
+        let mut options = v5::MqttOptions::new("it", "127.0.0.1", port);
+        options.set_clean_start(false).set_manual_acks(true);
+        let (client, events) = v5::AsyncClient::new(options, 8);
+        let client = Client::V5 { client, tag: String::new() };
+        said_again(at_v5, client, Events::V5(Box::new(events)), &[0]).await;
+    }
 }
