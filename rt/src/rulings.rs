@@ -75,7 +75,7 @@ pub fn ways(shards: usize, settings: Option<&Settings>) -> (Rulers, Vec<Rulings>
 
 impl Rulers {
     /// Tells every shard who wins what from now on, wakes it with `ring`, and waits until all have
-    /// taken it. `false`: some have not yet, and will by themselves, or have not taken the last one.
+    /// taken it. `false`: some have not yet and will by themselves, or have not taken the last one.
     pub fn tell(
         &mut self,
         arbitrations: &[Arbitration],
