@@ -128,7 +128,7 @@ fn a_page_is_asked_again_and_again_and_what_is_new_is_told() {
     // It says once that the page was not there, and that it is well again.
     let log =
         eventually("it says so", || Some(bridge.errors()).filter(|log| log.contains("well again")));
-    assert_eq!(log.matches("404").count(), 1, "{log}");
+    assert_eq!(log.matches("404 Not Found").count(), 1, "{log}");
 }
 
 #[test]
