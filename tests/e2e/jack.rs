@@ -24,7 +24,9 @@ struct Jack {
 
 impl Jack {
     fn start() -> Self {
-        let name = format!("clasp-rt-{}", std::process::id());
+        // A machine remembers eight names of servers that were killed, and then starts no more; a
+        // name that comes again takes the place of its own.
+        let name = format!("clasp-rt-{}", std::process::id() % 4);
         let mut server = Command::new("jackd");
         server.env("JACK_NO_AUDIO_RESERVATION", "1").args(["--no-realtime", "--name", &name]);
         // A client that a busy machine holds up is not thrown out.
