@@ -80,16 +80,17 @@ pub fn agrees(script: &[u8]) {
     real.heard.iter_mut().for_each(Vec::clear);
     let mut past = Vec::new();
     for (count, (session, operation)) in operations(script).into_iter().enumerate() {
-        past.push(format!("{count}: session {session} {operation:?}"));
         real.obey(session, &operation);
         naive.obey(session, &operation, real.now);
+        past.push((count, session, operation));
         for hearer in 0..SESSIONS {
             let found = ordered(std::mem::take(&mut real.heard[hearer]));
             let expected = ordered(std::mem::take(&mut naive.heard[hearer]));
             assert!(
                 found == expected,
-                "session {hearer} heard {found:#?}\nand should have heard {expected:#?}\nafter {}",
-                past[past.len().saturating_sub(20)..].join("\n")
+                "session {hearer} heard {found:#?}\nand should have heard {expected:#?}\nafter \
+                 (count, session, operation) {:#?}",
+                &past[past.len().saturating_sub(20)..]
             );
         }
     }

@@ -1,6 +1,7 @@
 //! Who is told, and what leaves: targets, late senders and callers, single messages and bundles,
 //! reminders.
 
+use std::cell::LazyCell;
 use std::net::SocketAddr;
 
 use clasp_rt_core::time::{Span, Time};
@@ -95,7 +96,7 @@ impl Outward {
     pub(super) fn new(config: &Config, links: &mut Links) -> Result<Self, ConfigError> {
         let plain = Voice::new(config, None, config.wide, config.bundles);
         let mut voices = vec![plain];
-        let own = own_addresses();
+        let own = LazyCell::new(own_addresses);
         // What is sent to our own socket would be taken for what a device says.
         let not_ourselves = |key: &str, voice: &Voice| {
             let is_it = |at: &&SocketAddr| is_ourselves(**at, config.bind, &own);
