@@ -28,10 +28,10 @@ pub const LOG_COMMENT: &str =
     "clasp-rt: nanoseconds; tags are shard, class, path and stage, or a DMX line";
 
 /// Messages that one sampled message stands for, at most.
-const GROUP_MAX: u32 = 512;
+const GROUP_MAX: u32 = 2_048;
 
 /// About how long a group lasts, if it is more than one message: to look at one takes some 200 ns.
-const GROUP_TIME: Span = Span::from_micros(64);
+const GROUP_TIME: Span = Span::from_micros(256);
 
 /// Different arrivals that a turn tells apart: its own, those of held frames, and those of records
 /// from peers. Beyond it, a message counts as if it had come with the one before.
@@ -97,16 +97,7 @@ impl Class {
         }
     }
 
-    /// The class of a frame, by its first bytes; whether it is well-formed is not its question.
-    #[inline]
-    fn of(frame: &[u8]) -> Self {
-        match frame {
-            // Nearly all: no timestamp between header and payload.
-            [_, flags, _, _, code, more, ..] if flags & TIMESTAMP == 0 => Self::by(*code, *more),
-            _ => Self::of_rare(frame),
-        }
-    }
-
+    /// The class of a frame with a timestamp between header and payload, or of hardly any length.
     #[cold]
     fn of_rare(frame: &[u8]) -> Self {
         let timestamp = frame.get(1).is_some_and(|flags| flags & TIMESTAMP != 0);
@@ -251,27 +242,53 @@ pub struct Stages {
     clock: Clock,
     step: Step,
     cause: Cause,
+    /// The first bytes of the last payload, and the class that they show.
+    last: ([u8; 2], Class),
     look: Look,
-    /// Where the next message most likely counts.
+    /// Where the message of a link counts whose step it is.
     run: Run,
-    /// Of this turn, before `run`.
+    /// The others of this turn: of links before `run`, of shards, of frames that waited.
     runs: Vec<Run>,
     samples: Vec<Sample>,
     draw: Draw,
 }
 
-/// How far the step in hand has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
+/// What is true of the step in hand, a bit each: what most messages pass asks for several at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Step(u8);
+
+impl Step {
     /// There is none, or it is nobody's, such as a timer's.
-    Idle,
-    /// It queued something for a link.
-    Queued,
-    /// The same, and its message is sampled.
-    QueuedSampled,
-    /// It queued nothing so far.
-    Silent,
-    SilentSampled,
+    const NOBODYS: Self = Self(0);
+    /// Of a message that a link of this shard brought.
+    const OF_LINK: Self = Self(Self::MESSAGE | Self::SILENT | Self::ARRIVED);
+    /// Of one that came from the shard that it arrived at; this one is its home.
+    const AT_HOME: Self = Self(Self::MESSAGE | Self::SILENT | Self::CROSSED);
+    /// Of one that its home decided.
+    const BEHIND_HOME: Self = Self(Self::AT_HOME.0 | Self::JUDGED);
+
+    const MESSAGE: u8 = 1;
+    /// It queued nothing for a link so far.
+    const SILENT: u8 = 1 << 1;
+    /// The message is looked at.
+    const SAMPLED: u8 = 1 << 2;
+    const ARRIVED: u8 = 1 << 3;
+    const CROSSED: u8 = 1 << 4;
+    const JUDGED: u8 = 1 << 5;
+    /// Its message goes on to its home.
+    const FORWARDED: u8 = 1 << 6;
+
+    /// Of these, the end of nearly every step finds a message alone.
+    const ASKED: u8 = Self::MESSAGE | Self::SILENT | Self::SAMPLED | Self::CROSSED;
+
+    #[inline]
+    fn is(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+
+    fn path(self) -> Path {
+        if self.is(Self::CROSSED) { Path::Across } else { Path::Same }
+    }
 }
 
 /// The message whose step it is.
@@ -279,10 +296,6 @@ enum Step {
 struct Cause {
     arrival: Time,
     class: Class,
-    path: Path,
-    from: From,
-    /// It goes on to its home.
-    forwarded: bool,
 }
 
 /// What is looked at of the message whose step it is, if it is sampled.
@@ -294,15 +307,6 @@ struct Look {
     decoded: Time,
     /// When its home had decided.
     decided: Option<Time>,
-}
-
-/// Where a step finds its message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum From {
-    Link,
-    /// The shard that it arrived at; this one is its home.
-    Ingress,
-    Home,
 }
 
 /// A unit of what [`Cause::note`] says about a sampled message: up to half a second.
@@ -321,13 +325,7 @@ impl Look {
 }
 
 impl Cause {
-    const NOBODY: Self = Self {
-        arrival: Time(0),
-        class: Class::Other,
-        path: Path::Same,
-        from: From::Link,
-        forwarded: false,
-    };
+    const NOBODY: Self = Self { arrival: Time(0), class: Class::Other };
 
     /// Arrival in nanoseconds; then, from the lowest bit, the class from 1 on in 3 bits, the power
     /// of two that the weight is, from 1 on, in 4, and how long after its arrival the message had
@@ -351,12 +349,8 @@ impl Cause {
         let class = Class::from_number((rest & 7).checked_sub(1)?)?;
         let weight = (rest >> 3 & 15).checked_sub(1).map_or(0, |power| 1 << power);
         let reached = arrival + Span(u64::from(rest >> 7) * NOTE_STEP_NS);
-        let (from, decided) = match lane {
-            Lane::Forward => (From::Ingress, None),
-            Lane::Publish => (From::Home, Some(reached)),
-        };
-        let cause = Self { arrival, class, path: Path::Across, from, forwarded: false };
-        Some((cause, Look { weight, decoded: reached, decided }))
+        let decided = (lane == Lane::Publish).then_some(reached);
+        Some((Self { arrival, class }, Look { weight, decoded: reached, decided }))
     }
 }
 
@@ -488,8 +482,9 @@ impl Stages {
         Self {
             page,
             clock,
-            step: Step::Idle,
+            step: Step::NOBODYS,
             cause: Cause::NOBODY,
+            last: ([0; 2], Class::by(0, 0)),
             look: Look::AWAY,
             run: Run::EMPTY,
             runs: Vec::with_capacity(runs),
@@ -502,7 +497,7 @@ impl Stages {
     pub fn turn(&mut self, now: Time) {
         let Some(page) = &mut self.page else { return };
         self.draw.turn(now);
-        if self.run.is_empty() && self.samples.is_empty() {
+        if self.run.is_empty() && self.runs.is_empty() && self.samples.is_empty() {
             return;
         }
         let last = std::mem::replace(&mut self.run, Run::EMPTY);
@@ -526,9 +521,11 @@ impl Stages {
         if self.page.is_none() {
             return;
         }
-        let (class, path) = (Class::of(frame), Path::Same);
-        self.cause = Cause { arrival, class, path, from: From::Link, forwarded: false };
-        self.step = Step::Silent;
+        self.cause = Cause { arrival, class: self.class(frame) };
+        self.step = Step::OF_LINK;
+        if self.run.arrival != arrival {
+            self.next_run(arrival);
+        }
         if self.draw.is_next() {
             self.look_at_next();
         }
@@ -538,7 +535,7 @@ impl Stages {
     fn look_at_next(&mut self) {
         let weight = self.draw.take();
         self.look = Look { weight, decoded: self.clock.now(), decided: None };
-        self.step = Step::SilentSampled;
+        self.step.0 |= Step::SAMPLED;
     }
 
     /// A record of another shard is about to be stepped.
@@ -546,49 +543,79 @@ impl Stages {
         if self.page.is_none() {
             return;
         }
-        if let Some((cause, look)) = Cause::noted(lane, note) {
-            (self.cause, self.look) = (cause, look);
-            self.step = if look.weight > 0 { Step::SilentSampled } else { Step::Silent };
+        let Some((cause, look)) = Cause::noted(lane, note) else { return };
+        self.cause = cause;
+        self.step = match lane {
+            Lane::Forward => Step::AT_HOME,
+            Lane::Publish => Step::BEHIND_HOME,
+        };
+        self.look = look;
+        if look.weight > 0 {
+            self.step.0 |= Step::SAMPLED;
         }
     }
 
     /// Something was queued for a link: often enough to take as little as can be.
     #[inline]
     pub fn queued(&mut self) {
-        if self.step >= Step::Silent {
+        if self.step.is(Step::SILENT) {
             self.first_queued();
         }
     }
 
     #[inline]
     fn first_queued(&mut self) {
-        if self.step == Step::Silent {
-            self.step = Step::Queued;
-        } else {
-            self.decide();
+        self.step.0 ^= Step::SILENT;
+        if self.step.is(Step::SAMPLED) {
+            self.look.decide(&self.clock);
         }
-    }
-
-    #[cold]
-    fn decide(&mut self) {
-        self.look.decide(&self.clock);
-        self.step = Step::QueuedSampled;
     }
 
     /// A frame that waited for its link since `since` was queued for it.
     pub fn late(&mut self, since: Time, frame: &[u8]) {
         if self.page.is_some() {
-            self.count(since, Path::Same, Class::of(frame));
+            let class = self.class(frame);
+            self.count_apart(since, Path::Same, class);
+        }
+    }
+
+    /// The class of a frame, by its first bytes: most likely that of the last one. Whether it is
+    /// well-formed is not its question.
+    #[inline]
+    fn class(&mut self, frame: &[u8]) -> Class {
+        match frame {
+            [_, flags, _, _, code, more, ..] if flags & TIMESTAMP == 0 => {
+                let shown = [*code, *more];
+                if self.last.0 != shown {
+                    self.last = (shown, Class::by(*code, *more));
+                }
+                self.last.1
+            }
+            _ => Class::of_rare(frame),
+        }
+    }
+
+    /// Counts a message that is not of a link's step, or not of this turn.
+    fn count_apart(&mut self, arrival: Time, path: Path, class: Class) {
+        let is_full = self.runs.len() >= RUNS_MAX - 1;
+        let is_its_own = |run: &Run| run.arrival == arrival && run.path == path;
+        if !self.runs.last().is_some_and(|run| is_full || is_its_own(run)) {
+            self.runs.push(Run { arrival, path, ..Run::EMPTY });
+        }
+        if let Some(run) = self.runs.last_mut() {
+            // Where runs are merged, nothing is told as quicker than it was.
+            run.arrival = run.arrival.min(arrival);
+            run.counts[class as usize] += 1;
         }
     }
 
     /// What goes along with a record that is handed to another shard now.
     pub fn note(&mut self, lane: Lane) -> Note {
-        if self.step == Step::Idle {
+        if !self.step.is(Step::MESSAGE) {
             return NO_NOTE;
         }
         match lane {
-            Lane::Forward => self.cause.forwarded = true,
+            Lane::Forward => self.step.0 |= Step::FORWARDED,
             Lane::Publish => self.look.decide(&self.clock),
         }
         self.cause.note(&self.look)
@@ -597,73 +624,62 @@ impl Stages {
     /// The step of a frame or record is over.
     #[inline]
     pub fn stepped(&mut self, outcome: Outcome) {
-        let step = std::mem::replace(&mut self.step, Step::Idle);
+        let step = std::mem::replace(&mut self.step, Step::NOBODYS);
         // Held, it will be offered again, and counts then.
         let taken = outcome == Outcome::Taken;
-        match step {
-            Step::Queued if taken => self.count_cause(),
-            Step::Idle | Step::Silent | Step::Queued => {}
-            Step::QueuedSampled | Step::SilentSampled => {
-                self.looked(taken, step == Step::QueuedSampled);
-            }
+        if taken && step.0 & Step::ASKED == Step::MESSAGE {
+            self.run.counts[self.cause.class as usize] += 1;
+        } else if step.0 & (Step::SAMPLED | Step::CROSSED) != 0 {
+            self.stepped_rarely(step, taken);
         }
     }
 
-    #[inline]
-    fn count_cause(&mut self) {
-        self.count(self.cause.arrival, self.cause.path, self.cause.class);
-    }
-
-    #[inline]
-    fn count(&mut self, arrival: Time, path: Path, class: Class) {
-        if self.run.arrival != arrival || self.run.path != path {
-            self.next_run(arrival, path);
-        }
-        self.run.counts[class as usize] += 1;
-    }
-
-    #[cold]
-    fn next_run(&mut self, arrival: Time, path: Path) {
-        if self.run.is_empty() {
-            (self.run.arrival, self.run.path) = (arrival, path);
-        } else if self.runs.len() < RUNS_MAX - 1 {
-            self.runs.push(self.run);
-            self.run = Run { arrival, path, ..Run::EMPTY };
-        } else {
-            // Where runs are merged, nothing is told as quicker than it was.
-            self.run.arrival = self.run.arrival.min(arrival);
-        }
-    }
-
-    /// The step of a sampled message is over.
-    #[cold]
-    fn looked(&mut self, taken: bool, queued: bool) {
+    /// The step of a message is over that is sampled, or came from another shard.
+    fn stepped_rarely(&mut self, step: Step, taken: bool) {
         let look = std::mem::replace(&mut self.look, Look::AWAY);
         if !taken {
             return;
         }
-        if queued {
-            self.count_cause();
+        let Cause { arrival, class } = self.cause;
+        match step.path() {
+            _ if step.is(Step::SILENT) => {}
+            Path::Same => self.run.counts[class as usize] += 1,
+            Path::Across => self.count_apart(arrival, Path::Across, class),
         }
-        self.sample(self.cause, look, queued);
+        if step.is(Step::SAMPLED) {
+            self.sample(step, look);
+        }
+    }
+
+    #[cold]
+    fn next_run(&mut self, arrival: Time) {
+        if self.run.is_empty() {
+            self.run.arrival = arrival;
+        } else if self.runs.len() < RUNS_MAX - 1 {
+            self.runs.push(self.run);
+            self.run = Run { arrival, ..Run::EMPTY };
+        } else {
+            self.run.arrival = self.run.arrival.min(arrival);
+        }
     }
 
     /// Counts the stages of a sampled message that fall into the step that ends now.
-    fn sample(&mut self, cause: Cause, look: Look, queued: bool) {
+    fn sample(&mut self, step: Step, look: Look) {
         let Some(page) = &mut self.page else { return };
-        let Cause { arrival, class, path, from, forwarded } = cause;
+        let Cause { arrival, class } = self.cause;
         let Look { weight, decoded, decided } = look;
         let now = self.clock.now();
-        let leaves = forwarded && !queued;
-        let path = if leaves { Path::Across } else { path };
+        let queued = !step.is(Step::SILENT);
+        let leaves = step.is(Step::FORWARDED) && !queued;
+        let path = if leaves { Path::Across } else { step.path() };
         let mut count = |stage, ns| {
             page.record(Kind { path, class, stage }.index(), ns, weight.into());
         };
         let decided = decided.unwrap_or(now);
-        if from == From::Link {
+        if step.is(Step::ARRIVED) {
             count(Stage::Decode, decoded.since(arrival).0);
         }
-        if from != From::Home && !leaves {
+        if !step.is(Step::JUDGED) && !leaves {
             count(Stage::Home, decided.since(decoded).0);
         }
         if queued {
