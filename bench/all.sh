@@ -53,8 +53,9 @@ else
     measure suite
     measure rows
     measure overhead
-    measure lanes --seconds 8 --rounds 5 --results bench/results
-    measure universes --from 1024 --to 4096 --slots 0,16,whole --seconds 2 --results bench/results
+    measure lanes --seconds 6 --rounds 5 --results bench/results
+    measure universes --from 1024 --to 4096 --slots 0,16,whole --seconds 2 --rounds 3 \
+        --results bench/results
     measure peers
     "$bench" table
 fi
