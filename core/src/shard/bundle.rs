@@ -405,6 +405,8 @@ impl Shard {
             self.bundles.bytes.free(payload);
             origin.ended = !self.is_current(&origin);
             if !origin.ended {
+                // A ruling may have come since it was said.
+                origin.priority = self.sessions[origin.link.0 as usize].priority;
                 let of_link = &mut self.bundles.of_link[origin.link.0 as usize];
                 *of_link = of_link.saturating_sub(1);
                 self.note_gestures(origin.link, &bytes);

@@ -188,6 +188,24 @@ fn a_changed_priority_counts_for_what_was_said_before() {
     }
 }
 
+#[test]
+fn a_bundle_for_later_has_the_priority_that_its_session_has_then() {
+    for shards in [1, 3] {
+        let rules = [arbitration("/rig*/**", Order::Latest)];
+        let mut net = stage(shards, &rules, &[named("main*", 150)]);
+        let data = 30.0_f64.to_be_bytes();
+        let set = Message::Set(Set { value: f64_value(&data), ..set_of("/rig/1") });
+        let at = net.unix_us() + 100_000;
+        net.bundle(C, &[set], Some(at));
+        rule(&mut net, &rules, &[named("main*", 50)]);
+        net.set(A, "/rig/1", 200.0);
+        net.wait_ms(200);
+        assert_eq!(heard(&mut net), ["200 r1"], "{shards} shards");
+        let told = why(&mut net, A, "/rig/1");
+        assert!(told.ends_with("losers=[{source=session priority=50 value=30}]}"), "{told}");
+    }
+}
+
 /// A bundle in which a source of the session `by` sets `address`, with that priority.
 fn set_by(net: &mut Net, client: Client, from: (&str, &str, i64), address: &str, to: f64) {
     let (by, id, priority) = from;
