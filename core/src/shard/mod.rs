@@ -402,8 +402,6 @@ impl Shard {
             }
             Record::Ranked { session, before, priority } => {
                 self.store.rank(session, before, priority);
-                // Until all is judged again.
-                self.arbitrates = true;
             }
             Record::Published { origin, key, tag, frame } => {
                 self.published(&origin, key, tag.as_ref(), frame, fx);
