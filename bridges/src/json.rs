@@ -1,7 +1,7 @@
 //! CLASP as JSON text, so that a person with any WebSocket tool can talk to a router.
 //!
 //! A text message holds one object. `type` names the message in any case; `op` may be written for
-//! it. Keys are those of the legacy encoding (`wire.md` §6). A key with `?` may be left out or be
+//! it. Keys are those of the legacy MessagePack encoding. A key with `?` may be left out or be
 //! null; a key that is not in this table is refused, so that a slip of the pen is noticed.
 //!
 //! | `type` | keys |

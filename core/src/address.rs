@@ -1,8 +1,7 @@
 //! What an address may look like, and which shard it lives on.
 //!
-//! Source: `wire.md` §5 and `router.md` §5. An address is `/` and segments between slashes. Any
-//! UTF-8 is allowed in a segment, case matters, and a trailing slash counts: `/a/` has two
-//! segments, the second of them empty.
+//! An address is `/` and segments between slashes. Any UTF-8 is allowed in a segment, case matters,
+//! and a trailing slash counts: `/a/` has two segments, the second of them empty.
 
 use core::fmt;
 use core::str;

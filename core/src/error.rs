@@ -88,7 +88,7 @@ impl fmt::Display for Malformed {
 
 impl core::error::Error for Malformed {}
 
-/// CLASP error codes: `wire.md` §8 and `router.md` §12.
+/// Codes of ERROR that the published packages name or send.
 pub mod code {
     pub const INVALID_FRAME: u16 = 100;
     pub const INVALID_MESSAGE: u16 = 101;

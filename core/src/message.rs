@@ -1,6 +1,7 @@
 //! Every CLASP message, borrowed from the bytes it was decoded from.
 //!
-//! Source: `wire.md` §4 (binary) and §6 (legacy MessagePack). Field names are the protocol's own.
+//! Their layouts: [`crate::wire::binary`], [`crate::wire::msgpack`]. Field names are the protocol's
+//! own.
 //! Lists are views that were checked when decoded; walking them cannot fail.
 
 use core::str;
@@ -220,7 +221,7 @@ fn text(address: &[u8]) -> Result<&str, Malformed> {
     str::from_utf8(address).map_err(|_| Malformed::BadUtf8)
 }
 
-/// How long a param lives without being written: `wire.md` §4, SET.
+/// How long a param lives without being written, as a SET says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ttl {
     Never,

@@ -1,8 +1,8 @@
 //! Patterns: which addresses a subscription, a query, a rule or a scope means.
 //!
-//! Source: `wire.md` §5. There is one engine: `**` as a whole segment is any number of segments,
-//! none included; `*` stands for any run of characters inside one segment; nothing else is special.
-//! [`crate::trie`] is the same meaning for many patterns at once.
+//! There is one engine: `**` as a whole segment is any number of segments, none included; `*`
+//! stands for any run of characters inside one segment; nothing else is special. [`crate::trie`] is
+//! the same meaning for many patterns at once.
 
 use core::fmt;
 

@@ -1,6 +1,6 @@
 //! What kind of thing a message carries, and how surely it wants to arrive.
 
-/// The class of a signal: `wire.md` §3, three bits on the wire.
+/// The class of a signal: three bits on the wire, in a PUBLISH.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Signal {
     /// State: the last value is kept and given to late joiners.
@@ -56,7 +56,7 @@ impl Signal {
     }
 }
 
-/// Which signals a subscription wants: `wire.md` §4, SUBSCRIBE. Bit `1 << Signal::code()`.
+/// Which signals a SUBSCRIBE wants: bit `1 << Signal::code()` of each.
 ///
 /// A mask without any known bit means all, because the published routers read it so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use crate::wire::write::{patch_u16, put_bytes, put_str, put_u16};
 
 /// One value: a type code and its data, checked by the decoder down to the last nested byte.
 ///
-/// Source: `wire.md` §3. Codes 0x00..=0x0B; integers and floats are big-endian. The bytes are kept
-/// as the sender wrote them, so a value leaves the router with the type it came with.
+/// Codes 0x00..=0x0B ([`code`]); integers and floats are big-endian. The bytes are kept as the
+/// sender wrote them, so a value leaves the router with the type it came with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Value<'a> {
     pub(crate) code: u8,

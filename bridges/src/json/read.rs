@@ -495,7 +495,7 @@ impl<'j> Fields<'j> {
         })
     }
 
-    /// Seconds are at most 31 bits: `wire.md` §4.
+    /// Seconds are at most 31 bits: the wire has a flag in the highest one.
     fn ttl(&self) -> Result<Option<Ttl>, JsonError> {
         const NEED: &str = "seconds, \"never\", {\"sliding\": s} or {\"absolute\": s}";
         let seconds = |json: &Json| {

@@ -128,8 +128,8 @@ pub(crate) fn is_reserved(address: impl AsRef<[u8]>) -> bool {
 }
 
 /// Whether `address` may be published to by nobody but the router and `our` bridges in it: below
-/// `/clasp/` all but whose a write is, what sources bid that do not have an address, and what
-/// peers say to each other (`wire.md` §11). Of the rest our routes tell their rings.
+/// `/clasp/` all but whose a write is, what sources bid that do not have an address, and what peers
+/// say to each other. Of the rest our routes tell their rings.
 pub(crate) fn is_told_by_us(address: &[u8], our: bool) -> bool {
     match address.strip_prefix(b"/clasp/") {
         None | Some(b"source" | b"p2p") => false,

@@ -1,9 +1,8 @@
 //! What a link that reads too slowly keeps, replaces and drops, or is closed for.
 //!
-//! Source: `router.md` §10, slow consumers. A param that waits is replaced by a newer value, so
-//! that its receiver ends with the truth however slow it is; stream samples and moves may be lost,
-//! oldest first, each counted; all else arrives, or the link is closed. Links that wait for the
-//! same frame share it.
+//! A param that waits is replaced by a newer value, so that its receiver ends with the truth
+//! however slow it is; stream samples and moves may be lost, oldest first, each counted; all else
+//! arrives, or the link is closed. Links that wait for the same frame share it.
 //!
 //! A link has a queue for each [`Rank`]. What is critical overtakes what is ordinary, but neither
 //! what its own session wrote before, nor a param of its own address; samples and moves wait until

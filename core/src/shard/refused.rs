@@ -88,7 +88,7 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    /// `wire.md` §8 and `router.md` §12.
+    /// What ERROR says.
     pub(crate) const fn code(self) -> u16 {
         match self {
             Self::Address(_) => code::INVALID_ADDRESS,

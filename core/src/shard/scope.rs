@@ -1,7 +1,7 @@
 //! What a token allows: scopes read from text, and the three questions asked of them.
 //!
-//! Source: `router.md` §11. Admin implies write and read. Write implies reading single addresses,
-//! so that a writer can GET what it set, but not subscribing.
+//! Admin implies write and read. Write implies reading single addresses, so that a writer can GET
+//! what it set, but not subscribing.
 
 use alloc::string::String;
 use core::fmt;

@@ -87,7 +87,7 @@ pub struct Grant {
     pub expires_unix_s: Option<u64>,
 }
 
-/// `action:pattern`: `router.md` §11.
+/// `action:pattern`: [`super::scope`] tells what each allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
     pub action: Action,

@@ -1,7 +1,7 @@
 //! The compact encoding: one payload to one message and back.
 //!
-//! Source: `wire.md` §4. It is also the form inside: what arrives as legacy MessagePack is put into
-//! it before anything looks at it, with one addition (`Dialect::Legacy`).
+//! It is also the form inside: what arrives as legacy MessagePack is put into it before anything
+//! looks at it, with one addition (`Dialect::Legacy`).
 
 mod build;
 mod decode;

@@ -1,7 +1,7 @@
 //! The 4 or 12 byte header in front of every payload.
 //!
-//! Source: `wire.md` §1. The compressed and encrypted bits are ignored as the published decoders
-//! ignore them: no package implements either, and a payload behind them is plain.
+//! The compressed and encrypted bits are ignored as the published decoders ignore them: no package
+//! implements either, and a payload behind them is plain.
 
 use crate::error::Malformed;
 use crate::limits::PAYLOAD_BYTES_MAX;

@@ -140,7 +140,7 @@ impl<'a, K: Kind> Iterator for Iter<'a, K> {
 
 impl<K: Kind> ExactSizeIterator for Iter<'_, K> {}
 
-/// What a list is of: one layout of `wire.md` §4, both ways.
+/// What a list is of: one layout of an item, both ways.
 pub trait Kind: Copy {
     type Item<'a>: fmt::Debug;
 

@@ -1,7 +1,10 @@
 //! Bytes to messages and back: the frame header, the binary encoding, the legacy MessagePack one.
 //!
-//! Source: `wire.md` §1 to §6. Decoding borrows and checks everything once, down to the last nested
-//! byte; encoding refuses what a length field cannot say instead of cutting it off.
+//! Source: the published packages, crate `clasp-core` 4.5.0, npm `@clasp-to/core` 3.3.2 and PyPI
+//! `clasp-to` 4.2.0: what they write and read. `core/vectors/clasp.json` holds their bytes.
+//!
+//! Decoding borrows and checks everything once, down to the last nested byte; encoding refuses what
+//! a length field cannot say instead of cutting it off.
 
 pub mod binary;
 pub mod header;
@@ -47,7 +50,7 @@ impl Scratch {
     }
 }
 
-/// The message of a frame's payload, whichever encoding it is in: `wire.md` §2.
+/// The message of a frame's payload, whichever encoding it is in.
 ///
 /// The first byte decides, not the header's version bits, because published clients set those
 /// wrongly. A binary message borrows from `payload` alone, a legacy one from `scratch`.

@@ -1,7 +1,7 @@
 //! The legacy encoding, read only: MessagePack maps with named keys, put into the canonical form.
 //!
-//! Source: `wire.md` §6. The Python client still sends QUERY and BUNDLE this way. Answers are
-//! always binary, so nothing writes it.
+//! The Python client still sends QUERY and BUNDLE this way. Answers are always binary, so nothing
+//! writes it.
 
 mod token;
 

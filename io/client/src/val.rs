@@ -3,7 +3,7 @@
 use clasp_rt_core::value::{self, ArrayWriter, MapWriter, Value};
 use clasp_rt_core::wire::TooLong;
 
-/// Any CLASP value. Integers are 64 bits, floats too: `wire.md` §3 reads the shorter ones so.
+/// Any CLASP value. Integers are 64 bits, floats too: shorter ones are read as these.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Val {
     #[default]

@@ -131,8 +131,8 @@ impl From<Refused> for Problem {
     }
 }
 
-/// CLASP codes (`wire.md` §8, `router.md` §12) to those of RFC 9110. State has one code for a lock,
-/// a revision and a lack of room; the text tells them apart.
+/// CLASP codes to those of RFC 9110. State has one code for a lock, a revision and a lack of room;
+/// the text tells them apart.
 fn status_of(refused: u16, message: &str) -> StatusCode {
     let says = |word| message.to_ascii_lowercase().contains(word);
     match refused {

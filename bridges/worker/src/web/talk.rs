@@ -101,7 +101,7 @@ pub struct Param {
 /// The router understood and says no.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// CLASP code: `wire.md` §8.
+    /// Of [`clasp_rt_core::error::code`].
     pub code: u16,
     pub message: String,
     pub address: Option<String>,

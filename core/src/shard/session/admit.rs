@@ -20,7 +20,7 @@ use crate::wire::binary;
 use crate::wire::header::Frame;
 use crate::{LinkId, ShardId};
 
-/// Below it, one segment names a session: `wire.md` §11.
+/// Below it, one segment names the session that a peer-to-peer signal is for.
 const P2P_SIGNAL: &str = "/clasp/p2p/signal/";
 
 /// A PUBLISH as the binary wire can say it: payload and keyframes go where the value goes.
@@ -37,7 +37,7 @@ pub(in crate::shard) fn canonical<'a>(publish: &Publish<'a>) -> Publish<'a> {
     }
 }
 
-/// The session that a peer-to-peer signal is for: `wire.md` §11.
+/// The session that a peer-to-peer signal is for.
 fn target_of(address: &str) -> Option<&str> {
     address.strip_prefix(P2P_SIGNAL).filter(|target| !target.contains('/'))
 }

@@ -1,4 +1,4 @@
-//! Payloads to messages: `wire.md` §4, in the order of the codes.
+//! Payloads to messages, in the order of the codes.
 
 use super::{
     Dialect, Nesting, TTL_ABSOLUTE, ack_flag, bundle_flag, code, error_flag, federation_flag,

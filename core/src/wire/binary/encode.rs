@@ -1,4 +1,4 @@
-//! Messages to payloads: `wire.md` §4, in the order of the codes.
+//! Messages to payloads, in the order of the codes.
 
 use alloc::vec::Vec;
 
@@ -127,7 +127,7 @@ pub fn append_payload(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), To
     written.inspect_err(|TooLong| out.truncate(before))
 }
 
-/// The quality that the published Rust encoder gives each message: `wire.md` §1, column "core".
+/// The quality that the published Rust encoder gives each message.
 pub fn default_qos(message: &Message<'_>) -> Qos {
     match message {
         Message::Publish(publish) => qos_of_publish(publish.signal),
