@@ -34,14 +34,15 @@
 //!
 //! # To the network
 //!
-//! Changes of a universe within [`GATHER`] leave as one ArtDmx, in the long run at most
-//! `rate_hz_max` a second (two may be a quarter of a frame apart where the first was late), and the
-//! last one is repeated every [`REPEAT`]. Universes that are due at once leave one after the
-//! other, spread over at most three quarters of a frame. It goes to the nodes whose poll reply
-//! lists the port-address and to every `target`; to `broadcast` only when `broadcast_levels` says
-//! so and nobody lists it. What came in from the network is not sent out again unless
-//! `resend_received` says so; and what the router remembers from before we were started is sent
-//! only as long as nobody on the network sends that universe.
+//! Changes of a universe within [`GATHER`] leave as one ArtDmx, and the last one is repeated every
+//! [`REPEAT`]. In the long run they are at most `rate_hz_max` a second; two may be as near as a
+//! quarter of a frame (5.7 ms at 44 Hz), or [`GATHER`] where the first was late, and those behind
+//! them wait so much longer. Universes that are due at once leave one after the other, spread over
+//! at most three quarters of a frame. It goes to the nodes whose poll reply lists the port-address
+//! and to every `target`; to `broadcast` only when `broadcast_levels` says so and nobody lists it.
+//! What came in from the network is not sent out again unless `resend_received` says so; and what
+//! the router remembers from before we were started is sent only as long as nobody on the network
+//! sends that universe.
 //!
 //! # As a node and as a controller
 //!

@@ -31,11 +31,11 @@
 //! # To the network
 //!
 //! Changes of a universe within 1 ms leave as one packet, in the long run at most `rate_hz_max` a
-//! second (two may be a quarter of a frame apart where the first was late). The last one is sent
-//! three times more, the first of them two frames later where a universe moves, and then every
-//! 800 ms. Packets that are due at once are spread over at most three quarters of a frame. At a
-//! stop each universe ends with three stream-terminated packets. What is
-//! received is never sent out again.
+//! second; two may be as near as a quarter of a frame (5.7 ms at 44 Hz), or 1 ms where the first
+//! was late, and those behind them wait so much longer. The last one is sent three times more, the
+//! first of them two frames later where a universe moves, and then every 800 ms. Packets that are
+//! due at once are spread over at most three quarters of a frame. At a stop each universe ends with
+//! three stream-terminated packets. What is received is never sent out again.
 
 mod config;
 mod discovery;

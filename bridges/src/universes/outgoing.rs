@@ -255,7 +255,8 @@ fn pace(allowed: Time, place_due: Time, interval: Span) -> Time {
 
 /// A frame may leave three quarters of an interval before it is allowed. Otherwise a source of the
 /// same rate, once late, would stay so for ever: each frame would wait for the one before. So two
-/// frames may be a quarter of an interval apart, and the rate holds in the long run.
+/// frames may be due a quarter of an interval apart, and leave [`GATHER`] apart where the first was
+/// late; the rate holds in the long run.
 fn earliest(allowed: Time, interval: Span) -> Time {
     allowed - Span(interval.0 / 4 * 3)
 }

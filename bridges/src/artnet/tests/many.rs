@@ -124,6 +124,36 @@ fn stops_of_the_thread_do_not_add_up_until_a_frame_is_passed_over() {
 }
 
 #[test]
+fn two_frames_may_be_near_and_those_behind_them_make_up_for_it() {
+    let frame = Span::from_micros(1_000_000 / 44);
+    let quarter = Span(frame.0 / 4);
+    // How late the first one is, and how long after it the second leaves.
+    for (late, apart) in [(Span::ZERO, quarter), (quarter, GATHER), (frame, GATHER)] {
+        let mut rig = rig("targets = [\"10.0.0.9\"]\npoll = false");
+        rig.set("/artnet/0/1", 0);
+        rig.wait(Span::from_millis(100));
+        rig.set("/artnet/0/1", 1);
+        let due = rig.bridge.deadline().expect("it is to leave");
+        rig.now = due + late;
+        let mut sent = Vec::new();
+        rig.sent_dmx();
+        while sent.len() < 10 {
+            rig.step(Input::Deadline);
+            if !rig.sent_dmx().is_empty() {
+                sent.push(rig.now);
+            }
+            rig.set("/artnet/0/1", (2 + sent.len()) as i64);
+            rig.now = rig.bridge.deadline().expect("it is to leave").max(rig.now);
+        }
+        let [first, second] = [sent[0], sent[1]];
+        let error = second.since(first).0.abs_diff(apart.0);
+        assert!(error < 10_000, "{late:?}: {:?}", second.since(first));
+        let last = sent.last().expect("ten").since(due);
+        assert!(last.0 + quarter.0 * 3 + 100_000 >= frame.0 * 9, "{late:?}: {last:?}");
+    }
+}
+
+#[test]
 fn the_repetitions_of_a_long_stop_are_not_made_up_for() {
     let mut rig = rig("targets = [\"10.0.0.9\"]\npoll = false");
     for universe in 0..3 {
