@@ -1,6 +1,8 @@
 //! Ingress: who is on a link, and how often they may speak.
 
 mod admit;
+mod gestures;
+mod order;
 
 pub(super) use admit::{canonical, is_for_session};
 

@@ -1,21 +1,19 @@
-//! What a session says: whether it may, and in which order it goes on to the homes.
+//! What a session says: whether it may, and where it goes on to.
 
 use crate::address::{self, text_of};
 use crate::error::{Malformed, code};
 use crate::message::{Announce, Message, Publish, RawPublish, RawSet, Subscribe, Sync};
 use crate::pattern;
-use crate::shard::bundle::{gesture_in, messages_of};
+use crate::shard::bundle::messages_of;
 use crate::shard::contend::asked_about;
 use crate::shard::declare::ARBITRATION;
-use crate::shard::gesture::Move;
-use crate::shard::input::Lane;
 use crate::shard::known::{Met, Place};
 use crate::shard::marker::{self, Marker};
 use crate::shard::record::{Origin, Record};
 use crate::shard::refused::Refused;
 use crate::shard::session_id::SessionId;
-use crate::shard::{Admit, Effects, Outcome, RECORD_BYTES_MAX, Shard, TURN_MAX, scope};
-use crate::signal::{Phase, Qos, Signal};
+use crate::shard::{Admit, Effects, Outcome, Shard, scope};
+use crate::signal::{Qos, Signal};
 use crate::wire::binary;
 use crate::wire::header::Frame;
 use crate::{LinkId, ShardId};
@@ -384,102 +382,6 @@ impl Shard {
         self.give_back(frame);
     }
 
-    /// Start, end and cancel go on at once; of moves the newest, once in each interval.
-    fn admit_gesture(
-        &mut self,
-        origin: &Origin,
-        publish: &Publish<'_>,
-        home: ShardId,
-        fx: &mut impl Effects,
-    ) {
-        let (link, address) = (origin.link, publish.address);
-        let id = publish.id.unwrap_or(0);
-        let message = Message::Publish(*publish);
-        match publish.phase.unwrap_or_default() {
-            Phase::Start => {
-                let overtaken = self.gestures.start(self.now, link, id, address);
-                self.counts.moves_coalesced += u64::from(overtaken);
-                self.forward(origin, home, &message, fx);
-            }
-            Phase::Move => {
-                let mut payload = self.lend();
-                if binary::append_payload(&message, &mut payload).is_ok() {
-                    match self.gestures.moved(self.now, link, id, address, &payload) {
-                        Move::Forward => self.forward(origin, home, &message, fx),
-                        Move::Kept => {}
-                        Move::Replaced => self.counts.moves_coalesced += 1,
-                    }
-                }
-                self.give_back(payload);
-            }
-            Phase::End | Phase::Cancel => {
-                let mut pending = self.lend();
-                self.gestures.ended(link, id, address, &mut pending);
-                if !pending.is_empty() {
-                    self.forward_payload(origin, home, &pending, fx);
-                }
-                self.give_back(pending);
-                self.forward(origin, home, &message, fx);
-            }
-        }
-    }
-
-    /// Forwards the moves whose interval is over.
-    pub(in crate::shard) fn flush_gestures(&mut self, fx: &mut impl Effects) {
-        if self.gestures.deadline().is_none_or(|due| due > self.now) {
-            return;
-        }
-        let mut payload = self.lend();
-        for _ in 0..TURN_MAX {
-            let room = [Lane::Forward, Lane::Publish]
-                .iter()
-                .all(|&lane| self.has_room(lane, RECORD_BYTES_MAX));
-            if !room {
-                break;
-            }
-            let Some(link) = self.gestures.pop(self.now, &mut payload) else { break };
-            let origin = self.origin(link);
-            if let Ok(Message::Publish(publish)) = binary::decode(&payload) {
-                let home = self.home_of(publish.address);
-                self.forward_payload(&origin, home, &payload, fx);
-            }
-        }
-        self.give_back(payload);
-    }
-
-    /// Takes note of the gestures that a bundle begins, moves and ends: a move that was held back
-    /// is older than what the bundle says, and would follow it.
-    pub(in crate::shard) fn note_gestures(&mut self, link: LinkId, payload: &[u8]) {
-        for publish in messages_of(payload).iter().filter_map(|message| gesture_in(&message)) {
-            let (address, id) = (publish.address, publish.id.unwrap_or(0));
-            let overtaken = match publish.phase.unwrap_or_default() {
-                Phase::Start => self.gestures.start(self.now, link, id, address),
-                Phase::Move => self.gestures.overtake(self.now, link, id, address),
-                Phase::End | Phase::Cancel => self.gestures.forget(link, id, address),
-            };
-            self.counts.moves_coalesced += u64::from(overtaken);
-        }
-    }
-
-    /// A session that leaves in the middle of gestures cancels them, so that nobody waits for an
-    /// end.
-    pub(super) fn cancel_gestures(&mut self, origin: &Origin, fx: &mut impl Effects) {
-        let mut address = self.lend();
-        while let Some(id) = self.gestures.abandoned(origin.link, &mut address) {
-            let Ok(address) = core::str::from_utf8(&address) else { continue };
-            let cancel = Publish {
-                address,
-                signal: Some(Signal::Gesture),
-                phase: Some(Phase::Cancel),
-                id: Some(id),
-                ..Publish::default()
-            };
-            let home = self.home_of(address);
-            self.forward(origin, home, &Message::Publish(cancel), fx);
-        }
-        self.give_back(address);
-    }
-
     /// Gives a write to the home of its address.
     pub(in crate::shard) fn forward(
         &mut self,
@@ -505,7 +407,7 @@ impl Shard {
         self.give_back(payload);
     }
 
-    fn forward_payload(
+    pub(super) fn forward_payload(
         &mut self,
         origin: &Origin,
         home: ShardId,
@@ -530,85 +432,6 @@ impl Shard {
             if let Some(Ok(marker)) = Marker::of(&message) {
                 self.obey_sign(origin, &marker, fx);
             }
-        }
-    }
-
-    /// The session's next message need not wait for the bundle across homes that it sent.
-    pub(in crate::shard) fn end_waiting(&mut self, link: LinkId) {
-        self.sessions[link.0 as usize].order.waiting = false;
-    }
-
-    /// Whether a message for `home` may go on now; if not, it is held until [`Shard::fenced`].
-    #[inline]
-    fn in_order(&mut self, link: LinkId, home: ShardId, fx: &mut impl Effects) -> bool {
-        let own = self.settings.id;
-        let order = &mut self.sessions[link.0 as usize].order;
-        if order.waiting {
-            return false;
-        }
-        if order.outstanding && order.home != home {
-            order.waiting = true;
-            let last = order.home;
-            let origin = self.origin(link);
-            self.hand(last, Record::Fence { origin }, fx);
-            return false;
-        }
-        order.home = home;
-        order.outstanding = home != own;
-        true
-    }
-
-    /// The same for a bundle. One that spans homes is a fence of its own: what follows waits for
-    /// it.
-    pub(in crate::shard) fn bundle_in_order(
-        &mut self,
-        link: LinkId,
-        homes: u64,
-        fx: &mut impl Effects,
-    ) -> bool {
-        match homes.count_ones() {
-            0 => !self.sessions[link.0 as usize].order.waiting,
-            1 => self.in_order(link, ShardId(homes.trailing_zeros() as u16), fx),
-            _ => {
-                let own = self.settings.id;
-                let order = &mut self.sessions[link.0 as usize].order;
-                if order.signs_due > 0 {
-                    order.waits_for_signs = true;
-                    return false;
-                }
-                // As if it went home first: that fences whatever was forwarded elsewhere.
-                let free = self.in_order(link, own, fx);
-                self.sessions[link.0 as usize].order.waiting = true;
-                free
-            }
-        }
-    }
-
-    /// Every other home was told of a source that is lost.
-    pub(in crate::shard) fn await_signs(&mut self, link: LinkId) {
-        let others = u32::from(self.settings.shards) - 1;
-        self.sessions[link.0 as usize].order.signs_due += others;
-    }
-
-    /// A home has done what it was told of a source that is lost.
-    pub(in crate::shard) fn signed(&mut self, origin: &Origin, fx: &mut impl Effects) {
-        if !self.is_current(origin) {
-            return;
-        }
-        let order = &mut self.sessions[origin.link.0 as usize].order;
-        order.signs_due -= 1;
-        if order.signs_due == 0 && core::mem::take(&mut order.waits_for_signs) {
-            fx.resume(origin.link);
-        }
-    }
-
-    /// All that the session sent before has been published: its next message may follow.
-    pub(in crate::shard) fn fenced(&mut self, origin: &Origin, fx: &mut impl Effects) {
-        if self.is_current(origin) {
-            let order = &mut self.sessions[origin.link.0 as usize].order;
-            order.waiting = false;
-            order.outstanding = false;
-            fx.resume(origin.link);
         }
     }
 
