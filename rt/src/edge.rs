@@ -7,9 +7,11 @@ mod budget;
 mod feed;
 mod guests;
 mod hosts;
+mod ports;
 mod rulings;
 mod seats;
 mod stop;
+mod wait;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -24,7 +26,7 @@ use clasp_rt_core::{LinkId, ShardId};
 use clasp_rt_link::AnyTransport;
 use clasp_rt_link::stream::Stream;
 use clasp_rt_link::ws::Ws;
-use clasp_rt_ring::{Buffer, Event as RingEvent, Lease, Ring, Sizes, Sleeper, Socket, Wait};
+use clasp_rt_ring::{Buffer, Event as RingEvent, Lease, Ring, Sizes, Sleeper, Socket};
 use tracing::error;
 
 use self::budget::Budget;
@@ -32,8 +34,8 @@ use self::feed::Feed;
 pub use self::guests::Guests;
 pub use self::seats::Seats;
 pub use self::stop::Lull;
-use crate::clock::{self, Clock};
-use crate::conns::{Blocked, Carrier, Conns, End, Farewell, Leaving, Phase, close_code};
+use crate::clock::Clock;
+use crate::conns::{Blocked, Carrier, Conns, End, Farewell, Phase, close_code};
 use crate::peers::{Inbounds, Outbound};
 use crate::plan_types::ListenerTransport;
 use crate::port::{Port, Said};
@@ -43,15 +45,8 @@ use crate::stages::Stages;
 /// Records taken from one lane in one turn, so that links are not starved by a busy peer.
 const RECORDS_PER_TURN: usize = 256;
 
-/// Bytes taken from one port in one turn, or one piece more: a bridge that always has something to
-/// say must not keep what it causes from leaving.
-const PORT_BYTES_PER_TURN: usize = 64 << 10;
-
 /// How long a shard sleeps while a peer's ring is full: nobody wakes it when there is room again.
 const FULL_PEER_NAP: Duration = Duration::from_micros(50);
-
-/// Room that stays free in a ring to a bridge, so that its end can always be told.
-const PORT_SPARE_BYTES: usize = 64;
 
 /// Listeners, the alarm, and a few more.
 const FIXED_FILES: u32 = 64;
@@ -270,65 +265,6 @@ impl Edge {
         Ok(ticked)
     }
 
-    /// Submits what the last turn decided, and sleeps if there is nothing to do.
-    fn wait(&mut self, shard: &Shard) -> io::Result<()> {
-        let wait = if self.worked { Wait::No } else { self.idle(shard) };
-        let done = self.ring.enter(wait);
-        self.sleeper.rouse();
-        done
-    }
-
-    fn idle(&mut self, shard: &Shard) -> Wait {
-        let Some(spin) = self.spin else {
-            std::hint::spin_loop();
-            return Wait::No;
-        };
-        let now = self.clock.now();
-        if clock::duration(now.since(self.last_work)) < spin {
-            std::hint::spin_loop();
-            return Wait::No;
-        }
-        self.sleeper.doze();
-        if self.is_spoken_to() || !self.out.conns.resumed.is_empty() {
-            return Wait::No;
-        }
-        let deadline = shard.deadline();
-        let due = deadline.map_or(self.next_tick, |due| due.min(self.next_tick));
-        let limit = clock::duration(due.since(now));
-        let overdue = deadline.is_some_and(|due| due <= self.out.conns.now);
-        if overdue {
-            Wait::For(Some(FULL_PEER_NAP))
-        } else if self.waits_for_room() {
-            Wait::For(Some(limit.min(FULL_PEER_NAP)))
-        } else {
-            Wait::For(Some(limit))
-        }
-    }
-
-    /// Whether another thread said something that could be taken. What the shard holds back is no
-    /// reason to look again and again: it waits for a decision of a peer, who will wake this
-    /// thread.
-    fn is_spoken_to(&mut self) -> bool {
-        let Inbounds { forward, publish } = &self.inbounds;
-        let conns = &mut self.out.conns;
-        let mut ports = (0..).zip(&self.ports);
-        !publish.is_empty()
-            || (self.forwards == Blocked::No && !forward.is_empty())
-            || ports.any(|(link, port)| {
-                conns.get(LinkId(link)).blocked == Blocked::No && !port.is_silent()
-            })
-    }
-
-    /// Whether something can go on as soon as a ring to another thread has room.
-    fn waits_for_room(&mut self) -> bool {
-        let ports = 0..self.ports.len() as u32;
-        let conns = &mut self.out.conns;
-        self.forwards == Blocked::NoRoom
-            || !conns.stalled.is_empty()
-            || !conns.leaving.is_empty()
-            || ports.into_iter().any(|port| conns.ready_bytes(LinkId(port)) > 0)
-    }
-
     fn begin(&mut self) {
         let now = self.clock.now();
         if self.worked {
@@ -499,40 +435,6 @@ impl Edge {
         }
     }
 
-    fn take_from_ports(&mut self, shard: &mut Shard) {
-        for port in 0..self.ports.len() {
-            let link = LinkId(port as u32);
-            let said = std::mem::take(&mut self.said_to_ports[port]);
-            self.count_sent(shard, link, said);
-            let mut taken = 0;
-            while self.out.conns.get(link).blocked == Blocked::No && taken < PORT_BYTES_PER_TURN {
-                let Some(said) = self.ports[port].hear() else { break };
-                let phase = self.out.conns.get(link).phase;
-                match said {
-                    // An older link of this bridge has not come to its end yet.
-                    Said::Open if phase != Phase::Free => break,
-                    Said::Open => self.port_opened(shard, link),
-                    Said::Bytes(bytes) => {
-                        taken += bytes.len();
-                        self.out.conns.keep(link, bytes);
-                        self.feed_carry(shard, link, self.out.conns.now);
-                    }
-                    Said::Close => self.out.conns.leave(link, Leaving::cut),
-                }
-                self.ports[port].heard();
-                self.worked = true;
-            }
-        }
-    }
-
-    fn port_opened(&mut self, shard: &mut Shard, link: LinkId) {
-        let now = self.out.conns.now;
-        self.out.conns.open(link, Carrier::Port, AnyTransport::Stream(Stream::new()), false);
-        self.counts.links_opened += 1;
-        take(shard.step(now, Input::Opened { link, admit: Admit::Trusted }, &mut self.out));
-        self.tell_own_host(shard, link);
-    }
-
     /// Offers frames again that were held, or that waited for room or for this turn.
     fn offer_again(&mut self, shard: &mut Shard) {
         for nth in 0..self.budget.waiting() {
@@ -653,21 +555,6 @@ impl Edge {
             }
         }
         self.out.peers.wake(&mut self.ring);
-    }
-
-    /// Hands a bridge of our own what waits for it. What the ring took counts as sent, next turn.
-    fn flush_port(&mut self, link: LinkId) {
-        let port = &mut self.ports[link.0 as usize];
-        if port.room() < self.out.conns.ready_bytes(link) + PORT_SPARE_BYTES {
-            return self.out.conns.stop_sharing(link);
-        }
-        if let Some(buffer) = self.out.conns.take_pending(link) {
-            let said = port.say(Said::Bytes(buffer.bytes()));
-            assert!(said, "there is room for it");
-            self.counts.bytes_out += buffer.len() as u64;
-            self.said_to_ports[link.0 as usize] += self.out.conns.sent(link, buffer);
-            self.worked = true;
-        }
     }
 
     fn link(&self, stream: Socket) -> LinkId {
