@@ -31,6 +31,7 @@ use crate::plan::Plan;
 use crate::plan_print::{uplink, url};
 use crate::plan_types::ListenerPlan;
 use crate::reload::{Changed, Reload, Rules};
+use crate::rulings::Told;
 use crate::running::{self, Running};
 
 /// How often the calm thread looks whether all others still run.
@@ -147,10 +148,12 @@ fn reload(file: Option<&mut Reload>, running: &mut Running) {
             let is_same = successors.is_empty() && rules.is_none() && waiting.is_empty();
             if let Some(Rules { tables, arbitrations, sources }) = rules {
                 let tables = tables.join(", ");
-                if running.rule(&arbitrations, &sources) {
-                    info!("reloaded: {tables}");
-                } else {
-                    warn!("{tables}: not every shard has taken it yet");
+                match running.rule(&arbitrations, &sources) {
+                    Told::Taken => info!("reloaded: {tables}"),
+                    Told::Underway => warn!("{tables}: not every shard has taken it yet"),
+                    Told::Refused => {
+                        warn!("{tables} wait for a restart: the last change has not been taken yet")
+                    }
                 }
             }
             for next in successors {

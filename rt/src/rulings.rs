@@ -44,6 +44,17 @@ impl Rulings {
 /// To a shard, and back.
 type Way = (Producer<Box<Ruling>>, Consumer<Box<Ruling>>);
 
+/// What became of a ruling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Every shard has taken it.
+    Taken,
+    /// Some shards have not yet, and will by themselves.
+    Underway,
+    /// No shard hears of it: one has not taken those before.
+    Refused,
+}
+
 /// The ends of the thread that reads the configuration.
 pub struct Rulers {
     shards: Vec<Way>,
@@ -75,16 +86,16 @@ pub fn ways(shards: usize, settings: Option<&Settings>) -> (Rulers, Vec<Rulings>
 
 impl Rulers {
     /// Tells every shard who wins what from now on, wakes it with `ring`, and waits until all have
-    /// taken it. `false`: some have not yet and will by themselves, or have not taken the last one.
+    /// taken it, up to a bound.
     pub fn tell(
         &mut self,
         arbitrations: &[Arbitration],
         sources: &[SourceFor],
         ring: impl Fn(),
-    ) -> bool {
+    ) -> Told {
         self.take_back();
         if self.shards.iter().any(|(tell, _)| tell.slots() < QUEUE_MAX) {
-            return false;
+            return Told::Refused;
         }
         let needs_room = !self.has_room && !arbitrations.is_empty();
         for (tell, _) in &mut self.shards {
@@ -100,11 +111,11 @@ impl Rulers {
         for _ in 0..LOOKS_MAX {
             self.take_back();
             if self.due == 0 {
-                return true;
+                return Told::Taken;
             }
             thread::sleep(LOOK_EVERY);
         }
-        false
+        Told::Underway
     }
 
     /// Frees what the shards gave back.
@@ -131,11 +142,12 @@ mod tests {
             let ruling = taken.borrow_mut().next().expect("it was told");
             taken.borrow_mut().give_back(ruling);
         };
-        assert!(rulers.tell(&[], &[], take));
-        assert!(rulers.tell(&[], &[], take));
+        assert_eq!(rulers.tell(&[], &[], take), Told::Taken);
+        assert_eq!(rulers.tell(&[], &[], take), Told::Taken);
         let full = Box::new(Ruling::new(Vec::new(), Vec::new()));
         assert!(rulers.shards[0].0.push(full).is_ok());
-        assert!(!rulers.tell(&[], &[], || unreachable!("nobody is woken")));
+        let told = rulers.tell(&[], &[], || unreachable!("nobody is woken"));
+        assert_eq!(told, Told::Refused);
         let ruling = shard.next().expect("it was told");
         shard.hold(ruling);
         assert!(shard.next().is_some(), "what was held is offered again");

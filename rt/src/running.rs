@@ -32,7 +32,7 @@ use crate::plan_types::{
     Threads, Uplink,
 };
 use crate::port::Port;
-use crate::rulings::{self, Rulers, Rulings};
+use crate::rulings::{self, Rulers, Rulings, Told};
 use crate::service_thread::{self, ServiceSeed};
 use crate::shard_thread::{self, ShardSeed};
 use crate::stages::{self, Stages};
@@ -279,8 +279,8 @@ impl Running {
         })
     }
 
-    /// Lets every shard take over who wins what from now on. `false`: some have not yet.
-    pub fn rule(&mut self, arbitrations: &[Arbitration], sources: &[SourceFor]) -> bool {
+    /// Lets every shard take over who wins what from now on.
+    pub fn rule(&mut self, arbitrations: &[Arbitration], sources: &[SourceFor]) -> Told {
         let Self { rulers, shards, .. } = self;
         rulers.tell(arbitrations, sources, || shards.iter().for_each(Worker::ring))
     }
