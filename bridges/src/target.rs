@@ -5,8 +5,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use crate::ConfigError;
 
 /// Looks up `host:port`, or `host` where `port` is given, for a socket that is bound to `bind`: one
-/// of IPv4 reaches IPv4 alone. The only place that asks the host for anything, once, before the
-/// machine runs.
+/// of IPv4 reaches IPv4 alone. Asks the host, once, before the machine runs.
 pub(crate) fn resolve(
     key: &str,
     target: &str,
