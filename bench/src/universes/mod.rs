@@ -87,8 +87,8 @@ pub struct Command {
     /// Of each run.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// How often each is measured: what more than half of the runs show counts, and as soon as it is
-    /// known the rest is left out. A shared machine may stand for longer than a frame.
+    /// How often each is measured: what more than half of the runs show counts, and as soon as it
+    /// is known the rest is left out. A shared machine may stand for longer than a frame.
     #[arg(long, default_value_t = 1)]
     rounds: u32,
     /// Results go to `DIR/<date>-<machine>/`, too.
