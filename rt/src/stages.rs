@@ -40,10 +40,10 @@ const RUNS_MAX: usize = 1_024;
 /// Sampled messages of one turn whose hand-over is awaited; of more, that stage is not counted.
 const SAMPLES_MAX: usize = 256;
 
-/// Where a PUBLISH says which signal it is: `wire.md`, PUBLISH.
+/// Where the second byte of a PUBLISH says which signal it is.
 const SIGNAL_SHIFT: u32 = 5;
 
-/// The flag of a frame that has one: `wire.md`, header.
+/// The flag of a header with a timestamp behind it: `core/src/wire/header.rs`.
 const TIMESTAMP: u8 = 0x20;
 
 /// What a message is for, as far as its route differs.

@@ -27,9 +27,9 @@ use crate::wire::list::Messages;
 use crate::{LinkId, ShardId};
 
 const NONE: u32 = u32::MAX;
-/// Parts of snapshots that are made in one go, for all links together: half a millisecond of
-/// looking at most, however many clients connect at once. The rest follows in the next turn.
-const PARTS_A_TURN: usize = 4;
+/// Parts of snapshots that are made in one go, for all links together, however many clients connect
+/// at once: everybody else on the shard waits for them. The rest follows in the next turn.
+const PARTS_A_TURN: usize = 1;
 
 /// Room for the targets of one frame that paced subscriptions want too.
 pub(super) struct Egress {

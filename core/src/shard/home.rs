@@ -31,6 +31,10 @@ use crate::{LinkId, ShardId};
 pub const SHARDS_MAX: u16 = 64;
 /// Slots that one part of a snapshot looks at, at most.
 const SCAN_MAX: u32 = 2_048;
+/// Bytes at which a part of a snapshot ends, unless it is a home's first: to make and send so many
+/// takes about as long as one hop. The first one is as long as a frame may be, so that who needs no
+/// more than that has all at once.
+const PART_BYTES: usize = 8_000;
 /// A session whose token allows everything, or that needs none.
 pub(super) const UNLIMITED: u32 = u32::MAX;
 /// The cursor of a snapshot that is complete.
@@ -446,8 +450,9 @@ impl Shard {
             (cursor, self.store.slots().min(cursor.saturating_add(SCAN_MAX)))
         };
         let mut snapshot = SnapshotBuilder::start(frame);
+        let bytes_max = if cursor == 0 { usize::MAX } else { PART_BYTES };
         let mut at = from;
-        while at < to {
+        while at < to && frame.len() < bytes_max {
             let mut writer = None;
             let entry = self.store.entry(at, &mut writer).filter(|entry| {
                 (exact || pattern == "/**" || pattern::matches(pattern, entry.address))
