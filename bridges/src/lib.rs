@@ -96,6 +96,12 @@ pub trait Bridge: Any + Send {
         false
     }
 
+    /// Whether all that it wants to hear of others in its router reaches it from now on: only then
+    /// is the world let in, so that nothing passes it by. `true` for who waits for nobody.
+    fn is_settled(&self) -> bool {
+        true
+    }
+
     /// Whether, after [`Input::Stop`], there is more to say at [`Bridge::deadline`].
     fn has_last_words(&self) -> bool {
         false

@@ -191,6 +191,7 @@ impl Patched {
         patterns.extend(subscriptions(&config.patch));
         Ok(Self {
             uplink: Uplink::new(&config.name, config.token.clone())
+                .await_all()
                 .ask_sources(config.sources, None),
             counters: Counters::default(),
             fixtures,
@@ -593,6 +594,10 @@ impl Bridge for Patched {
 
     fn is_vacant(&self) -> bool {
         self.fixtures.is_empty()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.uplink.is_settled()
     }
 }
 

@@ -230,6 +230,7 @@ impl Routes {
         };
         Ok(Self {
             uplink: Uplink::new(&config.name, config.token.clone())
+                .await_all()
                 .ask_sources(config.sources, config.arbitrated.as_deref()),
             own: config.name.clone(),
             changed: false,
@@ -580,6 +581,10 @@ impl Bridge for Routes {
 
     fn is_vacant(&self) -> bool {
         self.routes.is_empty()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.uplink.is_settled()
     }
 
     fn memory_bytes_max(&self) -> u64 {

@@ -49,6 +49,10 @@ pub struct Uplink {
     rate_hz_max: Option<u32>,
     /// It wants to be told whose the SETs are.
     asks_sources: bool,
+    /// It wants to know when its subscriptions are in place.
+    awaits_all: bool,
+    /// Patterns that it subscribed to and that the router has not answered.
+    unanswered: BTreeSet<String>,
     /// Newest last: the router names the writer of a param by its session.
     sessions: Vec<String>,
     /// Ids of the subscriptions of this connection, which are consecutive.
@@ -98,6 +102,8 @@ impl Uplink {
             joined: false,
             rate_hz_max: None,
             asks_sources: false,
+            awaits_all: false,
+            unanswered: BTreeSet::new(),
             sessions: Vec::new(),
             subscribed: 1..1,
             watched: BTreeSet::new(),
@@ -124,6 +130,18 @@ impl Uplink {
     pub fn rate(mut self, rate_hz_max: Option<u32>) -> Self {
         self.rate_hz_max = rate_hz_max;
         self
+    }
+
+    /// Asks the router for nothing but what is subscribed to, and to say when that is in place:
+    /// [`Uplink::is_settled`].
+    pub fn await_all(mut self) -> Self {
+        self.awaits_all = true;
+        self
+    }
+
+    /// Whether every subscription is known wherever something may be written that it takes.
+    pub fn is_settled(&self) -> bool {
+        self.joined && self.unanswered.is_empty()
     }
 
     /// Asks the router to tell whose the SETs are, and then needs to know what it arbitrates.
@@ -163,11 +181,14 @@ impl Uplink {
     ) {
         self.joined = true;
         self.clear();
-        let features = Features::PARAM
+        let mut features = Features::PARAM
             | Features::EVENT
             | Features::STREAM
             | Features::GESTURE
             | Features::NO_ECHO;
+        if self.awaits_all {
+            features |= Features::ASKED_ONLY;
+        }
         let hello = Hello {
             version: 1,
             features: Features::from_bits(features),
@@ -179,6 +200,7 @@ impl Uplink {
         }
         self.ask(counters, out);
         self.watched.clear();
+        self.unanswered.clear();
         self.subscribed = 1..1;
         self.subscribe(patterns, counters, out);
     }
@@ -276,6 +298,9 @@ impl Uplink {
 
     fn subscribe_one(&mut self, pattern: &str, counters: &mut Counters, out: &mut dyn Out) {
         let id = self.subscribed.end;
+        if self.awaits_all {
+            self.unanswered.insert(pattern.to_owned());
+        }
         self.subscribe_as(id, pattern, counters, out);
         self.subscribed.end = id.wrapping_add(1);
     }
@@ -467,12 +492,21 @@ impl Uplink {
                     self.flush(&self.frame, counters, out);
                 }
             }
-            Message::Error(_) => counters.refused += 1,
+            Message::Ack(ack) => self.answered(ack.address),
+            Message::Error(error) => {
+                counters.refused += 1;
+                self.answered(error.address);
+            }
             Message::Snapshot { params } if Declared::is_in(&params) => {
                 self.declared.read(&params, &self.name);
             }
             other => updates(other, None, &mut |update| each(self, update, counters, out)),
         }
+    }
+
+    /// The router granted or refused what is about `address`, perhaps a pattern.
+    fn answered(&mut self, address: Option<&str>) {
+        address.map(|address| self.unanswered.remove(address));
     }
 
     /// Whether `writer` is a session of this bridge, an earlier one included.

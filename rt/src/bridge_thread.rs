@@ -20,6 +20,7 @@ use clasp_rt_perf::counters::Writer;
 use clasp_rt_ring::{Alarm, Event, Lease, Ring, Sizes, Sleeper, Socket, Wait};
 use clasp_rt_ring::{datagrams_lost, napi, thread};
 use rtrb::Consumer;
+use tracing::warn;
 
 use crate::clock::{self, Clock};
 use crate::dialer::{Dialer, Goal};
@@ -42,6 +43,10 @@ const FULL_PORT_NAP: Duration = Duration::from_micros(200);
 
 /// Sockets, listeners, connections that we make, uplinks and the alarm of one thread.
 const FILES_MAX: u32 = 512;
+
+/// How long the world waits until routes and the patch hear all they want to. A home that is told
+/// of a subscription takes it in its next turn.
+const SETTLE_PATIENCE: Span = Span::from_secs(5);
 
 /// What the thread's ring needs, beside connections that others open. Every universe of a big show
 /// may arrive in one burst: what finds no buffer waits in the socket.
@@ -67,6 +72,18 @@ pub struct BridgeSeed {
     pub stop: Arc<AtomicBool>,
 }
 
+impl BridgeSeed {
+    /// Threads of which somebody passes on what others say begin first: those where nobody else is
+    /// at once, those where others wait for it here next.
+    pub fn turn_to_start(&self) -> u8 {
+        let first = self.hosted.iter().filter(|hosted| hosted.comes_first()).count();
+        match first {
+            0 => 2,
+            first => u8::from(first < self.hosted.len()),
+        }
+    }
+}
+
 pub struct Hosted {
     pub bridge: Box<dyn Bridge>,
     /// Whose a fault of its start is: [`crate::plan_types::BridgePlan::place`].
@@ -74,6 +91,27 @@ pub struct Hosted {
     /// For the intervals of its lines: [`crate::devices::intervals::of`].
     pub pages: Vec<buckets::Writer>,
     pub to: To,
+}
+
+impl Hosted {
+    /// Whether it passes on what others say in the router of this process.
+    pub fn comes_first(&self) -> bool {
+        matches!(self.to, To::Port(_)) && !self.bridge.is_settled()
+    }
+
+    fn open(self, ring: &mut Ring, alarm: &Alarm) -> io::Result<Guest> {
+        let Self { bridge, pages, to, .. } = self;
+        let way = match to {
+            To::Port(port) => Way::Port(port),
+            To::Remote(remote) => {
+                let Remote { host, port, .. } = remote.clone();
+                let goal = Goal { what: "router".to_owned(), host, port };
+                let dialer = Dialer::start(goal, alarm.clone())?;
+                Way::Remote { remote, dialer, socket: None }
+            }
+        };
+        Guest::new(bridge, pages, Uplink::new(way), ring, alarm)
+    }
 }
 
 /// Where a bridge's router is.
@@ -88,14 +126,13 @@ pub fn run(
     mut counters: Writer,
     ready: impl FnOnce(io::Result<Alarm>),
 ) -> io::Result<()> {
-    let (mut host, alarm) = match Host::new(seed) {
-        Ok(made) => made,
+    let (mut host, alarm) = match Host::start(seed) {
+        Ok(started) => started,
         Err(why) => {
             ready(Err(io::Error::new(why.kind(), why.to_string())));
             return Err(why);
         }
     };
-    host.begin();
     ready(Ok(alarm));
     host.run(|host| counters.store_all(&host.totals()))
 }
@@ -162,68 +199,48 @@ enum File {
 }
 
 impl Host {
-    fn new(seed: BridgeSeed) -> io::Result<(Self, Alarm)> {
-        let places: Vec<_> = seed.hosted.iter().map(|one| one.place.clone()).collect();
-        Self::open(seed).map_err(|(of, why)| {
-            let place = of.map_or_else(|| places.join(", "), |guest| places[guest].clone());
-            io::Error::new(why.kind(), format!("{place}: {why}"))
-        })
+    /// Opens everything. Bridges that pass on what others say come first, and the others not before
+    /// those hear all of it.
+    fn start(mut seed: BridgeSeed) -> io::Result<(Self, Alarm)> {
+        let hosted = std::mem::take(&mut seed.hosted);
+        let places: Vec<_> = hosted.iter().map(|one| &*one.place).collect();
+        let places = places.join(", ");
+        let of_all = |why: io::Error| io::Error::new(why.kind(), format!("{places}: {why}"));
+        let (mut host, alarm) = Self::new(seed, &hosted).map_err(of_all)?;
+        let (first, others): (Vec<_>, Vec<_>) = hosted.into_iter().partition(Hosted::comes_first);
+        host.admit(first, &alarm)?;
+        host.settle()?;
+        host.admit(others, &alarm)?;
+        let guests = host.guests.iter();
+        let announcements: Vec<_> = guests.flat_map(|guest| guest.bridge.announcements()).collect();
+        host._announced = Announced::new(&announcements).map_err(of_all)?;
+        Ok((host, alarm))
     }
 
-    /// A fault is that of one of its bridges, by number, or of the thread.
-    fn open(seed: BridgeSeed) -> Result<(Self, Alarm), (Option<usize>, io::Error)> {
-        let ours = |why| (None, why);
+    /// A thread with room for `hosted`, and nobody on it.
+    fn new(seed: BridgeSeed, hosted: &[Hosted]) -> io::Result<(Self, Alarm)> {
         if let Some(core) = seed.core {
-            thread::pin(core).map_err(ours)?;
+            thread::pin(core)?;
         }
-        thread::wake_punctually().map_err(ours)?;
+        thread::wake_punctually()?;
         thread::prefault_stack();
-        let plans: Vec<_> = seed.hosted.iter().flat_map(|one| one.bridge.streams()).collect();
+        let plans: Vec<_> = hosted.iter().flat_map(|one| one.bridge.streams()).collect();
         let sizes = Sizes { accepted_max: streams::connections_max(plans.iter()), ..SIZES };
-        let mut ring = Ring::new(&sizes).map_err(ours)?;
+        let mut ring = Ring::new(&sizes)?;
         if let Some(limit) = seed.busy_poll {
-            napi::poll_while_waiting(&ring, limit).map_err(ours)?;
+            napi::poll_while_waiting(&ring, limit)?;
         }
-        let alarm = ring.alarm().map_err(ours)?;
-        let mut owners = vec![None; (FILES_MAX + sizes.accepted_max) as usize];
-        let mut guests = Vec::with_capacity(seed.hosted.len());
-        for (number, hosted) in seed.hosted.into_iter().enumerate() {
-            let of_it = |why| (Some(number), why);
-            let way = match hosted.to {
-                To::Port(port) => Way::Port(port),
-                To::Remote(remote) => {
-                    let Remote { host, port, .. } = remote.clone();
-                    let goal = Goal { what: "router".to_owned(), host, port };
-                    let dialer = Dialer::start(goal, alarm.clone()).map_err(of_it)?;
-                    Way::Remote { remote, dialer, socket: None }
-                }
-            };
-            let Hosted { bridge, pages, .. } = hosted;
-            let guest = Guest::new(bridge, pages, Uplink::new(way), &mut ring, &alarm);
-            let guest = guest.map_err(of_it)?;
-            for (packets, socket) in (0..).zip(&guest.sockets) {
-                let file = File::Packets(packets);
-                owners[socket.index()] = Some(Owner { guest: number, file });
-            }
-            for (socket, role) in guest.streams.listeners() {
-                let file = File::Stream(role);
-                owners[socket.index()] = Some(Owner { guest: number, file });
-            }
-            guests.push(guest);
-        }
-        let announcements: Vec<_> =
-            guests.iter().flat_map(|guest| guest.bridge.announcements()).collect();
-        let announced = Announced::new(&announcements).map_err(ours)?;
+        let alarm = ring.alarm()?;
         seed.sleeper.attach(ring.number());
         let host = Self {
             ring,
-            guests,
+            guests: Vec::with_capacity(hosted.len()),
             successors: seed.successors,
-            owners,
+            owners: vec![None; (FILES_MAX + sizes.accepted_max) as usize],
             sleeper: seed.sleeper,
             clock: seed.clock,
             stop: seed.stop,
-            _announced: announced,
+            _announced: None,
             now: Time(0),
             next_tick: Time(0),
             worked: true,
@@ -235,13 +252,47 @@ impl Host {
         Ok((host, alarm))
     }
 
-    /// Joins routers of this process, so that nothing is lost that the network says from now on.
-    fn begin(&mut self) {
+    /// Opens what `hosted` ask for, and joins routers of this process, so that nothing is lost that
+    /// the network says from now on.
+    fn admit(&mut self, hosted: Vec<Hosted>, alarm: &Alarm) -> io::Result<()> {
+        let first = self.guests.len();
+        for hosted in hosted {
+            let place = hosted.place.clone();
+            let of_it = |why: io::Error| io::Error::new(why.kind(), format!("{place}: {why}"));
+            self.guests.push(hosted.open(&mut self.ring, alarm).map_err(of_it)?);
+        }
         self.now = self.clock.now();
-        for guest in &mut self.guests {
+        for (number, guest) in self.guests.iter_mut().enumerate().skip(first) {
+            for (packets, socket) in (0..).zip(&guest.sockets) {
+                let file = File::Packets(packets);
+                self.owners[socket.index()] = Some(Owner { guest: number, file });
+            }
+            for (socket, role) in guest.streams.listeners() {
+                let file = File::Stream(role);
+                self.owners[socket.index()] = Some(Owner { guest: number, file });
+            }
             guest.hear(self.now, &mut self.ring);
             guest.flush(self.now, &mut self.ring);
         }
+        // All are told the time in the next turn.
+        (self.worked, self.next_tick) = (true, Time(0));
+        Ok(())
+    }
+
+    /// Takes turns until all that are here hear what they want to.
+    fn settle(&mut self) -> io::Result<()> {
+        let until = self.clock.now() + SETTLE_PATIENCE;
+        while self.guests.iter().any(|guest| !guest.bridge.is_settled()) {
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            if self.now >= until {
+                warn!("routes or the patch may miss what is said in the first moment");
+                break;
+            }
+            self.turn()?;
+        }
+        Ok(())
     }
 
     fn run(&mut self, mut at_tick: impl FnMut(&Self)) -> io::Result<()> {

@@ -209,6 +209,14 @@ impl Edge {
         Ok(())
     }
 
+    /// Takes turns for those inside until the doors open, or it is told to stop.
+    pub fn await_doors(&mut self, shard: &mut Shard, doors: &AtomicBool) -> io::Result<()> {
+        while !doors.load(Ordering::Acquire) && !self.stop.load(Ordering::Relaxed) {
+            self.turn(shard)?;
+        }
+        Ok(())
+    }
+
     pub fn counts(&self) -> &EdgeCounts {
         &self.counts
     }

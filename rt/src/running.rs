@@ -134,7 +134,7 @@ pub fn start(threads: Threads, goes_on: &mut dyn FnMut(&str) -> bool) -> Result<
         recording.open().map_err(fault(format!("recording to {folder}")))
     });
     let bridges = threads.bridges.into_iter().chain(recording.transpose()?);
-    let bridges = bridges
+    let mut bridges = bridges
         .map(|plan| bridge_seed(plan, &sleepers, &mut ports, threads.exchange_bytes, clock))
         .collect::<Result<Vec<_>, _>>()?;
     let shard_count = threads.shards.len();
@@ -159,6 +159,7 @@ pub fn start(threads: Threads, goes_on: &mut dyn FnMut(&str) -> bool) -> Result<
     let (joined, bytes) = (sleepers.clone(), threads.exchange_bytes);
     let join = move || alloc::touched(|| peers::join(&joined, bytes));
     let exchanges = made("the exchange between shards", goes_on, join)?;
+    let doors = Arc::new(AtomicBool::new(false));
     let common = Common {
         shard_count,
         hygiene,
@@ -167,6 +168,7 @@ pub fn start(threads: Threads, goes_on: &mut dyn FnMut(&str) -> bool) -> Result<
         histograms: threads.histograms,
         seats,
         lull: Arc::new(Lull::new(shard_count as u32)),
+        doors: Arc::clone(&doors),
         clock,
     };
     let ends = sockets.into_iter().zip(exchanges).zip(ports).zip(rulings).zip(sleepers);
@@ -178,9 +180,13 @@ pub fn start(threads: Threads, goes_on: &mut dyn FnMut(&str) -> bool) -> Result<
     // Each takes its memory on its own thread, all at the same time.
     let starting: Vec<_> = starting.collect();
     running.await_shards(starting, goes_on)?;
+    // What is said anywhere meets routes that know of it.
+    bridges.sort_by_key(|(seed, _)| seed.turn_to_start());
     for (seed, successors) in bridges {
         running.launch_bridges(seed, successors, hygiene, goes_on)?;
     }
+    doors.store(true, Ordering::Release);
+    running.shards.iter().for_each(Worker::ring);
     for (number, plan) in threads.services.into_iter().enumerate() {
         running.serve(number, plan, &mut gates, goes_on)?;
     }
@@ -201,6 +207,8 @@ struct Common {
     histograms: bool,
     seats: Arc<Seats>,
     lull: Arc<Lull>,
+    /// Open once those inside have begun.
+    doors: Arc<AtomicBool>,
     clock: Clock,
 }
 
@@ -243,7 +251,8 @@ impl Common {
             lull: Arc::clone(&self.lull),
         };
         let hygiene = self.hygiene;
-        let seed = ShardSeed { core, hygiene, settings, listeners, parts, counters };
+        let doors = Arc::clone(&self.doors);
+        let seed = ShardSeed { core, hygiene, settings, listeners, doors, parts, counters };
         let run = move |ready: Ready| shard_thread::run(seed, rung(ready));
         Ok((Starting::launch(name, reader, stop, run)?, histograms))
     }

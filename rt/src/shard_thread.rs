@@ -2,7 +2,8 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use clasp_rt_core::shard::{Counts, Settings, Shard};
 use clasp_rt_perf::counters::Writer;
@@ -17,6 +18,8 @@ pub struct ShardSeed {
     pub hygiene: Hygiene,
     pub settings: Settings,
     pub listeners: Vec<(OwnedFd, ListenerTransport)>,
+    /// Whether strangers are let in; they wait in the sockets that listen until then.
+    pub doors: Arc<AtomicBool>,
     pub parts: Parts,
     /// A page of [`names`].
     pub counters: Writer,
@@ -26,7 +29,7 @@ pub struct ShardSeed {
 pub fn run(seed: ShardSeed, ready: impl FnOnce(io::Result<Alarm>)) -> io::Result<()> {
     let mut counters = seed.counters;
     let (mut edge, mut shard, alarm) =
-        match set_up(seed.core, seed.hygiene, seed.settings, seed.listeners, seed.parts) {
+        match set_up(seed.core, seed.hygiene, seed.settings, seed.parts) {
             Ok(made) => made,
             Err(why) => {
                 ready(Err(io::Error::new(why.kind(), why.to_string())));
@@ -34,6 +37,10 @@ pub fn run(seed: ShardSeed, ready: impl FnOnce(io::Result<Alarm>)) -> io::Result
             }
         };
     ready(Ok(alarm));
+    edge.await_doors(&mut shard, &seed.doors)?;
+    for (socket, transport) in seed.listeners {
+        edge.listen(socket, transport)?;
+    }
     let mut totals = Vec::with_capacity(names().len());
     edge.run(&mut shard, |edge, shard| {
         totals.clear();
@@ -46,7 +53,6 @@ fn set_up(
     core: Option<usize>,
     hygiene: Hygiene,
     settings: Settings,
-    listeners: Vec<(OwnedFd, ListenerTransport)>,
     parts: Parts,
 ) -> io::Result<(Edge, Shard, Alarm)> {
     // Before anything is taken, so that memory lies near the core.
@@ -65,10 +71,7 @@ fn set_up(
         napi::poll_while_waiting(&ring, limit)?;
     }
     let alarm = ring.alarm()?;
-    let (shard, mut edge) = alloc::touched(|| (Shard::new(settings), Edge::new(ring, parts)));
-    for (socket, transport) in listeners {
-        edge.listen(socket, transport)?;
-    }
+    let (shard, edge) = alloc::touched(|| (Shard::new(settings), Edge::new(ring, parts)));
     Ok((edge, shard, alarm))
 }
 

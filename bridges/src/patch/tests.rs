@@ -24,7 +24,7 @@ const SPOT: &str = r##"
 fn a_function_fills_its_slots_in_one_bundle_and_constants_stand_from_the_beginning() {
     let mut rig = rig(SPOT);
     let lines = rig.said.take_lines();
-    assert_eq!(lines, ["HELLO patch 0xf1", "SUBSCRIBE 1 /rig/spot1/*", "SET /artnet/0/29 255"]);
+    assert_eq!(lines, ["HELLO patch 0xf3", "SUBSCRIBE 1 /rig/spot1/*", "SET /artnet/0/29 255"]);
     let lines = rig.set("/rig/spot1/dimmer", |out| push_f64(out, 0.5));
     assert_eq!(lines, ["BUNDLE now", "  SET /artnet/0/21 128", "  SET /artnet/0/22 0"]);
     // Only the fine half changes.
@@ -177,7 +177,7 @@ fn what_a_desk_says_is_claimed_by_the_desk_where_the_router_arbitrates() {
         slots = ["dimmer", "iris"]
         direction = "in"
     "#);
-    let expected = ["HELLO patch 0xf1", "PUBLISH event /clasp/source {tell: true}"];
+    let expected = ["HELLO patch 0xf3", "PUBLISH event /clasp/source {tell: true}"];
     assert_eq!(rig.said.take_lines()[..2], expected);
     let mut say = |id: &str, slot: u16| {
         let mut marker = Vec::new();

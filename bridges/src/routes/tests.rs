@@ -28,7 +28,7 @@ fn routes_subscribe_once_to_each_pattern() {
         from = "/osc/1/fader*"
         to = "/copy/{1}"
     "#);
-    let expected = ["HELLO routes 0xf1", "SUBSCRIBE 1 /midi/*/cc/7", "SUBSCRIBE 2 /osc/1/fader*"];
+    let expected = ["HELLO routes 0xf3", "SUBSCRIBE 1 /midi/*/cc/7", "SUBSCRIBE 2 /osc/1/fader*"];
     assert_eq!(rig.said.take_lines(), expected);
     let lines = rig.set("/osc/1/fader3", |out| push_f64(out, 0.5));
     assert_eq!(lines, ["SET /artnet/0/3 0.5", "SET /copy/3 0.5"]);
@@ -158,7 +158,7 @@ fn what_is_written_is_claimed_by_who_wrote_what_was_taken() {
         to = "/go"
         write = "event"
     "#);
-    let expected = ["HELLO routes 0xf1", "PUBLISH event /clasp/source {tell: true}"];
+    let expected = ["HELLO routes 0xf3", "PUBLISH event /clasp/source {tell: true}"];
     assert_eq!(rig.said.take_lines()[..2], expected);
     let mut marker = Vec::new();
     let source = Source { id: "desk", priority: Some(90), by: Some("me") };

@@ -2,6 +2,7 @@
 
 mod seats;
 mod services;
+mod settled;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
