@@ -16,6 +16,9 @@
 //! `release`, `alive` and `tell` need no bundle, and may not be in a timed one. A marker is never
 //! delivered as an event. Who asked with `tell` gets each SET as a BUNDLE of its marker and itself,
 //! but not where a subscription holds values back to a rate.
+//!
+//! A description belongs to the session that gave it first, for as long as that is there, and that
+//! of a session's own id to this session.
 
 use alloc::vec::Vec;
 
@@ -125,6 +128,12 @@ fn priority(value: Value<'_>) -> Result<u8, Refused> {
 pub(crate) fn is_reserved(address: impl AsRef<[u8]>) -> bool {
     let below = address.as_ref().strip_prefix(b"/clasp/");
     below.is_some_and(|rest| !rest.starts_with(b"source/"))
+}
+
+/// The source that `address` describes, if it is one that describes a source.
+pub(crate) fn described(address: &[u8]) -> Option<&str> {
+    let id = address.strip_prefix(SOURCE.as_bytes())?.strip_prefix(b"/")?;
+    core::str::from_utf8(id).ok()
 }
 
 /// Whether `address` may be published to by nobody but the router and `our` bridges in it: below

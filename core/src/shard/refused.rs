@@ -77,6 +77,10 @@ pub(crate) enum Refused {
     Marker {
         why: &'static str,
     },
+    /// The description of a source that another session gave, or that is that session.
+    NotSource {
+        whose: SessionId,
+    },
     /// A write of what the router itself answers for.
     Reserved,
     /// No room for another source of an arbitrated param.
@@ -101,7 +105,9 @@ impl Refused {
             Self::TooLong { .. } | Self::TooWide | Self::Timeline { .. } | Self::Marker { .. } => {
                 code::INVALID_VALUE
             }
-            Self::Forbidden | Self::NotSender | Self::Reserved => code::FORBIDDEN,
+            Self::Forbidden | Self::NotSender | Self::NotSource { .. } | Self::Reserved => {
+                code::FORBIDDEN
+            }
             Self::NotFound => code::NOT_FOUND,
             Self::Unavailable { .. } => code::UNAVAILABLE,
             Self::Subscriptions { .. } | Self::PatternRoom { .. } => code::RATE_LIMIT,
@@ -155,6 +161,9 @@ impl fmt::Display for Refused {
                 "reserved: below /clasp/ the router speaks; others may SET /clasp/source/<id> and \
                  PUBLISH to /clasp/source, /clasp/source/bids/.. and /clasp/p2p/..",
             ),
+            Self::NotSource { whose } => {
+                write!(f, "only session {whose} describes this source, as long as it is there")
+            }
             Self::Claims => f.write_str("at capacity: no room for another source of this param"),
             Self::Timeline { why } => write!(f, "timeline: {why}"),
         }

@@ -15,6 +15,7 @@ use param::{Lines, Param};
 pub(crate) use stage::Staged;
 
 use super::audience::Audience;
+use super::marker;
 use super::refused::Refused;
 use super::session_id::SessionId;
 use super::settings::{Arbitration, Rule, RuleFor};
@@ -258,9 +259,7 @@ impl Store {
             return Err(Refused::Revision { expected, actual });
         }
         let holder = ahead.lock.unwrap_or_else(|| self.holder(slot));
-        if holder != SessionId::NONE && holder != writer {
-            return Err(Refused::Locked { holder });
-        }
+        self.is_kept_out(slot, set.address, holder, writer)?;
         if set.lock
             && holder != writer
             && (self.locked.len() + ahead.locks >= LOCKS_MAX
@@ -496,6 +495,9 @@ impl Store {
     }
 
     fn rule_of(&self, address: &[u8]) -> Rule {
+        if marker::described(address).is_some() {
+            return Rule::Lock;
+        }
         let address = text_of(address);
         if self.claims.policy_of(address).is_some() {
             return Rule::Arbitrated;
@@ -521,7 +523,8 @@ impl Store {
     fn declare(&mut self, by: Stamp, slot: u32, set: &RawSet<'_>, is_new: bool) {
         self.changes += 1;
         let param = &self.params[slot as usize];
-        let first_writer_locks = param.rule() == Rule::Lock && param.revision() == 1;
+        let first_writer_locks = param.rule() == Rule::Lock
+            && (param.revision() == 1 || self.is_free_source(slot, by.holder));
         let wants_lock = set.lock || (first_writer_locks && !set.unlock);
         if let Some(ttl) = set.ttl.map(lasting_if_zero) {
             self.live_for(by.now, slot, ttl);

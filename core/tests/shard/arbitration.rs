@@ -524,3 +524,50 @@ fn what_the_router_answers_for_is_not_set_and_what_is_not_arbitrated_is_explaine
         assert!(text.contains("main desk") && text.contains("10.0.0.3"), "{text}");
     }
 }
+
+#[test]
+fn a_source_is_described_by_the_session_that_named_it_as_long_as_that_is_there() {
+    for shards in [1, 3] {
+        let mut net = stage(shards);
+        let refused = ["ERROR 301 /clasp/source/desk".to_owned()];
+        let describe = |net: &mut Net, who, value| {
+            net.set(who, "/clasp/source/desk", value);
+            net.take(who)
+        };
+        assert_eq!(describe(&mut net, A, 1.0), [""; 0]);
+        for value in [2.0, 2.5] {
+            assert_eq!(describe(&mut net, B, value), refused, "{shards} shards");
+        }
+        let set = Set {
+            address: "/clasp/source/desk",
+            value: Value::NULL,
+            revision: None,
+            lock: false,
+            unlock: false,
+            ttl: None,
+        };
+        net.bundle(B, &[Message::Set(set)], None);
+        assert_eq!(net.take(B), ["ERROR 403 /clasp/source/desk"], "{shards} shards");
+        assert_eq!(describe(&mut net, A, 3.0), [""; 0]);
+        // What a session is the router says, and that session itself.
+        let own = format!("/clasp/source/{}", net.session_of(A));
+        net.set(B, &own, 4.0);
+        assert_eq!(net.take(B), [format!("ERROR 301 {own}")], "{shards} shards");
+        net.set(A, &own, 4.0);
+        net.set(A, "/rig/htp/1", 1.0);
+        assert_eq!(net.take(A), [""; 0], "{shards} shards");
+        net.leave(A);
+        assert_eq!(describe(&mut net, B, 5.0), [""; 0], "{shards} shards");
+        assert_eq!(describe(&mut net, C, 6.0), refused, "whose it is now, {shards} shards");
+    }
+}
+
+#[test]
+fn sources_are_not_arbitrated_themselves() {
+    let mut net = stage_with(1, |settings| {
+        settings.arbitrations = vec![arbitration("/**", Order::Highest)];
+    });
+    net.set(A, "/clasp/source/desk", 1.0);
+    net.set(B, "/clasp/source/desk", 2.0);
+    assert_eq!(net.take(B), ["ERROR 301 /clasp/source/desk"]);
+}

@@ -133,7 +133,10 @@ impl Claims {
 
     /// Which policy decides who wins `address`, if one does.
     pub(crate) fn policy_of(&self, address: &str) -> Option<u16> {
-        let found = self.policies.iter().position(|p| pattern::matches(&p.pattern, address));
+        // What the router is told of sources is no show.
+        let is_show = !address.starts_with("/clasp/");
+        let matches = |p: &Arbitration| is_show && pattern::matches(&p.pattern, address);
+        let found = self.policies.iter().position(matches);
         found.map(|at| at as u16)
     }
 

@@ -1,8 +1,11 @@
 //! Who holds which locked param: few are locked, so it lies beside the params.
 
-use super::{LOCKS_MAX, Store};
+use super::{LOCKS_MAX, LOCKS_PER_SESSION_MAX, Store};
 use crate::index;
+use crate::shard::marker;
+use crate::shard::refused::Refused;
 use crate::shard::session_id::SessionId;
+use crate::shard::settings::Rule;
 
 impl Store {
     /// Who locked the param in `slot`; `SessionId::NONE`: nobody.
@@ -11,6 +14,41 @@ impl Store {
         let locked = slot.filter(|&slot| self.params[slot as usize].is_locked());
         let at = locked.and_then(|slot| self.lock_at(slot));
         at.map_or(SessionId::NONE, |at| self.locked[at as usize].0)
+    }
+
+    /// Why the lock of `holder` keeps `writer` out, if it does. A source is described by whom it
+    /// belongs to; the router describes those that are sessions.
+    #[inline]
+    pub(super) fn is_kept_out(
+        &self,
+        slot: Option<u32>,
+        address: &[u8],
+        holder: SessionId,
+        writer: SessionId,
+    ) -> Result<(), Refused> {
+        if slot.is_none_or(|slot| self.rule(slot) == Rule::Lock)
+            && let Some(id) = marker::described(address)
+        {
+            let whose = SessionId::parse(id).unwrap_or(holder);
+            let is_anyones = whose == SessionId::NONE || writer == SessionId::NONE;
+            return if is_anyones || whose == writer {
+                Ok(())
+            } else {
+                Err(Refused::NotSource { whose })
+            };
+        }
+        match holder == SessionId::NONE || holder == writer {
+            true => Ok(()),
+            false => Err(Refused::Locked { holder }),
+        }
+    }
+
+    /// Whether the param in `slot` describes a source that is nobody's yet, so that it becomes that
+    /// of `writer`, who has not too many.
+    pub(super) fn is_free_source(&self, slot: u32, writer: SessionId) -> bool {
+        !self.params[slot as usize].is_locked()
+            && marker::described(self.address_bytes(slot)).is_some()
+            && self.locks_of(writer) < LOCKS_PER_SESSION_MAX
     }
 
     /// Where `locked` has the param in `slot`.
