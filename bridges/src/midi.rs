@@ -51,6 +51,13 @@
 //! told what the router wrote last. A time code is sent as a full frame, and as quarter frames as
 //! soon as a second one shows that it moves. When the bridge stops, and at `panic`, "all sound off"
 //! and "all notes off" go to the channels on which notes were sent.
+//!
+//! What a device tells is a touch, whatever moved it: MIDI has no word for a hand on a fader, nor
+//! for the answer of a motor, and what is a fader here is a button there, whose 127 counts each
+//! time. So a motor that is sent somewhere pulls at the hand that holds it; and a value that was on
+//! the cable while somebody else wrote has the last word at the router, though the fader goes where
+//! it was sent. Which of two that crossed came later only the router's revisions say, and a bridge
+//! does not ask for those of its own.
 
 mod clock;
 mod device;
