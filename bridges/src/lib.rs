@@ -118,6 +118,11 @@ pub trait Bridge: Any + Send {
         Vec::new()
     }
 
+    /// Whether all that it writes are slots, which some bridge is to send.
+    fn fills_universes(&self) -> bool {
+        false
+    }
+
     /// Whether what is written at `address`, a slot, leaves by it; `None`: it is no slot of its
     /// namespace.
     fn sends(&self, _address: &str) -> Option<bool> {

@@ -588,6 +588,10 @@ impl Bridge for Patched {
         fixtures.map(|fixture| format!("{}/{}", fixture.universe, fixture.at)).collect()
     }
 
+    fn fills_universes(&self) -> bool {
+        true
+    }
+
     fn counters(&self) -> Counters {
         self.counters
     }

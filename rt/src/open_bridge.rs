@@ -90,13 +90,29 @@ pub fn notes(threads: &Threads) -> Vec<String> {
              `outputs` of one, or as the `universe` of a device, unless a bridge elsewhere sends it"
         )
     });
-    bridges().filter(too_much).map(note).chain(lost).chain(own).collect()
+    let filled = bridges().filter(|plan| plan.bridge.fills_universes());
+    let filled: BTreeSet<_> = filled.flat_map(|plan| plan.bridge.writes()).collect();
+    let homeless = filled.iter().filter(|slot| known_to(threads, slot).next().is_none());
+    let homeless: BTreeSet<_> = homeless.filter_map(|slot| slot.rsplit_once('/')).collect();
+    let homeless = homeless.into_iter().map(|(universe, _)| {
+        format!(
+            "no bridge in here has {universe}, which the patch fills: write a [[bridge]] with its \
+             `namespace`, such as type = \"artnet\", unless a bridge elsewhere sends it"
+        )
+    });
+    let meant = lost.chain(homeless);
+    bridges().filter(too_much).map(note).chain(meant).chain(own).collect()
+}
+
+/// Whether bridges of these send `slot`, of those that have the like.
+fn known_to<'t>(threads: &'t Threads, slot: &'t str) -> impl Iterator<Item = bool> + 't {
+    let bridges = threads.bridges.iter().flat_map(|thread| &thread.bridges);
+    bridges.filter_map(move |plan| plan.bridge.sends(slot))
 }
 
 /// The universe of `slot`, if a bridge of these has the like and none sends it.
 fn unsent_universe(threads: &Threads, slot: &str) -> Option<String> {
-    let bridges = threads.bridges.iter().flat_map(|thread| &thread.bridges);
-    let mut said = bridges.filter_map(|plan| plan.bridge.sends(slot)).peekable();
+    let mut said = known_to(threads, slot).peekable();
     said.peek()?;
     let (universe, _) = slot.rsplit_once('/')?;
     (!said.any(|sends| sends)).then(|| universe.to_owned())
@@ -273,10 +289,15 @@ mod tests {
             (route("/artnet/4/{1}") + &route("/artnet/0/{1}"), Some("/artnet/4,")),
             (route("/sacn/1/12"), Some("/sacn/1,")),
             (route("/artnet/{1}/{2}") + &route("/artnet/{1}") + &route("/artnet/timecode"), None),
-            (route("/video/0/{1}") + &patch("/far/away/0", ""), None),
+            (route("/video/0/{1}"), None),
+            (patch("/far/away/0", ""), Some("no bridge in here has /far/away/0, which the patch")),
+            (patch("/far/away/0", "direction = \"in\""), None),
         ];
-        for (text, noted) in cases {
-            let (config, problems) = Config::parse(&(bridges.to_owned() + &text));
+        let alone = patch("/artnet/0", "") + &patch("/dmx/1", "direction = \"in\"");
+        let cases = cases.map(|(text, noted)| (bridges.to_owned() + &text, noted));
+        let with_none = (alone, Some("no bridge in here has /artnet/0, which the patch fills"));
+        for (text, noted) in cases.into_iter().chain([with_none]) {
+            let (config, problems) = Config::parse(&text);
             assert_eq!(problems, [], "{text}");
             let plan = Plan::new(&config, &Host::read());
             let plan = plan.unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
