@@ -81,7 +81,7 @@ use clasp_rt_core::time::{Span, Time};
 use crate::datum::Datum;
 use crate::level::to_level;
 use crate::merge::SLOTS;
-use crate::target::{is_ourselves, resolve};
+use crate::target::{is_ourselves, resolve_all};
 use crate::uplink::{Kind, Uplink};
 use crate::{Bridge, ConfigError, Counters, Input, Out, SocketPlan, namespace};
 use events::{Events, Voice};
@@ -156,18 +156,14 @@ struct Artnet {
 impl Artnet {
     fn new(config: Config, interfaces: Vec<Interface>) -> Result<Self, ConfigError> {
         config.check()?;
-        let targets = config
-            .targets
-            .iter()
-            .map(|target| resolve("targets", target, Some(PORT), config.bind))
-            .collect::<Result<Vec<_>, _>>()?;
+        let targets = resolve_all("targets", &config.targets, Some(PORT), config.bind)?;
         let own: Vec<_> = interfaces.iter().map(|one| IpAddr::from(one.ip)).collect();
         let is_own = |target: &SocketAddr| is_ourselves(*target, config.bind, &own);
         let heard: Vec<_> = targets.iter().copied().filter(is_own).collect();
         let hears_itself = heard.first().copied();
-        if let Some(target) = hears_itself.filter(|target| *target == config.bind) {
-            let why = format!("{target} is where this bridge listens itself: name the node");
-            return Err(ConfigError::new("targets", why));
+        if let Some(place) = targets.iter().position(|target| *target == config.bind) {
+            let why = format!("{} is where this bridge listens itself: name the node", config.bind);
+            return Err(ConfigError::new(format!("targets[{place}]"), why));
         }
         let keeps_last = config.broadcast_levels || hears_itself.is_some();
         let universes_max = usize::from(config.universes_max);

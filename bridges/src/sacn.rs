@@ -58,7 +58,7 @@ use clasp_rt_core::time::{Span, Time};
 use crate::datum::Datum;
 use crate::level::to_level;
 use crate::merge::SLOTS;
-use crate::target::resolve;
+use crate::target::resolve_all;
 use crate::universes::contest::Ear;
 use crate::universes::written::Written;
 use crate::universes::{Mode, Number, first_of, plain_slot};
@@ -159,11 +159,7 @@ impl Sacn {
                 ConfigError::new("sync_universe", format!("{number} is not 1 to 63999"))
             })?),
         };
-        let targets = config
-            .targets
-            .iter()
-            .map(|target| resolve("targets", target, Some(PORT), config.bind))
-            .collect::<Result<Vec<_>, _>>()?;
+        let targets = resolve_all("targets", &config.targets, Some(PORT), config.bind)?;
         let groups = Groups { is_v6: config.bind.is_ipv6(), port: config.bind.port() };
         let source = Source {
             cid,

@@ -41,6 +41,17 @@ pub(crate) fn resolve(
     }
 }
 
+/// The same of a list; each is called by its place.
+pub(crate) fn resolve_all(
+    key: &str,
+    targets: &[String],
+    port: Option<u16>,
+    bind: SocketAddr,
+) -> Result<Vec<SocketAddr>, ConfigError> {
+    let places = targets.iter().enumerate();
+    places.map(|(place, target)| resolve(&format!("{key}[{place}]"), target, port, bind)).collect()
+}
+
 /// Whether what goes to `at` comes to a socket that is bound to `bind`, on a machine whose
 /// addresses are `own`: a target like this is the bridge itself.
 pub fn is_ourselves(at: SocketAddr, bind: SocketAddr, own: &[IpAddr]) -> bool {

@@ -10,6 +10,7 @@ use super::Failure;
 use super::client::RouterArgs;
 use crate::config::{BridgeAsWritten, Log, LogLevel};
 use crate::control;
+use crate::document::split_index;
 use crate::host::Host;
 use crate::open_bridge::open_bridge;
 use crate::plan::{Plan, PlanError};
@@ -83,7 +84,9 @@ pub(super) const FLAGS: &[(&str, &str, &str)] = &[
 /// The errors under the names of the flags that were typed, each once.
 fn joined(kind: &str, errors: &[PlanError]) -> String {
     let named = |key: &str| {
-        let other = FLAGS.iter().find(|(of, option, _)| *of == kind && *option == key);
+        let (whole, _) = split_index(key);
+        let is_it = |option: &str| option == key || option == whole;
+        let other = FLAGS.iter().find(|(of, option, _)| *of == kind && is_it(option));
         match other {
             Some((_, _, flag)) => format!("--{flag}"),
             None if key.ends_with(".every_s") => "--every".to_owned(),

@@ -86,7 +86,8 @@ impl TakenOut {
         let missing = why.strip_prefix("key `").and_then(|why| why.strip_suffix("` is missing"));
         let table = parent(key);
         self.paths.iter().any(|path| {
-            let (beside, name) = (parent(path), path.rsplit('.').next().unwrap_or(path));
+            let (beside, step) = (parent(path), path.rsplit('.').next().unwrap_or(path));
+            let (name, _) = split_index(step);
             match missing {
                 Some(missing) => missing == name && (key == WHOLE_TABLE || key == beside),
                 None if lies_in(path, key) => true,
@@ -181,6 +182,25 @@ mod tests {
                     "broadcast: string \"::1\" should be an IPv4 address such as \"10.0.0.255\""
                         .to_owned(),
                     "rate_hz_max: must be 1 to 1000".to_owned(),
+                ],
+            ),
+            (
+                // What needs a target has it in the file, though every one is wrong.
+                "sacn",
+                json!({"multicast": false, "targets": ["10.0.0.5:0", "10.0.0.6:0"]}),
+                &[
+                    "targets[0]: `10.0.0.5:0`: a port is 1 to 65535".to_owned(),
+                    "targets[1]: `10.0.0.6:0`: a port is 1 to 65535".to_owned(),
+                ],
+            ),
+            (
+                "artnet",
+                json!({"targets": ["10.0.0.5:0", "10.0.0.7", "0.0.0.0", "10.0.0.6:0"]}),
+                &[
+                    "targets[0]: `10.0.0.5:0`: a port is 1 to 65535".to_owned(),
+                    "targets[3]: `10.0.0.6:0`: a port is 1 to 65535".to_owned(),
+                    "targets[2]: 0.0.0.0:6454 is where this bridge listens itself: name the node"
+                        .to_owned(),
                 ],
             ),
             (
