@@ -30,21 +30,22 @@ impl PartialEq for Expression {
 }
 
 impl TryFrom<String> for Expression {
-    type Error = EvalexprError;
+    type Error = String;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         if text.len() > BYTES_MAX {
-            let why = format!("{} bytes are too long: at most {BYTES_MAX}", text.len());
-            return Err(EvalexprError::CustomMessage(why));
+            return Err(format!("{} bytes are too long: at most {BYTES_MAX}", text.len()));
         }
-        let tree = evalexpr::build_operator_tree(&text)?;
+        if text.trim().is_empty() {
+            let why = "is empty: write a formula such as `value * 2`, or leave the step out";
+            return Err(why.to_owned());
+        }
+        let tree = evalexpr::build_operator_tree(&text).map_err(|error| error.to_string())?;
         if !is_shallow(&tree) {
-            let why = format!("operators lie deeper than {DEPTH_MAX} inside each other");
-            return Err(EvalexprError::CustomMessage(why));
+            return Err(format!("operators lie deeper than {DEPTH_MAX} inside each other"));
         }
         if let Some(other) = tree.iter_variable_identifiers().find(|name| *name != "value") {
-            let why = format!("`{other}` is not known here: the only variable is `value`");
-            return Err(EvalexprError::CustomMessage(why));
+            return Err(format!("`{other}` is not known here: the only variable is `value`"));
         }
         // The parser overlooks missing operands and unknown functions; a trial run does not. A
         // formula for texts fails on the trial's number in other ways, which are no mistake.
@@ -54,7 +55,7 @@ impl TryFrom<String> for Expression {
                 | EvalexprError::WrongFunctionArgumentAmount { .. }
                 | EvalexprError::FunctionIdentifierNotFound(_)
                 | EvalexprError::ContextNotMutable),
-            ) => Err(mistake),
+            ) => Err(mistake.to_string()),
             _ => Ok(Self { text, tree }),
         }
     }

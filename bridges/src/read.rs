@@ -263,6 +263,10 @@ mod tests {
                 one("transform", json!([{"type": "expression", "expr": "value +"}])),
                 "transform[0].expr: An operator expected 2 arguments",
             ),
+            (
+                one("transform", json!([{"type": "expression", "expr": " "}])),
+                "transform[0].expr: is empty: write a formula such as `value * 2`",
+            ),
             (json!({"to": "/b", "transform": [scale]}), "transform[0]: key `to_max` is missing"),
             (json!({"to": "/b", "transform": []}), "key `from` is missing"),
             (json!("/a"), "string \"/a\" should be a table such as { from = \"/a/*\""),

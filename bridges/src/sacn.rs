@@ -143,14 +143,22 @@ struct Sacn {
     is_joined: bool,
 }
 
+/// A component identifier as people write it.
+fn read_cid(text: &str) -> Result<packet::Cid, ConfigError> {
+    let wrong = |why: &dyn std::fmt::Display| ConfigError::new("cid", format!("`{text}`: {why}"));
+    let cid = uuid::Uuid::parse_str(text).map_err(|error| wrong(&error))?;
+    if cid.is_nil() {
+        return Err(wrong(&"names nobody: write one that `uuidgen` makes, or leave it out"));
+    }
+    Ok(cid.into_bytes())
+}
+
 impl Sacn {
     fn new(config: Config, host: &Host) -> Result<Self, ConfigError> {
         config.check()?;
         let cid = match &config.cid {
             None => host.cid(&config.name),
-            Some(text) => uuid::Uuid::parse_str(text)
-                .map_err(|wrong| ConfigError::new("cid", format!("`{text}`: {wrong}")))?
-                .into_bytes(),
+            Some(text) => read_cid(text)?,
         };
         let source_name = config.source_name.clone().unwrap_or_else(|| host.source_name());
         let sync = match config.sync_universe {

@@ -240,6 +240,10 @@ fn settings(config: &Config, host: &Host, shards: usize, errors: &mut Vec<PlanEr
     let server = &config.server;
     let normal = Settings::default();
     let shards = u16::try_from(shards).unwrap_or(u16::MAX);
+    if server.timeline_interval_ms == Some(0) {
+        let why = "0 leaves no time between two values: at least 1 millisecond, normally 16";
+        errors.push(error("server.timeline_interval_ms", why));
+    }
     Settings {
         id: ShardId(0),
         shards,
@@ -528,6 +532,11 @@ mod tests {
             ("[server]\nshards = 0", host(0..2), "1 to 64 shards"),
             ("[server]\nshards = 65", host(0..2), "1 to 64 shards"),
             ("[[rule]]\npattern = \"dmx\"\nrule = \"max\"", host(0..2), "rule[0].pattern"),
+            (
+                "[server]\ntimeline_interval_ms = 0",
+                host(0..2),
+                "server.timeline_interval_ms: 0 leaves no time between two values: at least 1",
+            ),
             ("[lanes]\ncritical = [\"/a\", \"cue\"]", host(0..2), "lanes.critical[1]: `cue`"),
             ("[[bridge]]\ntype = \"oscc\"", host(0..2), "unknown bridge `oscc`"),
             (

@@ -357,6 +357,7 @@ fn what_is_wrong_in_a_configuration_is_named() {
         ("sources_max = 0", "sources_max"),
         ("priority = 201", "priority"),
         ("cid = \"me\"", "cid"),
+        ("cid = \"00000000-0000-0000-0000-000000000000\"", "cid"),
         ("sync_universe = 0", "sync_universe"),
         ("rate_hz_max = 0", "rate_hz_max"),
         ("inputs = \"1-100\"\nuniverses_max = 10", "inputs"),
