@@ -50,8 +50,8 @@ impl Aggregate {
     pub fn check(self) -> Result<(), ConfigError> {
         match self {
             Self::MovingAverage { window_size } if !(1..=WINDOW_MAX).contains(&window_size) => {
-                let why = format!("window_size must be 1 to {WINDOW_MAX}");
-                Err(ConfigError::new("moving_average", why))
+                let why = format!("must be 1 to {WINDOW_MAX}");
+                Err(ConfigError::new("window_size", why))
             }
             _ => Ok(()),
         }

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use crate::ConfigError;
 use crate::datum::Datum;
 use crate::expression::Expression;
+use crate::transform::each;
 
 /// As the configuration writes it: `{ type = "greater_than", value = 0.5 }`.
 ///
@@ -69,15 +70,15 @@ impl Condition {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         match self {
             Self::Equals { tolerance, .. } if tolerance.is_nan() || *tolerance < 0.0 => {
-                Err(ConfigError::new("equals", "tolerance must not be negative"))
+                Err(ConfigError::new("tolerance", "must not be negative"))
             }
             Self::InRange { min, max } if min.is_nan() || max.is_nan() || min > max => {
-                Err(ConfigError::new("in_range", "min must not be above max"))
+                Err(ConfigError::new("min", "must not be above max"))
             }
             Self::And { conditions } | Self::Or { conditions } => {
-                conditions.iter().try_for_each(Self::check)
+                each(conditions, Self::check).map_err(|error| error.below("conditions"))
             }
-            Self::Not { condition } => condition.check(),
+            Self::Not { condition } => condition.check().map_err(|error| error.below("condition.")),
             _ => Ok(()),
         }
     }

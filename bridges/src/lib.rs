@@ -277,6 +277,11 @@ impl ConfigError {
     pub fn new(key: impl Into<String>, why: impl Into<String>) -> Self {
         Self { key: key.into(), why: why.into() }
     }
+
+    /// The same of a key that lies in what `prefix` names.
+    fn below(self, prefix: &str) -> Self {
+        Self { key: format!("{prefix}{}", self.key), ..self }
+    }
 }
 
 impl fmt::Display for ConfigError {

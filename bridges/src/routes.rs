@@ -421,6 +421,10 @@ fn write_held(uplink: &mut Uplink, held: &Held, counters: &mut Counters, out: &m
     write(uplink, &held.to, held.signal, source, &held.value, counters, out);
 }
 
+fn chain(key: &str, steps: &[Transform]) -> Result<Chain, ConfigError> {
+    Chain::new(steps.to_vec()).map_err(|error| error.below(key))
+}
+
 impl Ready {
     fn new(route: &Route, passes_on: bool, addresses_max: usize) -> Result<Self, ConfigError> {
         let mut ways = Vec::new();
@@ -444,16 +448,16 @@ impl Ready {
             return Err(ConfigError::new("loop_window_ms", "must be 0 to 1000 milliseconds"));
         }
         if let Some(aggregate) = route.aggregate {
-            aggregate.check()?;
+            aggregate.check().map_err(|error| error.below("aggregate."))?;
         } else if !route.then.is_empty() {
             return Err(ConfigError::new("then", "needs `aggregate`; without it use `transform`"));
         }
         Ok(Self {
             written: route.clone(),
             ways,
-            transform: Chain::new(route.transform.clone())?,
+            transform: chain("transform", &route.transform)?,
             aggregate: route.aggregate,
-            then: Chain::new(route.then.clone())?,
+            then: chain("then", &route.then)?,
             write: route.write,
             passes_on,
             window: Span::from_millis(route.loop_window_ms.into()),

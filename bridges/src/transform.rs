@@ -140,9 +140,10 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Checks what the types cannot say, so that no step can fail later.
+    /// Checks what the types cannot say, so that no step can fail later. A mistake lies at
+    /// `[number of the step].key`.
     pub fn new(steps: Vec<Transform>) -> Result<Self, ConfigError> {
-        steps.iter().try_for_each(Transform::check)?;
+        each(&steps, Transform::check)?;
         let memories = steps.iter().map(Transform::memories).sum();
         Ok(Self { steps, memories })
     }
@@ -250,48 +251,58 @@ impl Transform {
     fn check(&self) -> Result<(), ConfigError> {
         let refuse = |key: &str, why: &str| Err(ConfigError::new(key, why));
         match self {
-            Self::Scale { from_min, from_max, .. } if from_min == from_max => {
-                refuse("scale", "from_min and from_max are equal: there is nothing to stretch")
-            }
-            Self::Scale { from_min, from_max, to_min, to_max }
-                if ![from_min, from_max, to_min, to_max].into_iter().all(|x| x.is_finite()) =>
-            {
-                refuse("scale", "the four bounds must be finite numbers")
+            Self::Scale { from_min, from_max, to_min, to_max } => {
+                let bounds = [
+                    ("from_min", from_min),
+                    ("from_max", from_max),
+                    ("to_min", to_min),
+                    ("to_max", to_max),
+                ];
+                match bounds.iter().find(|(_, bound)| !bound.is_finite()) {
+                    Some((key, _)) => refuse(key, "must be a finite number"),
+                    None if from_min == from_max => {
+                        refuse("from_max", "is from_min, too: there is nothing to stretch")
+                    }
+                    None => Ok(()),
+                }
             }
             // Also refuses NaN, which compares false and would make `clamp` panic.
             Self::Clamp { min, max } if min.is_nan() || max.is_nan() || min > max => {
-                refuse("clamp", "min must not be above max")
+                refuse("min", "must not be above max")
             }
-            Self::Quantize { steps: 0 } => refuse("quantize", "steps must be at least 1"),
+            Self::Quantize { steps: 0 } => refuse("steps", "must be at least 1"),
             Self::Smooth { factor } if !(*factor > 0.0 && *factor <= 1.0) => {
-                refuse("smooth", "factor must be above 0 and at most 1")
+                refuse("factor", "must be above 0 and at most 1")
             }
             Self::RateLimit { max_delta } if max_delta.is_nan() || *max_delta < 0.0 => {
-                refuse("rate_limit", "max_delta must not be negative")
+                refuse("max_delta", "must not be negative")
             }
             Self::Modulo { divisor } if *divisor == 0.0 || divisor.is_nan() => {
-                refuse("modulo", "divisor must not be 0")
+                refuse("divisor", "must not be 0")
             }
             Self::Log { base: Some(base) } if base.is_nan() || *base <= 0.0 || *base == 1.0 => {
-                refuse("log", "base must be above 0 and not 1")
+                refuse("base", "must be above 0 and not 1")
             }
             Self::Round { decimals } if *decimals > 15 => {
-                refuse("round", "decimals must be at most 15, which is all that a float has")
+                refuse("decimals", "must be at most 15, which is all that a float has")
             }
             Self::Curve { curve_type: Curve::Bezier { x1, x2, .. } }
                 if ![x1, x2].into_iter().all(|x| (0.0..=1.0).contains(x)) =>
             {
-                refuse("bezier", "x1 and x2 must lie in 0 to 1, or the curve would run backwards")
+                let why = "x1 and x2 must lie in 0 to 1, or the curve would run backwards";
+                refuse("curve_type", why)
             }
             Self::Bitwise { operation, operand } => check_bitwise(*operation, *operand),
             Self::JsonPath { path } if steps_of(path).any(str::is_empty) => {
-                refuse("json_path", "a path looks like $.a.b[0]")
+                refuse("path", "looks like $.a.b[0]")
             }
-            Self::Chain { transforms } => transforms.iter().try_for_each(Self::check),
+            Self::Chain { transforms } => {
+                each(transforms, Self::check).map_err(|error| error.below("transforms"))
+            }
             Self::Conditional { condition, if_true, if_false } => {
-                condition.check()?;
-                if_true.check()?;
-                if_false.check()
+                condition.check().map_err(|error| error.below("condition."))?;
+                if_true.check().map_err(|error| error.below("if_true."))?;
+                if_false.check().map_err(|error| error.below("if_false."))
             }
             _ => Ok(()),
         }
@@ -471,16 +482,27 @@ fn bitwise(operation: BitOperation, bits: i64, operand: i64) -> i64 {
     }
 }
 
+/// Checks each of a list; a mistake lies at `[number]` and its own key.
+pub(crate) fn each<T>(
+    list: &[T],
+    check: impl Fn(&T) -> Result<(), ConfigError>,
+) -> Result<(), ConfigError> {
+    let mut numbered = list.iter().enumerate();
+    numbered.try_for_each(|(number, one)| {
+        check(one).map_err(|error| error.below(&format!("[{number}].")))
+    })
+}
+
 fn check_bitwise(operation: BitOperation, operand: Option<i64>) -> Result<(), ConfigError> {
     use BitOperation::{ClearBit, GetBit, Not, SetBit, ShiftLeft, ShiftRight};
     match (operation, operand) {
         (Not, _) => Ok(()),
-        (_, None) => Err(ConfigError::new("bitwise", "this operation needs an operand")),
+        (_, None) => Err(ConfigError::new("operand", "is missing: this operation needs one")),
         (ShiftLeft | ShiftRight, Some(..0)) => {
-            Err(ConfigError::new("bitwise", "a shift must not be negative"))
+            Err(ConfigError::new("operand", "a shift must not be negative"))
         }
         (GetBit | SetBit | ClearBit, Some(bit)) if !(0..64).contains(&bit) => {
-            Err(ConfigError::new("bitwise", "a bit is counted from 0 to 63"))
+            Err(ConfigError::new("operand", "a bit is counted from 0 to 63"))
         }
         _ => Ok(()),
     }

@@ -262,6 +262,34 @@ fn check_says_of_each_wrong_value_of_a_bridge_where_it_stands_and_which_are_righ
 }
 
 #[test]
+fn check_says_of_each_wrong_value_of_a_transform_its_own_line() {
+    let text = "[[route]]\nfrom = \"/a\"\nto = \"/b\"\n\
+        transform = [\n{ type = \"invert\" },\n{ type = \"clamp\",\nmin = 2, max = 1 },\n\
+        { type = \"expression\", expr = \"\" },\n]\n\
+        [[route]]\nfrom = \"/a\"\nto = \"/b\"\n[[route.transform]]\ntype = \"round\"\n\
+        decimals = 16\n[[bridge]]\ntype = \"sacn\"\n\
+        cid = \"00000000-0000-0000-0000-000000000000\"\ntargets = [\n\"10.0.0.5\",\n\
+        \"10.0.0.5:0\",\n\"10.0.0.6:0\"]\n[server]\ntimeline_interval_ms = 0\n";
+    let file = Scratch::new("transforms.toml", text);
+    let output = run(&["check", file.path()]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output).replace(&format!("{}: ", file.path()), "");
+    let told = [
+        "line 7: route[0].transform[1].min: must not be above max",
+        "line 8: route[0].transform[2].expr: is empty: write a formula such as `value * 2`",
+        "line 15: route[1].transform[0].decimals: must be at most 15",
+        "line 18: bridge[0].cid: `00000000-0000-0000-0000-000000000000`: names nobody: write",
+        "line 21: bridge[0].targets[1]: `10.0.0.5:0`: a port is 1 to 65535",
+        "line 22: bridge[0].targets[2]: `10.0.0.6:0`: a port is 1 to 65535",
+        "line 24: server.timeline_interval_ms: 0 leaves no time between two values",
+    ];
+    for told in told {
+        assert!(said.lines().any(|line| line.trim().starts_with(told)), "{told} in {said}");
+    }
+    assert!(said.starts_with("clasp-rt: 7 problems"), "{said}");
+}
+
+#[test]
 fn check_touches_nothing() {
     let tokens = Scratch::new("tokens", "secret read:/**\n");
     let file = Scratch::new(

@@ -243,7 +243,29 @@ fn mistakes_are_explained_with_the_place_of_their_route() {
         ("from = \"/a\"\nto = \"/b/*\"", "route[1].to: `/b/*` has a `*`"),
         (
             "from = \"/a\"\nto = \"/b\"\ntransform = [{ type = \"quantize\", steps = 0 }]",
-            "route[1].quantize: steps must be at least 1",
+            "route[1].transform[0].steps: must be at least 1",
+        ),
+        (
+            "from = \"/a\"\nto = \"/b\"\ntransform = [{ type = \"invert\" }, { type = \"chain\", \
+             transforms = [{ type = \"abs\" }, { type = \"clamp\", min = 2, max = 1 }] }]",
+            "route[1].transform[1].transforms[1].min: must not be above max",
+        ),
+        (
+            "from = \"/a\"\nto = \"/b\"\ntransform = [{ type = \"conditional\", \
+             condition = { type = \"not\", \
+             condition = { type = \"in_range\", min = 2, max = 1 } }, \
+             if_true = { type = \"abs\" }, if_false = { type = \"abs\" } }]",
+            "route[1].transform[0].condition.condition.min: must not be above max",
+        ),
+        (
+            "from = \"/a\"\nto = \"/b\"\n\
+             aggregate = { type = \"moving_average\", window_size = 0 }",
+            "route[1].aggregate.window_size: must be 1 to",
+        ),
+        (
+            "from = \"/a\"\nto = \"/b\"\naggregate = { type = \"sum\" }\n\
+             then = [{ type = \"scale\", from_min = 1, from_max = 1, to_min = 0, to_max = 1 }]",
+            "route[1].then[0].from_max: is from_min, too",
         ),
         (
             "from = \"/a\"\nto = \"/b\"\nthen = [{ type = \"abs\" }]",
