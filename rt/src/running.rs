@@ -136,7 +136,9 @@ pub fn start(threads: Threads, goes_on: &mut dyn FnMut(&str) -> bool) -> Result<
     let bridges = threads.bridges.into_iter().chain(recording.transpose()?);
     let mut bridges = bridges
         .map(|plan| bridge_seed(plan, &sleepers, &mut ports, threads.exchange_bytes, clock))
-        .collect::<Result<Vec<_>, _>>()?;
+        .enumerate()
+        .map(|(number, made)| Ok((number, made?)))
+        .collect::<Result<Vec<_>, Fault>>()?;
     let shard_count = threads.shards.len();
     let seats = Arc::new(Seats::new(threads.sessions_max));
     let (rulers, rulings) =
@@ -181,9 +183,9 @@ pub fn start(threads: Threads, goes_on: &mut dyn FnMut(&str) -> bool) -> Result<
     let starting: Vec<_> = starting.collect();
     running.await_shards(starting, goes_on)?;
     // What is said anywhere meets routes that know of it.
-    bridges.sort_by_key(|(seed, _)| seed.turn_to_start());
-    for (seed, successors) in bridges {
-        running.launch_bridges(seed, successors, hygiene, goes_on)?;
+    bridges.sort_by_key(|(_, (seed, _))| seed.turn_to_start());
+    for (number, (seed, successors)) in bridges {
+        running.launch_bridges(number, seed, successors, hygiene, goes_on)?;
     }
     doors.store(true, Ordering::Release);
     running.shards.iter().for_each(Worker::ring);
@@ -321,9 +323,11 @@ impl Running {
         first_fault.map_or(Ok(()), Err)
     }
 
-    /// Starts the thread of some bridges, once all shards run.
+    /// Starts the thread of some bridges, once all shards run. Its `number` is its place in the
+    /// plan, by which counters are looked up.
     fn launch_bridges(
         &mut self,
+        number: usize,
         mut seed: BridgeSeed,
         successors: Producer<Box<dyn Bridge>>,
         hygiene: Hygiene,
@@ -337,7 +341,7 @@ impl Running {
         }
         let names = seed.hosted.iter().map(|hosted| hosted.bridge.name().to_owned());
         self.successors.push((names.collect(), successors));
-        let name = format!("bridges {}", self.bridges.len());
+        let name = format!("bridges {number}");
         let (counters, reader) = counters::page(bridge_thread::names());
         let stop = Arc::clone(&seed.stop);
         let run = move |ready: Ready| bridge_thread::run(seed, counters, rung(ready));

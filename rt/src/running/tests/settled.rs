@@ -91,6 +91,9 @@ fn what_a_device_says_in_the_first_moment_is_routed_in_its_own_name() {
             vec![hosted(Some(0), vec![(hasty, 0)]), hosted(None, vec![(routes, 1)])]
         };
         let running = start(threads).unwrap();
+        let names: Vec<_> = running.bridges.iter().map(|thread| thread.name.as_str()).collect();
+        let begun = if is_shared { &["bridges 0"][..] } else { &["bridges 1", "bridges 0"] };
+        assert_eq!(names, begun, "the routes first, and each is called by its place in the plan");
         let desk = client(&running, ListenerTransport::Tcp, "desk");
         for show in 0..SHOWS {
             // An event is heard in its moment or never.
