@@ -43,7 +43,7 @@ pub fn packets(bytes: &[u8]) {
     let config = serde_json::json!({
         "inputs": "all", "universes_max": 4, "settle_ms": 0, "slot_priorities": true,
         "sync_universe": 9, "merge": if bytes.len().is_multiple_of(2) { "htp" } else { "ltp" },
-        "cid": "00000000-0000-0000-0000-000000000000", "source_name": "us",
+        "cid": "11111111-2222-4333-8444-555555555555", "source_name": "us",
     });
     let config = serde_json::from_value(config).expect("options of the bridge");
     let mut bridge = sacn::open(config).expect("a configuration that works");
