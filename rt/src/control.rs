@@ -135,6 +135,9 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// Why a change was refused, and what to do.
+const BUSY: &str = "for the last change has not been taken yet: send SIGHUP again";
+
 /// Lets what changed in the file take over, and says what waits for a restart.
 fn reload(file: Option<&mut Reload>, running: &mut Running) {
     let Some(file) = file else {
@@ -147,21 +150,23 @@ fn reload(file: Option<&mut Reload>, running: &mut Running) {
         Ok(Changed { successors, rules, waiting }) => {
             let is_same = successors.is_empty() && rules.is_none() && waiting.is_empty();
             if let Some(Rules { tables, arbitrations, sources }) = rules {
-                let tables = tables.join(", ");
+                let names = tables.join(", ");
                 match running.rule(&arbitrations, &sources) {
-                    Told::Taken => info!("reloaded: {tables}"),
-                    Told::Underway => warn!("{tables}: not every shard has taken it yet"),
+                    Told::Taken => info!("reloaded: {names}"),
+                    Told::Underway => warn!("{names}: not every shard has taken it yet"),
                     Told::Refused => {
-                        warn!("{tables} wait for a restart: the last change has not been taken yet")
+                        warn!("{names}: not reloaded, {BUSY}");
+                        tables.iter().for_each(|table| file.refused(table));
                     }
                 }
             }
-            for next in successors {
+            for (table, next) in successors {
                 let name = next.name().to_owned();
                 if running.succeed(next) {
                     info!("reloaded: {name}");
                 } else {
-                    warn!("{name} wait for a restart: the last change has not been taken yet");
+                    warn!("{name}: not reloaded, {BUSY}");
+                    file.refused(table);
                 }
             }
             if is_same {

@@ -21,6 +21,8 @@ const BRIDGES: [(&str, &str); 2] = [("route", "routes"), ("patch", "patch")];
 /// The tables that the shards take over.
 const RULES: [&str; 2] = [ARBITRATION, "source"];
 const ARBITRATION: &str = "arbitration";
+/// What no file has for one of these tables.
+const NOT_IN_FORCE: Value = Value::Boolean(false);
 
 /// A file, and what of it is in force.
 pub struct Reload {
@@ -31,7 +33,8 @@ pub struct Reload {
 
 /// What a changed file asks for.
 pub struct Changed {
-    pub successors: Vec<Box<dyn Bridge>>,
+    /// Each with the table that it comes of.
+    pub successors: Vec<(&'static str, Box<dyn Bridge>)>,
     pub rules: Option<Rules>,
     /// Tables that are in force as they were: `server`, `bridge`.
     pub waiting: Vec<String>,
@@ -56,8 +59,8 @@ impl Reload {
 
     /// Reads the file once more; all its mistakes at once, if it has any.
     pub fn read(&mut self) -> Result<Changed, Failure> {
-        let plan = server::decide(&self.args)?;
         let text = server::read(&self.path)?;
+        let plan = server::decide_by(&self.args, &text)?;
         let (config, _) = Config::parse(&text);
         let config = Config { may_change: true, ..config };
         let table: Table = text.parse().unwrap_or_default();
@@ -65,7 +68,8 @@ impl Reload {
         // Bridges say whose a value is as soon as anything is arbitrated.
         let is_first = is_empty(&self.in_force, ARBITRATION) && !is_empty(&table, ARBITRATION);
         let successors = BRIDGES.iter().filter(|(key, _)| is_first || has_changed(key));
-        let successors: Vec<_> = successors.filter_map(|(_, kind)| opened(&config, kind)).collect();
+        let successors: Vec<_> =
+            successors.filter_map(|(key, kind)| Some((*key, opened(&config, kind)?))).collect();
         let tables: Vec<_> = RULES.into_iter().filter(|key| has_changed(key)).collect();
         let settings = plan.threads.shards.into_iter().next().map(|shard| shard.settings);
         let rules = settings.filter(|_| !tables.is_empty()).map(|settings| Rules {
@@ -84,6 +88,11 @@ impl Reload {
             }
         }
         Ok(Changed { successors, rules, waiting })
+    }
+
+    /// What was read of the table `key` could not take over: at the next reading it is new again.
+    pub fn refused(&mut self, key: &str) {
+        self.in_force.insert(key.to_owned(), NOT_IN_FORCE);
     }
 }
 
@@ -129,5 +138,27 @@ mod tests {
         let after = table(after);
         assert_eq!(waiting(&before, &after), ["server"]);
         assert_eq!(waiting(&before, &before), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_refused_is_new_at_the_next_reading() {
+        let path = std::env::temp_dir().join(format!("clasp-rt-reload-{}", std::process::id()));
+        let write = |text: &str| std::fs::write(&path, text).expect("a file");
+        write("[[route]]\nfrom = \"/a\"\nto = \"/b\"\n");
+        let args = ServerArgs { config: Some(path.clone()), ..ServerArgs::default() };
+        let mut file = Reload::new(&args).expect("a file");
+        // Taking away is a change as much as adding is.
+        write("[[arbitration]]\npattern = \"/a\"\n");
+        for _ in 0..2 {
+            let Changed { successors, rules, .. } = file.read().expect("a file that is right");
+            let keys: Vec<_> = successors.iter().map(|(key, _)| *key).collect();
+            assert_eq!(keys, ["route", "patch"]);
+            assert_eq!(rules.expect("rules").tables, [ARBITRATION]);
+            keys.iter().chain(&[ARBITRATION]).for_each(|key| file.refused(key));
+        }
+        file.read().expect("a file that is right");
+        let Changed { successors, rules, .. } = file.read().expect("a file that is right");
+        assert!(successors.is_empty() && rules.is_none());
+        std::fs::remove_file(&path).expect("the file");
     }
 }

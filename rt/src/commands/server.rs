@@ -32,11 +32,15 @@ pub fn run(args: &ServerArgs) -> Result<(), Failure> {
 
 /// The plan that follows from `args` on this machine; all problems at once otherwise.
 pub fn decide(args: &ServerArgs) -> Result<Plan, Failure> {
-    let text = match &args.config {
-        Some(path) => read(path)?,
-        None => String::new(),
-    };
-    let (file, problems) = Config::parse(&text);
+    match &args.config {
+        Some(path) => decide_by(args, &read(path)?),
+        None => decide_by(args, ""),
+    }
+}
+
+/// As [`decide`], by the `text` of the file.
+pub fn decide_by(args: &ServerArgs, text: &str) -> Result<Plan, Failure> {
+    let (file, problems) = Config::parse(text);
     let mut config = file.overridden_by(&args.server, &args.auth, &args.log);
     config.may_change = args.config.is_some();
     let plan = Plan::new(&config, &Host::read());
@@ -44,7 +48,7 @@ pub fn decide(args: &ServerArgs) -> Result<Plan, Failure> {
         Ok(plan) if problems.is_empty() => Ok(plan),
         plan => {
             let errors = plan.err().unwrap_or_default();
-            Err(Failure::Wrong(tell(args.config.as_deref(), &text, problems, &errors)))
+            Err(Failure::Wrong(tell(args.config.as_deref(), text, problems, &errors)))
         }
     }
 }
