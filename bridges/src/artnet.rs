@@ -621,8 +621,10 @@ impl Bridge for Artnet {
     fn sends(&self, address: &str) -> Option<bool> {
         let rest = namespace::strip(&self.config.namespace, address)?.strip_prefix('/')?;
         let (number, _slot) = rest.split_once('/')?;
-        let number = PortAddress::parse(number)?;
-        Some(self.config.outputs.contain(number))
+        PortAddress::parse(number)?;
+        // `016` looks like a universe, but is none.
+        let named = port_address_of(number);
+        Some(named.is_some_and(|number| self.config.outputs.contain(number)))
     }
 
     fn step(&mut self, now: Time, input: Input<'_>, out: &mut dyn Out) {

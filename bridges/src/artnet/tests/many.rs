@@ -403,6 +403,8 @@ fn an_address_with_zeros_in_front_is_no_slot() {
         rig.set(address, 9);
         assert_eq!(rig.bridge.counters().refused, count, "{address}");
     }
+    assert_eq!(rig.bridge.sends("/artnet/16/3"), Some(true));
+    assert_eq!(rig.bridge.sends("/artnet/016/3"), Some(false), "whoever writes it is told");
     for address in ["/artnet/016", "/artnet/nzs/016/145"] {
         let bytes = |out: &mut Vec<u8>| push_bytes(out, &[9; 4]).expect("short");
         rig.step(Input::Frame(&publish_frame(address, Signal::Event, bytes)));
