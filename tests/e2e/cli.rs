@@ -85,7 +85,7 @@ fn exit_codes_tell_what_went_wrong() {
         (&["why", "nope"], 1, "begin with"),
         (&["record", "/nowhere", "--core", "4000"], 2, "core 4000"),
         (&["sub", "/x", "--timeout", "1e19"], 2, "86400"),
-        (&["--port", "7331"], 2, "clasp-rt server"),
+        (&["--cores", "7-2"], 2, "for '--cores <CORES>'"),
         (&["get", "/nowhere", "--timeout", "2"], 4, "/nowhere"),
         (&["set", "noslash", "1"], 1, "noslash"),
         (&["sub", "/silence", "--timeout", "0.2"], 4, "/silence"),

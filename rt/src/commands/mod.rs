@@ -28,7 +28,6 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::{env, fmt};
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::log;
@@ -38,7 +37,7 @@ use crate::log;
 #[command(
     name = "clasp-rt",
     version,
-    args_conflicts_with_subcommands = true,
+    override_usage = "clasp-rt [OPTIONS OF server]\n       clasp-rt <COMMAND>",
     max_term_width = 100,
     after_help = EXAMPLES,
     after_long_help = LONG_HELP,
@@ -50,7 +49,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start a router; `clasp-rt` alone does the same with all defaults
+    /// Start a router; `clasp-rt` with its flags, or with none, does the same
     Server(server::ServerArgs),
     /// Show what `server` would do on this machine: shards, cores, ports, limits, memory
     Plan(plan::PlanArgs),
@@ -109,7 +108,7 @@ enum Command {
 const EXAMPLES: &str = "\
 Examples:
   clasp-rt                                  start a router on port 7330
-  clasp-rt server --cores 2-7               a shard pinned to each of six cores
+  clasp-rt --cores 2-7                      a shard pinned to each of six cores
   clasp-rt plan --cores 2-7                 what that would take on this machine
   clasp-rt doctor --cores 2-7               is this machine fit for it?
   clasp-rt osc --port 9000                  OSC devices send to port 9000
@@ -121,8 +120,8 @@ Examples:
 const LONG_HELP: &str = "\
 Examples:
   clasp-rt                                  start a router on port 7330
-  clasp-rt server --cores 2-7               a shard pinned to each of six cores
-  clasp-rt server --config show.toml        ports, bridges, routes and rules from a file
+  clasp-rt --cores 2-7                      a shard pinned to each of six cores
+  clasp-rt --config show.toml               ports, bridges, routes and rules from a file
   clasp-rt check show.toml                  is that file right?
   clasp-rt plan --config show.toml          what it would take on this machine
   clasp-rt doctor --cores 2-7               is this machine fit for it?
@@ -135,7 +134,7 @@ Examples:
   clasp-rt sub '/lights/**'                 every change, line by line
   clasp-rt why /rig/1/dimmer                who wins it, and who loses
   clasp-rt watch '/**'                      everything, as a live table
-  clasp-rt server --metrics 127.0.0.1:7331  a router that tells what it counts, for
+  clasp-rt --metrics 127.0.0.1:7331         a router that tells what it counts, for
   clasp-rt top                              rates and latencies, as a live table
   clasp-rt hist --out night --seconds 60    the latencies of a minute, as files
 
@@ -186,7 +185,7 @@ impl fmt::Display for Failure {
 impl Cli {
     /// What was typed; ends the program where that is wrong, or asks for help.
     pub fn typed() -> Self {
-        Self::try_parse().unwrap_or_else(|error| hinted(error, env::args_os().nth(1)).exit())
+        Self::parse_from(with_command(env::args_os().collect()))
     }
 
     pub fn run(self) -> ExitCode {
@@ -237,16 +236,17 @@ impl Cli {
     }
 }
 
-/// The error about a line whose first word is `first`. Flags without a command are meant for
-/// `server`, which `clasp-rt` alone starts.
-fn hinted(mut error: clap::Error, first: Option<OsString>) -> clap::Error {
-    let is_flag = first.is_some_and(|first| first.as_encoded_bytes().starts_with(b"-"));
-    if is_flag && error.kind() == ErrorKind::UnknownArgument {
-        let tip = "a router is started with flags by `clasp-rt server`";
-        let tips = ContextValue::StyledStrs(vec![tip.into()]);
-        error.insert(ContextKind::Suggested, tips);
+/// The words that were typed, with the command that flags without one are meant for: a router
+/// starts by `clasp-rt --cores 2-7` as by `clasp-rt server --cores 2-7`.
+fn with_command(mut words: Vec<OsString>) -> Vec<OsString> {
+    let about_us = ["-h", "--help", "-V", "--version"];
+    let is_flag = |word: &OsString| {
+        word.as_encoded_bytes().starts_with(b"-") && about_us.iter().all(|about| word != about)
+    };
+    if words.get(1).is_some_and(is_flag) {
+        words.insert(1, "server".into());
     }
-    error
+    words
 }
 
 #[cfg(test)]
@@ -254,12 +254,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_without_a_command_are_sent_to_the_server() {
-        let cases = [("clasp-rt --port 7331", true), ("clasp-rt get --port 7331", false)];
-        for (line, hints) in cases {
-            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
-            let said = hinted(error, line.split(' ').nth(1).map(OsString::from)).to_string();
-            assert_eq!(said.contains("clasp-rt server"), hints, "{said}");
+    fn flags_without_a_command_are_those_of_the_server() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        for (line, meant) in [
+            ("clasp-rt --cores 2-7", "clasp-rt server --cores 2-7"),
+            ("clasp-rt --config show.toml", "clasp-rt server --config show.toml"),
+            ("clasp-rt", "clasp-rt"),
+            ("clasp-rt --help", "clasp-rt --help"),
+            ("clasp-rt -V", "clasp-rt -V"),
+            ("clasp-rt get --port 7331", "clasp-rt get --port 7331"),
+        ] {
+            assert_eq!(with_command(words(line)), words(meant));
         }
     }
 
