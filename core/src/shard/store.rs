@@ -522,9 +522,7 @@ impl Store {
     #[inline(always)]
     fn declare(&mut self, by: Stamp, slot: u32, set: &RawSet<'_>, is_new: bool) {
         self.changes += 1;
-        let param = &self.params[slot as usize];
-        let first_writer_locks = param.rule() == Rule::Lock
-            && (param.revision() == 1 || self.is_free_source(slot, by.holder));
+        let first_writer_locks = self.rule(slot) == Rule::Lock && self.becomes_of(slot, by.holder);
         let wants_lock = set.lock || (first_writer_locks && !set.unlock);
         if let Some(ttl) = set.ttl.map(lasting_if_zero) {
             self.live_for(by.now, slot, ttl);

@@ -43,11 +43,14 @@ impl Store {
         }
     }
 
-    /// Whether the param in `slot` describes a source that is nobody's yet, so that it becomes that
-    /// of `writer`, who has not too many.
-    pub(super) fn is_free_source(&self, slot: u32, writer: SessionId) -> bool {
+    /// Whether its rule makes the param in `slot` that of `writer`: one that describes a source
+    /// where it is nobody's yet and `writer` has not too many, any other with its first write.
+    pub(super) fn becomes_of(&self, slot: u32, writer: SessionId) -> bool {
+        if marker::described(self.address_bytes(slot)).is_none() {
+            return self.revision(slot) == 1;
+        }
         !self.params[slot as usize].is_locked()
-            && marker::described(self.address_bytes(slot)).is_some()
+            && writer != SessionId::NONE
             && self.locks_of(writer) < LOCKS_PER_SESSION_MAX
     }
 

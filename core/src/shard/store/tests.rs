@@ -273,3 +273,18 @@ fn one_session_cannot_take_all_locks() {
     assert_eq!(lock(&mut s, "/0", A), Ok(2), "what it holds it may lock again");
     assert_eq!(lock(&mut s, "/more", B), Ok(1));
 }
+
+#[test]
+fn one_session_cannot_take_all_locks_with_sources_that_it_describes() {
+    let mut s = store(2 * LOCKS_MAX as u32);
+    let describe = |s: &mut Store, id: usize, writer| {
+        write(s, 0, &set(&format!("/clasp/source/{id}"), &[1]), writer)
+    };
+    for id in 0..=LOCKS_PER_SESSION_MAX {
+        assert_eq!(describe(&mut s, id, A), Ok(1), "{id}");
+    }
+    assert_eq!(s.locks_of(A), LOCKS_PER_SESSION_MAX);
+    assert_eq!(describe(&mut s, 0, B), Err(Refused::NotSource { whose: A }));
+    assert_eq!(describe(&mut s, LOCKS_PER_SESSION_MAX, B), Ok(2), "nobody's, and its own now");
+    assert_eq!(describe(&mut s, LOCKS_PER_SESSION_MAX, A), Err(Refused::NotSource { whose: B }));
+}
