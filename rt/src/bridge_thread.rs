@@ -209,7 +209,7 @@ impl Host {
         let (mut host, alarm) = Self::new(seed, &hosted).map_err(of_all)?;
         let (first, others): (Vec<_>, Vec<_>) = hosted.into_iter().partition(Hosted::comes_first);
         host.admit(first, &alarm)?;
-        host.settle()?;
+        host.settle().map_err(of_all)?;
         host.admit(others, &alarm)?;
         let guests = host.guests.iter();
         let announcements: Vec<_> = guests.flat_map(|guest| guest.bridge.announcements()).collect();

@@ -118,12 +118,12 @@ impl<'a> Asked<'a> {
         Self { signals, ended_by: None, times: 0 }
     }
 
-    /// Is asked a few times a second while the thread `name` takes its memory; says so now and
+    /// Is asked a few times a second until the thread `name` has started; says so now and
     /// then.
     fn goes_on(&mut self, name: &str) -> bool {
         self.times += 1;
         if self.times % 8 == 4 {
-            info!("starting: {name} takes its memory");
+            info!("starting: {name} is not ready yet");
         }
         // What SIGHUP asks for was just done: the file was read.
         self.ended_by = self.signals.try_iter().find(|signal| *signal != SIGHUP);
