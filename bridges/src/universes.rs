@@ -160,6 +160,12 @@ mod tests {
     }
 
     #[test]
+    fn a_number_beyond_the_last_universe_is_refused_with_their_range() {
+        let why = Chosen::<PortAddress>::try_from("0-3,40000".to_owned()).unwrap_err();
+        assert!(why.contains("`40000`") && why.contains("0 to 32767"), "{why}");
+    }
+
+    #[test]
     fn a_choice_of_universes_is_read_and_counted() {
         let cases = [
             ("all", Some(32_768)),

@@ -135,7 +135,7 @@ pub enum OnStop {
 pub type Universes = Chosen<PortAddress>;
 
 impl Number for PortAddress {
-    const NAME: &'static str = "port-address";
+    const NAME: &'static str = "port-address of 0 to 32767";
     const ALL: (Self, Self) = (Self::MIN, Self::MAX);
 
     fn parse(text: &str) -> Option<Self> {
