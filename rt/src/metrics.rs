@@ -2,7 +2,7 @@
 //!
 //! Counters and histograms are read as they are; no thread that carries messages notices.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
@@ -27,6 +27,9 @@ const REQUEST_BYTES_MAX: usize = 4 << 10;
 
 /// A peer that asks slower than this is hung up on; the next one waits for it.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why such a peer was not answered.
+const SILENT: &str = "a peer asked nothing within a second: what is asked here is HTTP";
 
 /// The counters of one thread.
 struct Page {
@@ -115,7 +118,10 @@ fn request(peer: &mut TcpStream) -> io::Result<String> {
     while !bytes.windows(4).any(|end| end == b"\r\n\r\n") && bytes.len() < REQUEST_BYTES_MAX {
         let count = match peer.read(&mut piece) {
             // A signal, such as SIGHUP, ends a wait that has a deadline.
-            Err(why) if why.kind() == io::ErrorKind::Interrupted => continue,
+            Err(why) if why.kind() == ErrorKind::Interrupted => continue,
+            Err(why) if matches!(why.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return Err(io::Error::new(ErrorKind::TimedOut, SILENT));
+            }
             read => read?,
         };
         if count == 0 {
@@ -247,6 +253,16 @@ mod tests {
         let pages = vec![Page { label: "shard", value: "0".to_owned(), counters }];
         let (ways, lines) = (ways.into_iter().collect(), Vec::new());
         Told { pages, ways, lines, start_us: 1_800_000_000_000_000 }
+    }
+
+    #[test]
+    fn a_peer_that_asks_nothing_is_named_so() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _silent = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        let why = request(&mut peer).unwrap_err().to_string();
+        assert!(why.contains("asked nothing"), "{why}");
     }
 
     #[test]
