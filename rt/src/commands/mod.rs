@@ -389,4 +389,27 @@ mod tests {
             assert_eq!(parsed.is_ok(), good, "{line}: {:?}", parsed.err().map(|e| e.to_string()));
         }
     }
+
+    #[test]
+    fn an_address_that_is_none_is_refused_with_one_that_would_do() {
+        let port = "such as 127.0.0.1:7331";
+        let cases = [
+            ("clasp-rt top --router-metrics 7331", port),
+            ("clasp-rt top --router-metrics localhost", port),
+            ("clasp-rt top --router-metrics localhost:70000", port),
+            ("clasp-rt top --router-metrics :7331", port),
+            ("clasp-rt hist --out night --router-metrics ::1", port),
+            ("clasp-rt hist --out night --router-metrics http://127.0.0.1:7331", port),
+            ("clasp-rt top --router-metrics desk:7331", ""),
+            ("clasp-rt top --router-metrics [::1]:7331", ""),
+        ];
+        for (line, told) in cases {
+            let said = Cli::try_parse_from(line.split(' ')).err().map(|e| e.to_string());
+            let good = match &said {
+                None => told.is_empty(),
+                Some(said) => !told.is_empty() && said.contains(told),
+            };
+            assert!(good, "{line}: {said:?}");
+        }
+    }
 }

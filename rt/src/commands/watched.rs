@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
@@ -24,7 +24,12 @@ const ANSWER_BYTES_MAX: u64 = 64 << 20;
 #[derive(Args, Clone, Debug)]
 pub struct WatchedArgs {
     /// What the router was given as --metrics
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "localhost:7331")]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = "localhost:7331",
+        value_parser = host_and_port
+    )]
     pub router_metrics: String,
 }
 
@@ -59,8 +64,8 @@ impl Place {
 impl WatchedArgs {
     pub fn counters(&self) -> Result<Counters, Failure> {
         let body = self.ask("/metrics.json")?;
-        let json: Value = serde_json::from_str(&body).map_err(|why| self.odd(&why))?;
-        let threads = json.as_object().ok_or_else(|| self.odd(&"no JSON object"))?;
+        let json: Value = serde_json::from_str(&body).map_err(|_| self.odd("no JSON"))?;
+        let threads = json.as_object().ok_or_else(|| self.odd("no JSON object"))?;
         let counters = threads.iter().filter_map(|(thread, counters)| {
             let counters = counters.as_object()?.iter();
             let counters =
@@ -72,7 +77,7 @@ impl WatchedArgs {
 
     pub fn ways(&self) -> Result<Ways, Failure> {
         let body = self.ask("/hist")?;
-        let entries = log::read(body.as_bytes()).map_err(|why| self.odd(&why))?;
+        let entries = log::read(body.as_bytes()).map_err(|_| self.odd("no log of histograms"))?;
         let latencies = entries.into_iter().filter_map(|entry| {
             let place = Place { tag: entry.tag };
             (place.kind().is_some() || place.line().is_some()).then_some((place, entry.latency))
@@ -82,12 +87,11 @@ impl WatchedArgs {
 
     fn ask(&self, path: &str) -> Result<String, Failure> {
         let answer = self.get(path).map_err(|why| self.nobody(&why))?;
-        let (head, body) =
-            answer.split_once("\r\n\r\n").ok_or_else(|| self.odd(&"no HTTP answer"))?;
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| self.odd("no HTTP"))?;
         match head.split(' ').nth(1) {
             Some("200") => Ok(body.to_owned()),
             Some("404") if path == "/hist" => Err(Failure::Failed(body.trim_end().to_owned())),
-            _ => Err(self.odd(&head.lines().next().unwrap_or_default())),
+            _ => Err(self.odd(head.lines().next().unwrap_or_default())),
         }
     }
 
@@ -115,14 +119,41 @@ impl WatchedArgs {
         let asked = &self.router_metrics;
         Failure::Unreachable(format!(
             "no router tells at {asked} what it counts: {why}\nStart it with `clasp-rt server \
-             --metrics {asked}`, or name its address with --router-metrics ADDRESS:PORT."
+             --metrics {}`, or name its address with --router-metrics ADDRESS:PORT.",
+            self.listened()
         ))
     }
 
-    fn odd(&self, why: &dyn std::fmt::Display) -> Failure {
+    /// The same address as the flag of the server takes it: without a name.
+    fn listened(&self) -> String {
         let asked = &self.router_metrics;
-        Failure::Failed(format!("what answers at {asked} is no router of this kind: {why}"))
+        let mut found = asked.to_socket_addrs().into_iter().flatten();
+        match found.find(SocketAddr::is_ipv4) {
+            Some(addr) => addr.to_string(),
+            None if asked.parse::<SocketAddr>().is_ok() => asked.clone(),
+            None => format!("127.0.0.1:{}", asked.rsplit(':').next().unwrap_or(asked)),
+        }
     }
+
+    fn odd(&self, answer: &str) -> Failure {
+        let asked = &self.router_metrics;
+        Failure::Failed(format!(
+            "what answers at {asked} tells no counters of a router: {answer}\nName what the router \
+             was given as --metrics with --router-metrics ADDRESS:PORT."
+        ))
+    }
+}
+
+/// A name or an address, which is looked up later, and a port.
+fn host_and_port(text: &str) -> Result<String, String> {
+    let port = |port: &str| port.parse::<u16>().is_ok_and(|port| port != 0);
+    let is_name = |host: &str| !host.is_empty() && !host.contains([':', '/']);
+    let is_good = match text.parse::<SocketAddr>() {
+        Ok(addr) => addr.port() != 0,
+        Err(_) => text.rsplit_once(':').is_some_and(|(host, last)| is_name(host) && port(last)),
+    };
+    let wrong = "should be a host and a port, such as 127.0.0.1:7331";
+    is_good.then(|| text.to_owned()).ok_or_else(|| wrong.to_owned())
 }
 
 impl Ways {
@@ -139,6 +170,7 @@ impl Ways {
 
 #[cfg(test)]
 mod tests {
+    use std::io::BufRead;
     use std::time::UNIX_EPOCH;
 
     use super::*;
@@ -169,11 +201,38 @@ mod tests {
     }
 
     #[test]
+    fn another_program_at_the_port_is_told_from_a_router_that_counts() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let args = WatchedArgs { router_metrics: listener.local_addr().unwrap().to_string() };
+        let answer_both = move || {
+            for _ in 0..2 {
+                let (mut peer, _) = listener.accept().unwrap();
+                // All of the question: what is left unread would reset the connection.
+                let asked = io::BufReader::new(peer.try_clone().unwrap()).lines();
+                assert!(asked.map(Result::unwrap).any(|line| line.is_empty()));
+                peer.write_all(b"HTTP/1.1 200 OK\r\n\r\nok\n").unwrap();
+            }
+        };
+        let other = std::thread::spawn(answer_both);
+        let (counters, ways) = (args.counters().err(), args.ways().err());
+        other.join().unwrap();
+        for failure in [counters, ways] {
+            let Some(Failure::Failed(said)) = failure else { panic!("{failure:?}") };
+            assert!(said.contains("was given as --metrics"), "{said}");
+            assert!(!said.contains("ParseError") && !said.contains("line 1 column"), "{said}");
+        }
+    }
+
+    #[test]
     fn without_an_answer_the_flag_that_is_missing_is_named() {
         // A port that nobody listens on: taken and given back.
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap();
         let args = WatchedArgs { router_metrics: free.to_string() };
         let Err(Failure::Unreachable(said)) = args.counters() else { panic!("nobody is there") };
         assert!(said.contains(&format!("--metrics {free}")), "{said}");
+        // The flag takes no names.
+        let args = WatchedArgs { router_metrics: format!("localhost:{}", free.port()) };
+        let Err(Failure::Unreachable(said)) = args.counters() else { panic!("nobody is there") };
+        assert!(said.contains(&format!("server --metrics {free}`")), "{said}");
     }
 }
