@@ -21,7 +21,7 @@ use crate::waiting::BusyPoll;
 
 mod words;
 
-pub use words::{Bytes, Cores};
+pub use words::{Bytes, Cores, address, address_and_port};
 
 /// The whole file; the command line fills the same struct.
 #[derive(Clone, Debug, Default)]
@@ -73,7 +73,7 @@ pub struct Server {
     #[arg(long)]
     pub name: Option<String>,
     /// Address to listen on, IPv4 or IPv6 [default: 0.0.0.0, every interface]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub bind: Option<IpAddr>,
     /// WebSocket port; 0 lets the system choose one and prints it [default: 7330]
     #[arg(long)]
@@ -133,7 +133,7 @@ pub struct Server {
     pub timeline_interval_ms: Option<u32>,
     /// Address and port that answer `GET /metrics` for Prometheus, /metrics.json and /hist, and
     /// that `clasp-rt top` and `clasp-rt hist` ask [default: none]
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address_and_port)]
     pub metrics: Option<SocketAddr>,
     /// Count how long messages take, for `clasp-rt top`, `clasp-rt hist` and /metrics [default: on]
     #[arg(long, value_name = "SWITCH")]

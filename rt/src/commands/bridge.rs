@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Failure;
 use super::client::RouterArgs;
-use crate::config::{BridgeAsWritten, Log, LogLevel};
+use crate::config::{BridgeAsWritten, Log, LogLevel, address};
 use crate::control;
 use crate::document::split_index;
 use crate::host::Host;
@@ -24,7 +24,8 @@ pub(super) struct CommonArgs {
         long,
         visible_alias = "interface",
         value_name = "ADDRESS",
-        default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        value_parser = address
     )]
     pub(super) bind: IpAddr,
     #[command(flatten)]

@@ -392,7 +392,7 @@ mod tests {
 
     #[test]
     fn an_address_that_is_none_is_refused_with_one_that_would_do() {
-        let port = "such as 127.0.0.1:7331";
+        let (port, bind) = ("such as 127.0.0.1:7331", "such as 127.0.0.1, or 0.0.0.0 for all");
         let cases = [
             ("clasp-rt top --router-metrics 7331", port),
             ("clasp-rt top --router-metrics localhost", port),
@@ -400,8 +400,13 @@ mod tests {
             ("clasp-rt top --router-metrics :7331", port),
             ("clasp-rt hist --out night --router-metrics ::1", port),
             ("clasp-rt hist --out night --router-metrics http://127.0.0.1:7331", port),
+            ("clasp-rt server --metrics 127.0.0.1", port),
+            ("clasp-rt server --metrics localhost:7331", port),
+            ("clasp-rt server --bind localhost", bind),
+            ("clasp-rt osc --bind eth0", bind),
             ("clasp-rt top --router-metrics desk:7331", ""),
             ("clasp-rt top --router-metrics [::1]:7331", ""),
+            ("clasp-rt server --metrics [::1]:7331 --bind ::1", ""),
         ];
         for (line, told) in cases {
             let said = Cli::try_parse_from(line.split(' ')).err().map(|e| e.to_string());

@@ -1,6 +1,7 @@
 //! Values that are written as text: lists of cores, and sizes.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use serde::de::{self, Visitor};
@@ -13,6 +14,18 @@ pub struct Cores(pub Vec<usize>);
 /// A size: a number of bytes, or text such as `"16 MiB"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bytes(pub u64);
+
+/// Where a flag says to listen: the interface with that address.
+pub fn address(text: &str) -> Result<IpAddr, String> {
+    let wrong = "should be an IP address of this machine, such as 127.0.0.1, or 0.0.0.0 for all";
+    text.parse().map_err(|_| wrong.to_owned())
+}
+
+/// Where a flag says to listen: an address as above, and a port.
+pub fn address_and_port(text: &str) -> Result<SocketAddr, String> {
+    let wrong = "should be an IP address and a port, such as 127.0.0.1:7331";
+    text.parse().map_err(|_| wrong.to_owned())
+}
 
 impl FromStr for Cores {
     type Err = String;
