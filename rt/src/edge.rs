@@ -35,7 +35,7 @@ pub use self::guests::Guests;
 pub use self::seats::Seats;
 pub use self::stop::Lull;
 use crate::clock::Clock;
-use crate::conns::{Blocked, Carrier, Conns, End, Farewell, Phase, close_code};
+use crate::conns::{Blocked, Carrier, Conns, End, Farewell, Leaving, Phase, close_code};
 use crate::peers::{Inbounds, Outbound};
 use crate::plan_types::ListenerTransport;
 use crate::port::{Port, Said};
@@ -118,6 +118,8 @@ pub struct Edge {
     spin: Option<Duration>,
     stop: Arc<AtomicBool>,
     lull: Arc<Lull>,
+    /// It has said good-bye: no session begins any more.
+    is_over: bool,
     /// Something happened in this turn, so that the next one does not wait.
     worked: bool,
     last_work: Time,
@@ -190,6 +192,7 @@ impl Edge {
             spin: parts.spin,
             stop: parts.stop,
             lull: parts.lull,
+            is_over: false,
             worked: true,
             last_work: Time(0),
             next_tick: Time(0),
@@ -319,6 +322,9 @@ impl Edge {
             Some(ListenerTransport::WebSocket) | None => AnyTransport::Ws(Ws::server()),
         };
         self.open_stranger(shard, stream, transport);
+        if self.is_over {
+            self.out.conns.leave(self.link(stream), Leaving::cut);
+        }
     }
 
     fn open_link(&mut self, shard: &mut Shard, stream: Socket, by: AnyTransport, admit: Admit) {

@@ -102,9 +102,11 @@ impl Edge {
             })
     }
 
-    /// Ends every link in good order, as long as that takes little time.
+    /// Ends every link in good order, as long as that takes little time. Who connects meanwhile is
+    /// cut, and finds another router or waits for the next one.
     pub(super) fn say_goodbye(&mut self, shard: &mut Shard) -> io::Result<()> {
         let patience = self.clock.now() + STOP_PATIENCE;
+        self.is_over = true;
         for link in self.out.conns.ids() {
             self.out.conns.dismiss(link, close::GOING_AWAY, "the router stops");
         }

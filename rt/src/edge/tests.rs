@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::thread;
 
 use clasp_rt_core::limits::{Limits, PEER_ROOM_BYTES};
 use clasp_rt_core::message::{Hello, Message};
@@ -71,9 +72,7 @@ impl Router {
     fn join(&mut self) -> TcpStream {
         let mut client = TcpStream::connect(self.addr).unwrap();
         client.set_nonblocking(true).unwrap();
-        let features = Features::from_bits(0xF8);
-        let hello = Hello { version: 1, features, name: "desk", token: None };
-        client.write_all(&packet(&Message::Hello(hello))).unwrap();
+        client.write_all(&hello()).unwrap();
         client.write_all(&packet(&Message::Ping)).unwrap();
         let pong = packet(&Message::Pong);
         let mut heard = Vec::new();
@@ -83,6 +82,11 @@ impl Router {
         }
         client
     }
+}
+
+fn hello() -> Vec<u8> {
+    let features = Features::from_bits(0xF8);
+    packet(&Message::Hello(Hello { version: 1, features, name: "desk", token: None }))
 }
 
 fn packet(message: &Message<'_>) -> Vec<u8> {
@@ -152,4 +156,26 @@ fn what_a_client_said_before_it_went_counts_though_it_heard_no_more() {
         router.turn();
     }
     assert_eq!(router.frames_in() - before, 12);
+}
+
+#[test]
+fn a_router_that_has_said_good_bye_takes_no_new_session() {
+    let mut router = Router::new();
+    let (mut leaving, staying) = (router.join(), router.join());
+    router.edge.stop.store(true, Ordering::Relaxed);
+    let addr = router.addr;
+    let again = thread::spawn(move || {
+        leaving.set_nonblocking(false).unwrap();
+        leaving.read_to_end(&mut Vec::new()).unwrap();
+        let mut client = TcpStream::connect(addr).unwrap();
+        let mut heard = Vec::new();
+        // Refused while it speaks or while it listens, as it happens.
+        let _ = client.write_all(&hello()).and_then(|()| client.read_to_end(&mut heard));
+        heard
+    });
+    // Whoever stays after the good-bye keeps it at work for a while.
+    router.edge.run(&mut router.shard, |_, _| {}).unwrap();
+    drop(router);
+    assert_eq!(again.join().unwrap(), b"");
+    drop(staying);
 }
