@@ -278,10 +278,11 @@ impl Bridge {
                 return !kept;
             }
             News::Lost { why, heard } => {
+                let url = &self.plan.url;
                 if self.connected {
-                    warn!("mqtt lost the broker: {why}");
+                    warn!("mqtt lost the broker at {url}: {why}");
                 } else if !std::mem::replace(&mut self.complained, true) {
-                    warn!("mqtt cannot reach the broker, and tries again: {why}");
+                    warn!("mqtt cannot reach the broker at {url}, and tries again: {why}");
                 }
                 self.connected = false;
                 self.settling = None;
@@ -334,7 +335,7 @@ impl Bridge {
         // A broker that was asked tells what it keeps, wherever that was before.
         let is_held = *retain && !self.seen.has(topic) && !self.told.has(topic);
         let was_here = self.ring.was_here(&message.way) && !is_held;
-        if was_here || self.ring.comes_round(now, &address, topic, payload) {
+        if was_here || self.ring.comes_round(now, &address, topic, payload, &message.way) {
             if *retain {
                 self.kept.note(topic);
             }

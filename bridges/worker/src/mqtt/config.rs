@@ -107,6 +107,8 @@ pub enum Carrier {
 /// As it will run.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// As it was written; it names nobody's password.
+    pub url: String,
     pub carrier: Carrier,
     /// A name or an address; over WebSocket the URL.
     pub host: String,
@@ -166,6 +168,7 @@ impl Plan {
             (name, password) => Some((name.unwrap_or_default(), password.unwrap_or_default())),
         };
         Ok(Self {
+            url: config.url,
             carrier,
             host,
             port,

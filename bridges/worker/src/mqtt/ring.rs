@@ -115,7 +115,20 @@ impl Member {
     }
 
     /// Whether another bridge of this router said that. Each saying comes round once to each.
-    pub fn comes_round(&self, now: Instant, address: &str, topic: &str, payload: &[u8]) -> bool {
+    ///
+    /// What came through other routers alone is theirs, though the same was said here: of two that
+    /// tell 4 and 5 one after the other, dropping only what was said here would leave 4.
+    pub fn comes_round(
+        &self,
+        now: Instant,
+        address: &str,
+        topic: &str,
+        payload: &[u8],
+        way: &str,
+    ) -> bool {
+        if !way.is_empty() && !self.was_here(way) {
+            return false;
+        }
         let digest = digest(address, topic, payload);
         with(&self.ring, |sayings| {
             sayings.forget(now);
@@ -179,16 +192,28 @@ mod tests {
         let now = Instant::now();
         one.said(now, "/a", "a", b"1");
         for other in [two, three] {
-            assert!(other.comes_round(now, "/a", "a", b"1"));
-            assert!(!other.comes_round(now, "/a", "a", b"1"), "now it is somebody's else");
+            assert!(other.comes_round(now, "/a", "a", b"1", ""));
+            assert!(!other.comes_round(now, "/a", "a", b"1", ""), "now it is somebody's else");
         }
-        assert!(!one.comes_round(now, "/a", "a", b"1"), "its own are known otherwise");
+        assert!(!one.comes_round(now, "/a", "a", b"1", ""), "its own are known otherwise");
         one.said(now, "/a", "a", b"1");
         for (address, payload) in [("/b", b"1"), ("/a", b"2")] {
-            assert!(!two.comes_round(now, address, "a", payload), "it is news there");
+            assert!(!two.comes_round(now, address, "a", payload, ""), "it is news there");
         }
         let late = now + SAYING_LASTS + Duration::from_secs(1);
-        assert!(!two.comes_round(late, "/a", "a", b"1"));
+        assert!(!two.comes_round(late, "/a", "a", b"1", ""));
+    }
+
+    #[test]
+    fn what_another_router_says_twice_is_not_taken_for_ours() {
+        let ring = Ring::Own(Arc::default());
+        let [one, two] = [(); 2].map(|()| Member::of(ring.clone()));
+        let now = Instant::now();
+        one.said(now, "/a", "a", b"5");
+        for payload in [b"4", b"5"] {
+            assert!(!two.comes_round(now, "/a", "a", payload, "00000000000000ff"));
+        }
+        assert!(two.comes_round(now, "/a", "a", b"5", &one.router), "that is ours");
     }
 
     #[test]
@@ -221,6 +246,7 @@ mod tests {
             one.said(now + Duration::from_nanos(number as u64), "/a", &number.to_string(), b"1");
         }
         assert_eq!(count(), SAYINGS_MAX);
-        assert!(!two.comes_round(now, "/a", "0", b"1") && two.comes_round(now, "/a", "9", b"1"));
+        assert!(!two.comes_round(now, "/a", "0", b"1", ""));
+        assert!(two.comes_round(now, "/a", "9", b"1", ""));
     }
 }
