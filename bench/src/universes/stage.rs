@@ -38,6 +38,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Bytes that may wait at our end, so that it is not here that packets are lost.
 const QUEUE_BYTES: usize = 16 << 20;
 
+/// What the names of the threads begin with that bridges are on.
+const BRIDGES: &str = "bridges ";
+
 impl Stage {
     /// Starts a router with room for `universes`, its shard and its bridge thread on one core.
     pub(super) fn open(
@@ -100,17 +103,21 @@ impl Stage {
         Ok(self.counted("datagrams_dropped")? + self.counted("datagram_faults")?)
     }
 
-    /// A counter of the thread of bridges.
+    /// A counter of bridges: routes and the patch, on a thread of their own, count no packets.
     fn counted(&self, name: &str) -> io::Result<u64> {
         let counters = self.counters()?;
-        let counter = counters.get("bridges 0").and_then(|one| one.get(name));
-        let missing = || io::Error::other(format!("the router counts no {name} of bridges"));
-        counter.and_then(Value::as_u64).ok_or_else(missing)
+        let threads = counters.as_object().into_iter().flatten();
+        let bridges = threads.filter(|(thread, _)| thread.starts_with(BRIDGES));
+        let counted: Vec<_> = bridges.filter_map(|(_, one)| one.get(name)?.as_u64()).collect();
+        match counted[..] {
+            [] => Err(io::Error::other(format!("the router counts no {name} of bridges"))),
+            _ => Ok(counted.iter().sum()),
+        }
     }
 
     /// How long the router's threads have run.
     pub(super) fn look(&self) -> io::Result<Looked> {
-        Ok(Looked { shard_ns: self.ran_ns("shard 0")?, bridges_ns: self.ran_ns("bridges 0")? })
+        Ok(Looked { shard_ns: self.ran_ns("shard 0")?, bridges_ns: self.ran_ns(BRIDGES)? })
     }
 
     fn counters(&self) -> io::Result<Value> {
@@ -124,18 +131,20 @@ impl Stage {
         serde_json::from_str(body).map_err(io::Error::other)
     }
 
-    /// How long the thread called `name` has run.
+    /// How long the threads have run whose names begin with `name`, together.
     fn ran_ns(&self, name: &str) -> io::Result<u64> {
         let pid = self.router.pid().ok_or(io::ErrorKind::Unsupported)?;
+        let mut ran = None;
         for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
             let folder = thread?.path();
-            if fs::read_to_string(folder.join("comm"))?.trim() == name {
+            if fs::read_to_string(folder.join("comm"))?.starts_with(name) {
                 let text = fs::read_to_string(folder.join("schedstat"))?;
-                let ran_ns = text.split(' ').next().and_then(|first| first.parse().ok());
-                return ran_ns.ok_or_else(|| io::Error::other(format!("schedstat says {text:?}")));
+                let ran_ns: Option<u64> = text.split(' ').next().and_then(|ns| ns.parse().ok());
+                let wrong = || io::Error::other(format!("schedstat says {text:?}"));
+                ran = Some(ran.unwrap_or(0) + ran_ns.ok_or_else(wrong)?);
             }
         }
-        Err(io::Error::other(format!("the router has no thread called {name}")))
+        ran.ok_or_else(|| io::Error::other(format!("the router has no thread called {name}")))
     }
 }
 
