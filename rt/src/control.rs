@@ -118,8 +118,7 @@ impl<'a> Asked<'a> {
         Self { signals, ended_by: None, times: 0 }
     }
 
-    /// Is asked a few times a second until the thread `name` has started; says so now and
-    /// then.
+    /// Is asked a few times a second until the thread `name` has started; says so now and then.
     fn goes_on(&mut self, name: &str) -> bool {
         self.times += 1;
         if self.times % 8 == 4 {

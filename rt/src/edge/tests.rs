@@ -167,10 +167,12 @@ fn a_router_that_has_said_good_bye_takes_no_new_session() {
     let again = thread::spawn(move || {
         leaving.set_nonblocking(false).unwrap();
         leaving.read_to_end(&mut Vec::new()).unwrap();
-        let mut client = TcpStream::connect(addr).unwrap();
         let mut heard = Vec::new();
-        // Refused while it speaks or while it listens, as it happens.
-        let _ = client.write_all(&hello()).and_then(|()| client.read_to_end(&mut heard));
+        // Refused as it connects, speaks or listens, as it happens.
+        let _ = TcpStream::connect(addr).and_then(|mut client| {
+            client.write_all(&hello())?;
+            client.read_to_end(&mut heard)
+        });
         heard
     });
     // Whoever stays after the good-bye keeps it at work for a while.
