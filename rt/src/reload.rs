@@ -36,7 +36,7 @@ pub struct Changed {
     /// Each with the table that it comes of.
     pub successors: Vec<(&'static str, Box<dyn Bridge>)>,
     pub rules: Option<Rules>,
-    /// Tables that are in force as they were: `server`, `bridge`.
+    /// What is in force as it was: `server.port`, `bridge[2] (osc)`.
     pub waiting: Vec<String>,
 }
 
@@ -115,13 +115,51 @@ fn opened(config: &Config, kind: &str) -> Option<Box<dyn Bridge>> {
     }
 }
 
-/// The tables that differ, but for those that take over at once.
+/// What differs outside of the tables that take over at once: keys of tables, members of lists.
 fn waiting(before: &Table, after: &Table) -> Vec<String> {
+    let differing = differing(before, after).into_iter();
+    let waiting = differing.filter(|(key, ..)| at_once().all(|at_once| at_once != *key));
+    waiting.flat_map(|(key, before, after)| within(key, before, after)).collect()
+}
+
+/// The keys whose values differ, with both; a value that is not there differs from any.
+fn differing<'t>(
+    before: &'t Table,
+    after: &'t Table,
+) -> Vec<(&'t str, Option<&'t Value>, Option<&'t Value>)> {
     let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
-    let differs = |key: &&&String| {
-        before.get(**key) != after.get(**key) && at_once().all(|at_once| at_once != **key)
-    };
-    keys.iter().filter(differs).map(|key| (*key).clone()).collect()
+    let both = keys.into_iter().map(|key| (key.as_str(), before.get(key), after.get(key)));
+    both.filter(|(_, before, after)| before != after).collect()
+}
+
+/// Where two values of `key` differ: keys of a table, members of a list, or all of it.
+fn within(key: &str, before: Option<&Value>, after: Option<&Value>) -> Vec<String> {
+    match after.or(before) {
+        Some(Value::Table(_)) => {
+            let table = |value: Option<&Value>| value?.as_table().cloned();
+            let (before, after) =
+                (table(before).unwrap_or_default(), table(after).unwrap_or_default());
+            let inner = differing(&before, &after);
+            inner.iter().map(|(inner, ..)| format!("{key}.{inner}")).collect()
+        }
+        Some(Value::Array(_)) => {
+            let list = |value: Option<&Value>| value?.as_array().cloned();
+            let (before, after) =
+                (list(before).unwrap_or_default(), list(after).unwrap_or_default());
+            let count = before.len().max(after.len());
+            let differ = (0..count).filter(|&at| before.get(at) != after.get(at));
+            differ.map(|at| member(key, at, after.get(at).or(before.get(at)))).collect()
+        }
+        _ => vec![key.to_owned()],
+    }
+}
+
+/// A member of the list `key`, called as errors call it.
+fn member(key: &str, at: usize, value: Option<&Value>) -> String {
+    match value.and_then(|value| value.get("type")).and_then(Value::as_str) {
+        Some(kind) => format!("{key}[{at}] ({kind})"),
+        None => format!("{key}[{at}]"),
+    }
 }
 
 #[cfg(test)]
@@ -136,8 +174,20 @@ mod tests {
         let after = "[server]\nport = 2\n[[patch]]\nat = 1\n[limits]\nparams_max = 1\n\
                      [[arbitration]]\npattern = \"/a\"\n[[source]]\nname = \"b\"\npriority = 1";
         let after = table(after);
-        assert_eq!(waiting(&before, &after), ["server"]);
+        assert_eq!(waiting(&before, &after), ["server.port"]);
         assert_eq!(waiting(&before, &before), [""; 0]);
+    }
+
+    #[test]
+    fn what_waits_is_named_as_closely_as_errors_name_it() {
+        let bridges = |written: &str| written.parse::<Table>().expect("TOML");
+        let before = bridges("[[bridge]]\ntype = \"osc\"\n[[bridge]]\ntype = \"mqtt\"");
+        let after = "[[bridge]]\ntype = \"osc\"\n[[bridge]]\ntype = \"mqtt\"\ntopic = \"a\"\n\
+                     [[bridge]]\ntype = \"sacn\"\n[limits]\nparams_max = 1\n[record]";
+        let after = bridges(after);
+        let named = ["bridge[1] (mqtt)", "bridge[2] (sacn)", "limits.params_max"];
+        assert_eq!(waiting(&before, &after), named);
+        assert_eq!(waiting(&after, &before), named);
     }
 
     #[test]
