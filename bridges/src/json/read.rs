@@ -365,6 +365,27 @@ const ALL_SIGNALS: u8 =
 
 const SIGNAL_NAMES: &str = "param, event, stream, gesture or timeline";
 
+/// A whole number as wide as the message has it.
+trait Whole: TryFrom<u64> {
+    const NEEDED: &'static str;
+}
+
+impl Whole for u8 {
+    const NEEDED: &'static str = "a whole number, 0 to 255";
+}
+
+impl Whole for u16 {
+    const NEEDED: &'static str = "a whole number, 0 to 65535";
+}
+
+impl Whole for u32 {
+    const NEEDED: &'static str = "a whole number, 0 to 4294967295";
+}
+
+impl Whole for u64 {
+    const NEEDED: &'static str = "a whole number, 0 or more";
+}
+
 /// The keys of one object, read by type.
 #[derive(Clone, Copy)]
 struct Fields<'j> {
@@ -410,12 +431,12 @@ impl<'j> Fields<'j> {
         self.typed(key, "a number", Json::as_f64)
     }
 
-    fn number<T: TryFrom<u64>>(&self, key: &'static str) -> Result<T, JsonError> {
+    fn number<T: Whole>(&self, key: &'static str) -> Result<T, JsonError> {
         self.optional_number(key)?.ok_or(self.missing(key))
     }
 
-    fn optional_number<T: TryFrom<u64>>(&self, key: &str) -> Result<Option<T>, JsonError> {
-        self.typed(key, "a whole number in its range", |json| T::try_from(json.as_u64()?).ok())
+    fn optional_number<T: Whole>(&self, key: &str) -> Result<Option<T>, JsonError> {
+        self.typed(key, T::NEEDED, |json| T::try_from(json.as_u64()?).ok())
     }
 
     fn typed<T>(

@@ -209,7 +209,7 @@ fn a_person_who_slips_is_told_what_would_be_right() {
         (r#"{"type":"SET","address":"/a","value":{"$bytes":"0g"}}"#, "two for each byte"),
         (r#"{"type":"SUBSCRIBE","pattern":"/a","options":{"maxRate":1}}"#, "it has max_rate"),
         (r#"{"type":"SUBSCRIBE","pattern":"/a","types":["params"]}"#, "signal names"),
-        (r#"{"type":"SUBSCRIBE","pattern":"/a","id":4294967296}"#, "in its range"),
+        (r#"{"type":"SUBSCRIBE","pattern":"/a","id":4294967296}"#, "0 to 4294967295"),
         (r#"{"type":"UNSUBSCRIBE"}"#, "UNSUBSCRIBE needs `id`"),
         (r#"{"type":"PUBLISH","address":"/a","signal":"blink"}"#, "param, event, stream"),
         (r#"{"type":"PUBLISH","address":"/a","phase":"begin"}"#, "start, move, end or cancel"),
