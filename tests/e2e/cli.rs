@@ -76,6 +76,20 @@ fn watch_shows_the_newest_value_of_each_address() {
 }
 
 #[test]
+fn who_takes_the_port_for_another_one_is_told_which_it_is() {
+    let router = Router::start(&["--shards", "1", "--tcp-port", "0"]);
+    let (ws, tcp) = (router.address(), router.tcp_address());
+    for (asked, meant) in [
+        (format!("ws://{tcp}/clasp"), format!("try --router tcp://{tcp}.")),
+        (format!("tcp://{ws}"), format!("try --router ws://{ws}.")),
+    ] {
+        let got = run(Command::new(clasp_rt()).args(["get", "/a", "--router", &asked]));
+        assert_eq!(got.status.code(), Some(3), "{asked}");
+        assert!(errors(&got).contains(&meant), "{asked}: {}", errors(&got));
+    }
+}
+
+#[test]
 fn exit_codes_tell_what_went_wrong() {
     let router = Router::start(&["--shards", "1"]);
     // A port that nobody listens on: taken and given back.

@@ -7,6 +7,11 @@ use crate::{End, Event, MESSAGE_BYTES_MAX, Transport, close};
 
 const PREFIX_LEN: usize = 4;
 
+/// For a program that takes this port for one of WebSockets: most show what they are answered.
+const NOT_HTTP: &str = "HTTP/1.1 400 Bad Request\r\n\
+    Content-Type: text/plain\r\nContent-Length: 93\r\nConnection: close\r\n\r\n\
+    this port speaks CLASP on TCP: write tcp:// before it, or ask a port that listens for ws://\r\n";
+
 /// One connection whose packets carry a length prefix. It is open from the beginning.
 #[derive(Debug, Default)]
 pub struct Stream {
@@ -29,18 +34,32 @@ pub fn wrap_for_peers(frame: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(frame);
 }
 
+/// What it is that is no length of a packet.
+fn not_a_length(prefix: [u8; PREFIX_LEN]) -> &'static str {
+    match &prefix {
+        b"GET " => {
+            "a web request where CLASP on TCP is spoken; WebSockets have a port of their own"
+        }
+        b"HTTP" => "the other side answers in HTTP: its port is one for ws://, not for tcp://",
+        // RFC 8446, section 5.1: a record of a handshake, version 3.x.
+        [22, 3, ..] => "TLS where CLASP on TCP is spoken; tcp:// has no TLS",
+        _ => "length prefix is above 65547",
+    }
+}
+
 impl Transport for Stream {
-    fn peek<'a>(&mut self, received: &'a mut [u8], _out: &mut Vec<u8>) -> Event<'a> {
-        let len = match received.first_chunk::<PREFIX_LEN>() {
-            Some(prefix) => u32::from_be_bytes(*prefix) as usize,
-            None => 0,
-        };
+    fn peek<'a>(&mut self, received: &'a mut [u8], out: &mut Vec<u8>) -> Event<'a> {
+        let prefix = received.first_chunk().copied().unwrap_or_default();
+        let len = u32::from_be_bytes(prefix) as usize;
         if self.violated || len > MESSAGE_BYTES_MAX {
+            if !self.violated && prefix == *b"GET " {
+                out.extend_from_slice(NOT_HTTP.as_bytes());
+            }
             self.violated = true;
             self.used = received.len();
             return Event::Ended(End::Violated {
                 code: close::TOO_LONG,
-                what: "length prefix is above 65547",
+                what: not_a_length(prefix),
             });
         }
         match received.get(PREFIX_LEN..PREFIX_LEN + len) {
@@ -123,6 +142,28 @@ mod tests {
         assert!(matches!(stream.peek(&mut [0, 0, 0, 0], &mut out), Event::Ended(_)));
         stream.wrap(b"late", &mut out);
         assert_eq!(out, []);
+    }
+
+    #[test]
+    fn who_comes_with_another_protocol_is_told_which_this_is() {
+        for (came, said) in [
+            (&b"GET / HTTP/1.1\r\n"[..], "WebSockets have a port of their own"),
+            (b"HTTP/1.1 400 Bad Request\r\n", "ws://, not for tcp://"),
+            (b"\x16\x03\x01\x02\x00\x01", "tcp:// has no TLS"),
+            (b"\x00\x01\x00\x0c", "above 65547"),
+        ] {
+            let (_, end) = read(came, 3);
+            let end = end.expect("an end").to_string();
+            assert!(end.contains(said), "{end}");
+        }
+        let (mut stream, mut out) = (Stream::new(), Vec::new());
+        for _ in 0..2 {
+            assert!(matches!(stream.peek(&mut b"GET /".to_vec(), &mut out), Event::Ended(_)));
+        }
+        let answer = String::from_utf8(out).expect("text");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+        assert!(body.contains("write tcp:// before it"), "{body}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use clasp_rt_client::{
     Trouble, Update, Val,
 };
 use clasp_rt_core::error::code::NOT_FOUND;
+use clasp_rt_link::End;
 use serde_json::json;
 
 use super::Failure;
@@ -268,6 +269,13 @@ fn unconnected(router: &RouterArgs, error: ConnectError) -> Failure {
     let other = match (&error, router.router.split_once("://")) {
         (ConnectError::Ended(_), Some((scheme, host))) if scheme.eq_ignore_ascii_case("tcp") => {
             format!("\nIf that is the port for WebSocket, try --router ws://{host}.")
+        }
+        // What a port for TCP answers a WebSocket.
+        (ConnectError::Ended(End::NotOpened { status: 400, .. }), Some((scheme, host)))
+            if scheme.eq_ignore_ascii_case("ws") =>
+        {
+            let host = host.split('/').next().unwrap_or_default();
+            format!("\nIf that is the port for TCP, try --router tcp://{host}.")
         }
         _ => String::new(),
     };
