@@ -10,7 +10,8 @@ const PREFIX_LEN: usize = 4;
 /// For a program that takes this port for one of WebSockets: most show what they are answered.
 const NOT_HTTP: &str = "HTTP/1.1 400 Bad Request\r\n\
     Content-Type: text/plain\r\nContent-Length: 93\r\nConnection: close\r\n\r\n\
-    this port speaks CLASP on TCP: write tcp:// before it, or ask a port that listens for ws://\r\n";
+    this port speaks CLASP on TCP: write tcp:// before it, or ask a port that listens for \
+    ws://\r\n";
 
 /// One connection whose packets carry a length prefix. It is open from the beginning.
 #[derive(Debug, Default)]
