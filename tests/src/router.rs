@@ -1,6 +1,6 @@
 //! A router of the test's own, on ports that the kernel chose.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
@@ -53,8 +53,6 @@ impl Router {
         self.assert_alive();
         self.program.kill();
         self.expected = false;
-        // The kernel takes a killed program's rings apart some 100 ms after it is gone.
-        eventually("its port is free again", || TcpListener::bind(self.address).ok());
         meanwhile();
         let (arguments, config) = (std::mem::take(&mut self.arguments), self.config.take());
         Self::launch(arguments, self.address.port(), config)

@@ -3,8 +3,10 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, listen, socket_with,
     sockopt,
@@ -30,6 +32,11 @@ const STREAM_UNSENT_BYTES: u32 = 16 << 10;
 
 /// Bytes of datagrams that may wait: every universe of a big show arrives in one burst.
 const DATAGRAM_QUEUE_BYTES: usize = 4 << 20;
+
+/// The kernel takes the rings of a killed program apart some 100 ms after it is gone, and their
+/// sockets with them. Who is started at once in its place tries again for about a second.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What a datagram socket needs beside its address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,11 +64,22 @@ pub fn listener(addr: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 /// Whether nobody listens on `addr`. Because [`listener`] shares ports, a second program would not
-/// be told, and the two would split the connections between them.
+/// be told, and the two would split the connections between them. Waits up to a second for a port
+/// that is taken.
 pub fn check_free(addr: SocketAddr) -> io::Result<()> {
     let socket = open(addr, SocketType::STREAM)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
-    Ok(bind(&socket, &addr)?)
+    bind_soon(&socket, addr)
+}
+
+fn bind_soon(socket: &OwnedFd, addr: SocketAddr) -> io::Result<()> {
+    for _ in 1..TRIES {
+        match bind(socket, &addr) {
+            Err(Errno::ADDRINUSE) => thread::sleep(PAUSE),
+            done => return Ok(done?),
+        }
+    }
+    Ok(bind(socket, &addr)?)
 }
 
 /// Makes a TCP connection fit for control data: nothing is held back to fill packets, and little
@@ -77,7 +95,8 @@ pub fn tune_stream(socket: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// A bound UDP socket. What it sends to groups leaves by the interface of the address.
+/// A bound UDP socket. What it sends to groups leaves by the interface of the address. Waits up to
+/// a second for a port that is taken.
 pub fn datagrams(addr: SocketAddr, wish: &Datagrams) -> io::Result<OwnedFd> {
     let socket = open(addr, SocketType::DGRAM)?;
     sockopt::set_socket_reuseaddr(&socket, wish.reuse_address)?;
@@ -97,7 +116,7 @@ pub fn datagrams(addr: SocketAddr, wish: &Datagrams) -> io::Result<OwnedFd> {
             Ipv6Addr::UNSPECIFIED.into()
         });
     }
-    bind(&socket, &bound)?;
+    bind_soon(&socket, bound)?;
     match (addr.ip(), interface) {
         (IpAddr::V4(ip), Some(_)) => sockopt::set_ip_multicast_if(&socket, &ip)?,
         (IpAddr::V6(_), Some(interface)) => {
@@ -152,6 +171,22 @@ mod tests {
         assert_eq!(check_free(addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop((first, second));
         check_free(addr).unwrap();
+    }
+
+    #[test]
+    fn a_port_that_is_left_in_a_moment_is_waited_for() {
+        let (tcp, udp) = (listener(ANY_PORT).unwrap(), datagrams(ANY_PORT, &Datagrams::default()));
+        let udp = udp.unwrap();
+        let [listens, hears] = [&tcp, &udp].map(|socket| address(socket).unwrap());
+        let leaves = thread::spawn(move || {
+            for socket in [tcp, udp] {
+                thread::sleep(5 * PAUSE);
+                drop(socket);
+            }
+        });
+        check_free(listens).unwrap();
+        datagrams(hears, &Datagrams::default()).unwrap();
+        leaves.join().unwrap();
     }
 
     /// Without a bound the kernel takes 4 MB of a stream that nobody reads.
