@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clasp_rt_tests::eventually;
 use clasp_rt_tests::liblo::{oscdump, oscsend};
+use clasp_rt_tests::net::{self, DESKS, STAGE};
 use clasp_rt_tests::ports::{free_tcp_ports, free_udp_ports};
 use clasp_rt_tests::program::{Program, clasp_rt, installed, run};
 use clasp_rt_tests::raw::Raw;
@@ -45,6 +46,57 @@ fn what_oscsend_sends_reaches_oscdump_with_its_type_tags() {
     oscsend(&["127.0.0.1", &stage.osc.to_string()], &["/midi", "m", "00903c7f"]);
     let line = dump.line_where(|line| line.contains("/midi"));
     assert!(line.ends_with("/midi m MIDI [0x00 0x90 0x3c 0x7f]"), "{line}");
+}
+
+#[test]
+fn tshark_understands_what_we_send() {
+    net::of_its_own("tshark_understands_what_we_send", |desks| {
+        let config = format!(
+            "[[bridge]]\ntype = \"osc\"\nbind = \"{STAGE}:9000\"\ntargets = [\"{DESKS}:9001\"]\n"
+        );
+        let router = Router::with_config(&config, &["--shards", "2"]);
+        let fields = [
+            "osc.message.header.path",
+            "osc.message.header.format",
+            "osc.message.int32",
+            "osc.message.float",
+            "osc.message.string",
+            "osc.message.int64",
+            "osc.message.double",
+            "osc.bundle.element.size",
+            "_ws.malformed",
+        ];
+        let mut command = desks.command("tshark");
+        command.args(["-l", "-n", "-i", "desks", "-f", "udp dst port 9001", "-T", "fields"]);
+        command.args(["--enable-heuristic", "osc_udp"]);
+        command.args(fields.iter().flat_map(|field| ["-e", field]));
+        let mut shark = Program::start(&mut command);
+        eventually("tshark listens", || shark.errors().contains("Capturing on").then_some(()));
+        let arguments: Vec<_> = ALL.iter().filter(|text| !text.is_empty()).copied().collect();
+        let line = eventually("tshark prints it", || {
+            oscsend(&[STAGE, "9000"], &arguments);
+            shark.try_line().filter(|line| line.starts_with("/all"))
+        });
+        let seen: Vec<_> = line.split('\t').collect();
+        assert_eq!(seen[1], ",ifsSThdcTFNI", "{line}");
+        assert_eq!(seen[2..4], ["42", "0.25"], "{line}");
+        assert_eq!(seen[4], "hello", "{line}");
+        assert_eq!(seen[5..7], ["9007199254740993", "3.14159"], "{line}");
+        let values = [json!(1), json!(2)].map(|value| {
+            let address = format!("/osc/b/{value}");
+            json!({"type": "SET", "address": address, "value": value})
+        });
+        let mut page = router.join("page");
+        // Those that are sent before both shards know of the bridge arrive in part.
+        let line = eventually("the bundle", || {
+            page.send(json!({"type": "BUNDLE", "messages": values}));
+            shark.try_line().filter(|line| line.starts_with("/b/1,/b/2"))
+        });
+        let seen: Vec<_> = line.split('\t').collect();
+        assert_eq!((seen[0], seen[2], seen[7]), ("/b/1,/b/2", "1,2", "16,16"), "{line}");
+        // It has a program of its own that captures, and must be the one to end it.
+        shark.terminate();
+    });
 }
 
 #[test]
