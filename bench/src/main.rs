@@ -76,7 +76,7 @@ enum Command {
     Floor(commands::Floor),
     /// All of it, into a folder of results.
     Suite(commands::Suite),
-    /// What needs no other router: the codec, one boundary, size, joiners, memory, idleness.
+    /// What needs no other router: the codec, shards, size, joiners, memory, idleness.
     Rows(rows::Command),
     /// What a message costs in instructions, system calls and allocations; fails when it costs
     /// more than is committed.

@@ -5,6 +5,7 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use clasp_rt_core::wire::binary::code;
 use clasp_rt_link::stream::Stream;
@@ -74,6 +75,16 @@ impl Peer {
 
     pub fn queue(&mut self, frame: &[u8]) {
         self.transport.wrap(frame, self.socket.out());
+    }
+
+    /// From now on the kernel notes when frames reach this peer: see [`Socket::arrived_at`].
+    pub fn stamp_arrivals(&mut self) -> io::Result<()> {
+        self.socket.stamp_arrivals()
+    }
+
+    /// When what was polled last had reached this peer: see [`Socket::arrived_at`].
+    pub fn arrived_at(&self) -> Option<Duration> {
+        self.socket.arrived_at()
     }
 
     /// Bytes that are queued and not taken by the kernel.

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! hop/{ws,tcp}/{set,event}/RATE/{spin,nohalt,adaptive,park}   row with floor
-//! fanout/SUBSCRIBERS/{each,last}[/SHARDS-shards]              row with floor
+//! fanout/SUBSCRIBERS/{each,last}                              row with floor
+//! shards/SUBSCRIBERS/{1,2}                                    row: the last of a fan-out
 //! throughput/{ws,tcp}/{set,event}                             rate with floor
 //! peer/PEER/hop/RATE                                          row
 //! peer/PEER/ack/RATE                                          row; of the floor a hop

@@ -82,11 +82,23 @@ impl Router {
         idle: Idle,
         arguments: &[&str],
     ) -> io::Result<Self> {
-        let core = places.router.to_string();
+        Self::open_sharded(program, &[places.router], idle, arguments)
+    }
+
+    /// The same, with a shard on each of `cores`.
+    pub fn open_sharded(
+        program: &Path,
+        cores: &[usize],
+        idle: Idle,
+        arguments: &[&str],
+    ) -> io::Result<Self> {
+        let shards = cores.len().to_string();
+        let cores: Vec<_> = cores.iter().map(usize::to_string).collect();
+        let cores = cores.join(",");
         let words = ["server", "--bind", "127.0.0.1", "--port", "0", "--tcp-port", "0", "--cores"];
         // The largest crowd is a thousand subscribers, and each bench has a publisher besides.
         let sessions = ["--max-sessions", "1100"];
-        let more = [&core, "--shards", "1", "--rate-limit", "0", "--idle", idle.name()];
+        let more = [&cores, "--shards", &shards, "--rate-limit", "0", "--idle", idle.name()];
         let words = words.iter().chain(&more).chain(&sessions).chain(arguments);
         let arguments: Vec<String> = words.map(|word| (*word).to_owned()).collect();
         Self::spawn(program, &arguments)

@@ -13,6 +13,7 @@ mod crossing;
 mod flat;
 mod idle;
 mod memory;
+mod shards;
 mod snapshot;
 mod unchanged;
 
@@ -23,6 +24,8 @@ pub enum Part {
     Codec,
     /// One hop over the boundary of two shards.
     Crossing,
+    /// One message to many, whose connections one shard has or two share.
+    Shards,
     /// A message among few and many params and subscriptions.
     Flat,
     /// A late joiner, and what the others notice.
@@ -36,9 +39,10 @@ pub enum Part {
 }
 
 impl Part {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Codec,
         Self::Crossing,
+        Self::Shards,
         Self::Flat,
         Self::Snapshot,
         Self::Memory,
@@ -124,6 +128,7 @@ impl Command {
         match part {
             Part::Codec => codec::run(codec, rounds, size).map(figures),
             Part::Crossing => crossing::run(places, size.length() / rounds, rounds).map(rows),
+            Part::Shards => shards::run(spawn, places, rounds, size).map(rows),
             Part::Flat => flat::run(&counter.program()?, rounds, size).map(figures),
             Part::Snapshot => snapshot::run(spawn, places, rounds, size).map(rows),
             Part::Memory => memory::run(spawn, places, rounds, size).map(figures),

@@ -137,6 +137,14 @@ fn crowds() -> Vec<Target> {
             times(&format!("{subscribers} p99.9"), &key, "p99.9", 1.2),
         ]
     };
+    let by_two = |subscribers: u32| {
+        ["p50", "p99.9"].map(|quantile| Cell {
+            label: format!("{subscribers} {quantile}"),
+            ours: format!("shards/{subscribers}/2#{quantile}"),
+            to: To::Times(format!("shards/{subscribers}/1#{quantile}")),
+            goal: Goal::AtMost(1.0),
+        })
+    };
     vec![
         Target {
             what: "throughput, one to one",
@@ -150,6 +158,11 @@ fn crowds() -> Vec<Target> {
             what: "fan-out, last receiver",
             against: "bare loop of writes",
             cells: [fan_out(100), fan_out(1_000)].into_iter().flatten().collect(),
+        },
+        Target {
+            what: "fan-out by two shards, last receiver",
+            against: "by one",
+            cells: [by_two(100), by_two(1_000)].into_iter().flatten().collect(),
         },
         Target {
             what: "stream to 100, deliveries/s",
