@@ -548,27 +548,33 @@ impl Edge {
         }
     }
 
-    /// Hands everything over that is ready: one send for each link, one wake-up for each peer.
+    /// Hands everything over that is ready: one wake-up for each peer, one send for each link.
+    ///
+    /// In this order, because the kernel keeps it and each send takes it microseconds: whoever has
+    /// a part of a fan-out is awake before this shard's own part has left.
     fn flush(&mut self) {
-        // A port that had no room is tried again each turn.
-        (0..self.ports.len() as u32).for_each(|port| self.out.conns.mark(LinkId(port)));
-        while let Some(link) = self.out.conns.next_dirty() {
-            match self.out.conns.carrier(link) {
-                Carrier::Socket(socket) => {
-                    if let Some(buffer) = self.out.conns.take_pending(link) {
-                        self.ring.send(socket, buffer);
-                    }
-                }
-                Carrier::Port => self.flush_port(link),
+        for port in 0..self.ports.len() {
+            let link = LinkId(port as u32);
+            // One that had no room is tried again each turn.
+            self.out.conns.mark(link);
+            if self.out.conns.ready_bytes(link) > 0 {
+                self.flush_port(link);
             }
-        }
-        self.out.conns.end_turn();
-        for port in &mut self.ports {
+            let port = &mut self.ports[port];
             if std::mem::take(&mut port.touched) {
                 self.ring.wake(&port.far);
             }
         }
         self.out.peers.wake(&mut self.ring);
+        while let Some(link) = self.out.conns.next_dirty() {
+            // Ports have theirs.
+            if let Carrier::Socket(socket) = self.out.conns.carrier(link)
+                && let Some(buffer) = self.out.conns.take_pending(link)
+            {
+                self.ring.send(socket, buffer);
+            }
+        }
+        self.out.conns.end_turn();
     }
 
     fn link(&self, stream: Socket) -> LinkId {
